@@ -1,0 +1,94 @@
+# kdlab: everything a newcomer types. `make` alone lists it.
+
+PYTHON      ?= python3
+VENV        ?= .venv
+INSTALLER   ?= uv
+CONSTRAINTS ?= constraints.txt
+PROFILE     ?= quick
+ARGS        ?=
+
+# Runs are bit-identical only with one torch thread; parallelism comes from worker processes.
+OMP_NUM_THREADS ?= 1
+export OMP_NUM_THREADS
+
+BIN     := $(VENV)/bin
+PINS    := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+UV      := $(BIN)/uv pip install --python $(BIN)/python
+
+# uv is several times faster; pip knows the mirrors and certificates that a machine was set up with.
+WITH_PIP = $(PIP) $(PINS) $(1)
+WITH_UV  = { $(PIP) uv && $(UV) $(PINS) $(1); } || { echo "uv could not install; trying pip ..."; $(WITH_PIP); }
+install  = $(if $(filter uv,$(INSTALLER)),$(WITH_UV),$(WITH_PIP))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup figures publish test lint readme lab clean conda-check
+
+help: ## list the targets and the settings
+	@echo "make TARGET [SETTING=value ...]"
+	@echo
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "Settings: PROFILE=smoke|quick|full|paper  ARGS='further options of kdlab figures'"
+	@echo "          PYTHON=python3.12  VENV=.venv  INSTALLER=uv|pip  CONSTRAINTS= (empty: newest versions)"
+
+setup: $(VENV)/.ready ## build the environment; again only when pyproject.toml or constraints.txt change
+
+figures: $(VENV)/.ready ## train what is missing, run the notebooks, draw figures, verdicts and the gallery
+	$(BIN)/kdlab figures --profile $(PROFILE) $(ARGS)
+
+publish: $(VENV)/.ready ## copy the finished figures of PROFILE to figures/ and refresh the README
+	$(BIN)/python -c "from kdlab import report; report.publish('$(PROFILE)'); report.readme()"
+
+test: lint ## lint, unit tests, and every notebook in the smoke profile
+	$(BIN)/python -m pytest
+	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && \
+	KDLAB_PROFILE=smoke KDLAB_OUT="$$out" $(BIN)/python -m pytest -o filterwarnings=default -p no:cacheprovider \
+	  --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks/perspectives
+
+lint: $(VENV)/.ready-test ## check style and formatting of code and notebooks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+readme: $(VENV)/.ready ## rewrite the README's verdict table from figures/
+	$(BIN)/python -c "from kdlab import report; report.readme()"
+
+lab: $(VENV)/.ready ## open the notebooks in JupyterLab
+	$(BIN)/kdlab lab
+
+clean: ## remove the environment and caches; runs in out/ and figures/ stay
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+conda-check: ## let conda solve environment.yml, where conda exists
+	@if command -v conda >/dev/null 2>&1; then \
+	  conda env create --dry-run --name kdlab-check --file environment.yml; \
+	else echo "not checked: no conda on this machine"; fi
+
+define CHECK_PYTHON
+import sys
+version = ".".join(map(str, sys.version_info[:3]))
+if not (3, 11) <= tuple(sys.version_info[:2]) < (3, 14):
+    sys.exit("kdlab needs Python 3.11, 3.12 or 3.13, but $(PYTHON) is " + version
+             + ".\nName another one: make PYTHON=python3.12 setup\nor use conda: conda env create -f environment.yml")
+try:
+    import ensurepip, venv
+except ImportError:
+    sys.exit("Python " + version + " comes without its venv module.\nOn Debian and Ubuntu: sudo apt-get install python3-venv"
+             + "\nElsewhere: name another Python with make PYTHON=..., or use conda: conda env create -f environment.yml")
+endef
+export CHECK_PYTHON
+
+$(BIN)/python:
+	@$(PYTHON) -c "$$CHECK_PYTHON"
+	@echo "Creating $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	@echo "Installing kdlab into $(VENV) (PyTorch is large: about a minute, more on a slow line) ..."
+	@$(call install,-e .)
+	@touch $@
+
+$(VENV)/.ready-test: $(VENV)/.ready
+	@$(call install,-e ".[test]")
+	@touch $@

@@ -1,0 +1,26 @@
+"""Augmentations of uint8 images: parameters are drawn first, then applied, so every view can be replayed.
+
+Each class has ``draw(n, image_shape, generator, guide=None)``, which makes all the random choices on the CPU, one per
+sample, and ``apply(images, params)``, which is deterministic, works on any device and treats each row by itself.
+To add an augmentation, write one such class and give it ``@register``.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+_HOMES = {
+    "CropFlip": "weak",
+    "JointAugmentation": "joint",
+    "Operation": "operations",
+    "POLICIES": "joint",
+    "QuarterTurn": "rotation",
+    "Weak": "weak",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

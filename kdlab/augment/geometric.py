@@ -1,0 +1,125 @@
+"""Shifts, shears and turns, with the pixel centres and the interpolation of Pillow.
+
+Which source pixels a target pixel reads depends on the image size and the amount only, so it is worked out once per
+amount and kept. What comes from outside the image is mid-grey.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+from torch import Tensor
+
+FILL = 128
+
+
+def translate(images: Tensor, share: Tensor, axis: str) -> Tensor:
+    """Read each pixel ``share`` of the side away along ``"x"`` or ``"y"``, nearest neighbour.
+
+    Args:
+        images: uint8 (m, C, H, W).
+        share: (m,) signed amounts; few distinct ones.
+        axis: ``"x"`` or ``"y"``.
+    """
+    return _by_amount(images, share, functools.partial(_shift, axis=axis))
+
+
+def rotate(images: Tensor, degrees: float) -> Tensor:
+    """Turn counter-clockwise about the centre, nearest neighbour."""
+    height, width = images.shape[-2:]
+    return _take(images, _turned_pixels(height, width, degrees, images.device))
+
+
+def shear(images: Tensor, slope: Tensor, axis: str) -> Tensor:
+    """Read along ``axis`` at x + slope y (or y + slope x) from the origin in the corner, bicubic with a = -1.
+
+    Args:
+        images: uint8 (m, C, H, W).
+        slope: (m,) signed slopes; few distinct ones.
+        axis: ``"x"`` or ``"y"``.
+    """
+    if axis == "y":
+        return shear(images.transpose(2, 3), slope, "x").transpose(2, 3)
+    return _by_amount(images, slope, _shear_rows)
+
+
+def _by_amount(images: Tensor, amounts: Tensor, move) -> Tensor:
+    """Apply ``move(images, amount)`` to the rows of each distinct amount."""
+    moved = torch.empty_like(images)
+    for amount in set(amounts.tolist()):
+        rows = torch.nonzero(amounts == amount).flatten()
+        moved.index_copy_(0, rows, move(images.index_select(0, rows), amount))
+    return moved
+
+
+def _shift(images: Tensor, share: float, axis: str) -> Tensor:
+    dim = 3 if axis == "x" else 2
+    size = images.shape[dim]
+    # Pixel centres: target k reads the source at floor(k + 1/2 + share size).
+    start = math.floor(0.5 + share * size)
+    moved = torch.full_like(images, FILL)
+    length = size - abs(start)
+    if length > 0:
+        source = images.narrow(dim, max(start, 0), length)
+        moved.narrow(dim, max(-start, 0), length).copy_(source)
+    return moved
+
+
+def _take(images: Tensor, source: Tensor) -> Tensor:
+    """Pixels of each image at flat positions ``source`` (H W,); -1 means outside."""
+    taken = images.flatten(2).index_select(2, source.clamp(min=0))
+    return taken.masked_fill_(source < 0, FILL).view(images.shape)
+
+
+@functools.lru_cache(maxsize=64)
+def _turned_pixels(height: int, width: int, degrees: float, device: torch.device) -> Tensor:
+    """Flat source position of each target pixel of a turned image, in Pillow's 16-bit fixed point; -1 is outside."""
+    angle = -math.radians(degrees % 360.0)
+    cos, sin = round(math.cos(angle), 15), round(math.sin(angle), 15)
+    left = -cos * width / 2 - sin * height / 2 + width / 2
+    top = sin * width / 2 - cos * height / 2 + height / 2
+
+    def fixed(value: float) -> int:
+        return math.floor(value * 65536.0 + 0.5)
+
+    y = torch.arange(height, device=device)[:, None]
+    x = torch.arange(width, device=device)
+    column = (fixed(left + cos * 0.5 + sin * 0.5) + fixed(cos) * x + fixed(sin) * y) >> 16
+    row = (fixed(top - sin * 0.5 + cos * 0.5) + fixed(-sin) * x + fixed(cos) * y) >> 16
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    return torch.where(inside, row * width + column, -1).flatten()
+
+
+def _shear_rows(images: Tensor, slope: float) -> Tensor:
+    height, width = images.shape[-2:]
+    source, weights, outside = _sheared_pixels(height, width, slope, images.device)
+    read = images.flatten(2).index_select(2, source).view(*images.shape[:3], width + 3).float()
+    before, at, after, beyond = (read[..., tap : tap + width] for tap in range(4))
+    # Differences from the nearest sample keep constant areas exact.
+    moved = (before - at).mul_(weights[0])
+    moved += (after - at).mul_(weights[1])
+    moved += (beyond - at).mul_(weights[2])
+    moved += at
+    return moved.clamp_(0, 255).to(torch.uint8).masked_fill_(outside, FILL)
+
+
+@functools.lru_cache(maxsize=64)
+def _sheared_pixels(height: int, width: int, slope: float, device: torch.device):
+    """What each row reads when x is sheared: the shift and the weights are the same all along a row.
+
+    Returns:
+        Flat source positions of width + 3 samples a row (H (W + 3),), from one before the first to two after the last;
+        weights (3, H, 1) of the samples before, after and beyond, relative to the one at the position; and which
+        target pixels lie outside (H, W).
+    """
+    y = torch.arange(height, dtype=torch.float64, device=device)[:, None] + 0.5
+    x = torch.arange(width, device=device)
+    shift = (slope * y).floor()
+    d = slope * y - shift
+    position = x + 0.5 + slope * y
+    source = (torch.arange(-1, width + 2, device=device) + shift.long()).clamp(0, width - 1)
+    source = source + width * torch.arange(height, device=device)[:, None]
+    weights = torch.stack([-d + 2 * d**2 - d**3, d + d**2 - d**3, d**3 - d**2])
+    return source.flatten(), weights.float(), (position < 0) | (position >= width)

@@ -1,0 +1,64 @@
+"""The weak augmentation that every view gets: a shifted crop and a mirror."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdlab.registry import SpecError, register
+
+
+@register("weak", revision=1)
+class Weak:
+    """No policy: the view is the original, to which training adds the crop and flip that every view gets."""
+
+    def draw(self, n: int, image_shape: tuple[int, int, int], generator, guide=None) -> dict[str, Tensor]:
+        """Nothing to draw."""
+        return {}
+
+    def apply(self, images: Tensor, params: dict[str, Tensor]) -> Tensor:
+        """The images themselves."""
+        return images
+
+
+class CropFlip:
+    """Pad with black, crop back to size at a random place, mirror every second image or so.
+
+    Args:
+        padding: pixels on each side, >= 0; the shift is uniform in [-padding, padding] on each axis.
+        flip: mirror left and right with probability 1/2.
+
+    Raises:
+        SpecError: for a negative padding.
+    """
+
+    def __init__(self, padding: int = 4, flip: bool = True):
+        if padding < 0:
+            raise SpecError(f"padding must be a non-negative integer, but got {padding!r}.")
+        self.padding, self.flip = padding, flip
+
+    def draw(self, n: int, image_shape: tuple[int, int, int], generator, guide=None) -> dict[str, Tensor]:
+        """Crop corners and mirrors.
+
+        Args:
+            n: number of images.
+            image_shape: (C, H, W).
+            generator: CPU generator of the stream.
+            guide: unused.
+
+        Returns:
+            ``corner`` (n, 2) int64 in [0, 2 padding] (top, left in the padded image) and ``flip`` (n,) bool.
+        """
+        corner = torch.randint(2 * self.padding + 1, (n, 2), generator=generator)
+        return {"corner": corner, "flip": (torch.rand(n, generator=generator) < 0.5) & self.flip}
+
+    def apply(self, images: Tensor, params: dict[str, Tensor]) -> Tensor:
+        """Cropped and mirrored uint8 images (B, C, H, W)."""
+        height, width = images.shape[-2:]
+        padded = F.pad(images, (self.padding,) * 4)
+        # A view of all crops, from which each row takes one: no index per pixel is ever made.
+        crops = padded.unfold(2, height, 1).unfold(3, width, 1)
+        top, left = params["corner"].unbind(1)
+        cropped = crops[torch.arange(len(images), device=images.device), :, top, left]
+        return torch.where(params["flip"].view(-1, 1, 1, 1), cropped.flip(-1), cropped)

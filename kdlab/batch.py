@@ -1,0 +1,313 @@
+"""What the commands do: all figures in one go, one distillation, the store's table, comparisons, exports, a check-up."""
+
+from __future__ import annotations
+
+import concurrent.futures as futures
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kdlab import data as datasets
+from kdlab import lab, pages, perspectives, report, stats
+from kdlab.perspectives import arms
+from kdlab.spec import Checkpoint, RunSpec, SpecError, catalogue, choose
+from kdlab.store import Store, home
+
+SHOWN = ["arm", "student", "teacher", "method", "augmentation", "views", "ratio", "fraction", "seed", "steps",
+         "student_images", "teacher_forwards", "val_accuracy", "test_accuracy", "diverged"]  # fmt: skip
+
+
+def figures(
+    names: Sequence[str] | None,
+    profile: str | None,
+    given: dict[str, Any],
+    parameters: Sequence[str],
+    *,
+    workers: int | None = None,
+    only_plan: bool = False,
+) -> bool:
+    """Train the union of what the perspectives need, and run each notebook as soon as its runs exist.
+
+    Args:
+        names: perspectives; None means all.
+        profile: smoke, quick, full or paper.
+        given: profile fields to change (data, teacher, student, seeds); None leaves one alone.
+        parameters: ``key=value`` strings for the notebooks.
+        workers: processes; None takes the profile's number.
+        only_plan: describe the work and stop.
+
+    Returns:
+        True when every notebook reached its done marker.
+    """
+    started = time.monotonic()
+    given = {k: v for k, v in given.items() if v is not None}
+    names = list(dict.fromkeys(names or perspectives.NAMES))
+    studies = {name: perspectives.study(name, profile, **given) for name in names}
+    extra = {name: report.check(report.NOTEBOOKS / f"{name}.ipynb", parameters) for name in names}
+    size = studies[names[0]].profile
+    workers = size.workers if workers is None else workers
+    groups = [study.specs for study in studies.values()]
+    if only_plan:
+        print(lab.plan(*groups).describe(workers or os.cpu_count() or 1))
+        return True
+    folder = home() / size.name
+    wanted = {name: {lab.run_key(s) for s in study.specs} for name, study in studies.items()}
+    press = Press(size.name, folder, {k: _parameter(v) for k, v in given.items()}, extra, started)
+    try:
+        lab.run(*groups, workers=workers, after=lambda keys: press.start(n for n in names if wanted[n] <= keys))
+    finally:
+        outcomes = press.finish()
+    page = pages.gallery(folder)
+    failed = [o.name for o in outcomes if o.error]
+    print(f"\ngallery: {page}   ({time.monotonic() - started:.0f} s in all)")
+    if failed:
+        print(f"failed: {', '.join(failed)}; see {folder / 'notebooks'}", file=sys.stderr)
+    return not failed
+
+
+def _parameter(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+class Press:
+    """Runs notebooks in threads while training goes on; each notebook is a kernel of its own.
+
+    Args:
+        profile: name of the profile.
+        folder: where notebooks and figures go.
+        given: parameters that all notebooks get.
+        extra: further parameters by notebook.
+        started: clock at the start, for the times printed.
+    """
+
+    def __init__(self, profile: str, folder: Path, given: dict, extra: dict[str, dict], started: float):
+        self.profile, self.folder, self.given, self.extra, self.started = profile, folder, given, extra, started
+        self.pool = futures.ThreadPoolExecutor(2)
+        self.jobs: dict[str, futures.Future] = {}
+        self.lock = threading.Lock()
+
+    def start(self, names) -> None:
+        """Run the notebooks that have not been started."""
+        for name in names:
+            if name not in self.jobs:
+                self.jobs[name] = self.pool.submit(self._print, name)
+
+    def _print(self, name: str) -> report.Outcome:
+        outcome = report.run_notebook(name, self.profile, self.folder, self.given | self.extra[name])
+        minutes, seconds = divmod(round(time.monotonic() - self.started), 60)
+        with self.lock:
+            said = f"FAILED: {outcome.error}" if outcome.error else self._verdict(name)
+            print(f"\n[{minutes:02d}:{seconds:02d}] {name}: {said}", flush=True)
+            pages.gallery(self.folder)
+        return outcome
+
+    def _verdict(self, name: str) -> str:
+        path = self.folder / "figures" / f"{name}.verdict.json"
+        return json.loads(path.read_text())["overall"] if path.exists() else "done"
+
+    def finish(self) -> list[report.Outcome]:
+        """Wait for all notebooks."""
+        self.pool.shutdown(wait=True)
+        return [job.result() for job in self.jobs.values()]
+
+
+def distil(method: str, profile: str | None, *, seeds: Sequence[int], workers: int | None, **given: Any) -> pd.DataFrame:
+    """Train one student (and its teacher) at some seeds.
+
+    Args:
+        method: registered name or ``module:Class``.
+        profile: supplies everything that is not given.
+        seeds: run seeds.
+        workers: processes.
+        **given: data, teacher (model name or checkpoint file), arch, student, augmentation, views, ratio, epochs,
+            fraction; None leaves the profile's.
+
+    Returns:
+        One row per run, teachers first.
+    """
+    teacher, arch = given.pop("teacher"), given.pop("arch")
+    file = arch is not None
+    size = perspectives.profile(
+        profile, data=given["data"], student=given["student"], teacher=None if file else teacher
+    )
+    spec = arms.ce(size, method=method, fraction=given["fraction"])
+    if method != "ce":
+        spec = spec.replace(teacher=_checkpoint(teacher, arch) if file else arms.teacher(size))
+    augmented = given["augmentation"] != "weak"
+    views = given["views"] or (2 if augmented else 1)
+    ratio = given["ratio"] if given["ratio"] is not None else ((views - 1) / views or 1.0 if augmented else 0.0)
+    options = {"policy": size.policy} if given["augmentation"] == "jda" else {}
+    spec = spec.replace(
+        views=views, augmentation=given["augmentation"], ratio=ratio, augmentation_options=options
+    )
+    if given["epochs"] is not None:
+        spec = spec.replace(budget=replace(size.budget, amount=given["epochs"], unit="epochs"))
+    specs = [spec.at_seed(seed) for seed in seeds]
+    teachers = [s.teacher for s in specs if isinstance(s.teacher, RunSpec)]
+    return lab.run([*teachers, *specs], workers=size.workers if workers is None else workers)
+
+
+def _checkpoint(path: str | None, arch: str) -> Checkpoint:
+    if not path or not Path(path).is_file():
+        raise SpecError(f"--teacher must be a file of weights when --arch is given, but got {path!r}.")
+    return Checkpoint(str(Path(path).absolute()), hashlib.sha256(Path(path).read_bytes()).hexdigest(), arch)
+
+
+def show(table: pd.DataFrame) -> str:
+    """A table of runs for the terminal."""
+    columns = [c for c in SHOWN if c in table and not table[c].isna().all()]
+    return table[columns].to_string(float_format=lambda v: f"{v:.2f}")
+
+
+def select(table: pd.DataFrame, where: Sequence[str]) -> pd.DataFrame:
+    """Rows that match all ``column=value`` filters.
+
+    Raises:
+        SpecError: for an unknown column, with the nearest.
+    """
+    for condition in where:
+        column, equals, value = condition.partition("=")
+        if not equals:
+            raise SpecError(f"a filter must look like column=value, but got {condition!r}.")
+        values = table[choose("column", column, table.columns)]
+        numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+        try:
+            table = table[values == float(value) if numeric else values.astype(str).str.lower() == value.lower()]
+        except ValueError:
+            raise SpecError(f"column {column!r} holds numbers, but got {value!r}.") from None
+    return table
+
+
+def find_key(prefix: str) -> str:
+    """The one finished run whose key starts with ``prefix``.
+
+    Raises:
+        SpecError: when there is none, or more than one.
+    """
+    keys = Store().keys()
+    found = [k for k in keys if k.startswith(prefix)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise SpecError(f"key {prefix!r} fits {len(found)} runs: {', '.join(found[:5])} ...")
+    raise SpecError(f"no finished run has a key that starts with {prefix!r}; `kdlab runs` lists {len(keys)}.")
+
+
+def compare(first: str, second: str) -> str:
+    """The fields in which two runs differ, and their paired test over common seeds.
+
+    Args:
+        first: key, or its beginning.
+        second: the run it is compared with.
+    """
+    store = Store()
+    specs = [RunSpec.from_dict(store.read(find_key(k), "spec")["spec"]) for k in (first, second)]
+    plain = [_flat(s.to_dict()) for s in specs]
+    lines = ["the specs differ in:"]
+    names = sorted({*plain[0], *plain[1]})
+    lines += [f"  {n}: {plain[0].get(n)} | {plain[1].get(n)}" for n in names if plain[0].get(n) != plain[1].get(n)]
+    rows = []
+    for label, spec in zip(("first", "second"), specs, strict=True):
+        own = _seedless(spec)
+        for key in store.keys():
+            other = RunSpec.from_dict(store.read(key, "spec")["spec"])
+            if _seedless(other) == own:
+                rows.append(lab.table([other], store=store).assign(arm=label))
+    table = pd.concat(rows)
+    common = set(table[table.arm == "first"].seed) & set(table[table.arm == "second"].seed)
+    if len(common) < 2:
+        return "\n".join([*lines, f"only {len(common)} common seed(s): no interval. `kdlab run --seeds N` adds some."])
+    return "\n".join([*lines, stats.paired(table, "first", "second").reason])
+
+
+def _flat(plain: dict, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in plain.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def _seedless(spec: RunSpec) -> dict:
+    return spec.at_seed(0).to_dict()
+
+
+def export(key: str, out: Path) -> str:
+    """Copy a run's weights and spec to a folder and say how to load them.
+
+    Raises:
+        SpecError: for an unknown key, or a run whose files no longer match their checksums.
+    """
+    store, key = Store(), find_key(key)
+    if bad := store.damaged(key):
+        raise SpecError(f"run {key} is damaged: {', '.join(bad)} no longer match their checksums; it was not exported.")
+    target = Path(out) / key
+    with store.disk():
+        target.mkdir(parents=True, exist_ok=True)
+        for name in ("spec.json", "result.json", "student.safetensors"):
+            shutil.copy(store.root / key / name, target / name)
+    spec = RunSpec.from_dict(store.read(key, "spec")["spec"])
+    facts = datasets.facts(spec.data)
+    return (
+        f"exported to {target}\n\n"
+        "from safetensors.torch import load_file\nfrom kdlab.models import build\n"
+        f"model = build({spec.model!r}, num_classes={facts['classes']}, in_channels={facts['channels']}, seed=0)\n"
+        f"model.load_state_dict(load_file({str(target / 'student.safetensors')!r}))\n"
+        "model.eval()"
+    )
+
+
+def doctor() -> str:
+    """Versions, device, data, disk, and the runs in the store."""
+    import torch
+
+    from kdlab.training import device
+
+    store = Store()
+    keys = store.keys()
+    bad = {key: files for key in keys if (files := store.damaged(key))}
+    free = shutil.disk_usage(next(p for p in (home(), *home().parents) if p.exists())).free / 2**30
+    names = ("kdlab", "torch", "torchvision", "numpy", "scipy", "pandas", "matplotlib", "papermill", "jupyterlab")
+    lines = [f"python {platform.python_version()} on {platform.system()} {platform.machine()}"]
+    lines.append("  ".join(f"{name} {version(name)}" for name in names))
+    lines.append(f"device {device()}, {os.cpu_count()} cores, torch threads in a run: 1 (of {torch.get_num_threads()})")
+    lines += [_data_line(name) for name in datasets.READERS]
+    lines.append(f"output {home()}: {free:.1f} GiB free, {'writable' if _writable(home()) else 'NOT WRITABLE'}")
+    lines.append(f"store: {len(keys)} finished runs, {len(bad)} damaged")
+    lines += [f"  damaged {key}: {', '.join(files)}" for key, files in bad.items()]
+    parts = ", ".join(f"{len(catalogue(kind))} {kind}" for kind in ("models", "augment", "losses"))
+    return "\n".join([*lines, f"registered: {parts}"])
+
+
+def _data_line(name: str) -> str:
+    try:
+        facts = datasets.facts(name)
+    except SpecError as error:
+        return f"data {name}: not here ({str(error).split('.')[0]})"
+    return f"data {name}: {facts['train']} train, {facts['val']} val, {facts['test']} test, {facts['classes']} classes"
+
+
+def _writable(folder: Path) -> bool:
+    return os.access(next(p for p in (folder, *folder.parents) if p.exists()), os.W_OK)
+
+
+def jupyter(port: int) -> int:
+    """JupyterLab on the notebooks; the exit code of its process."""
+    if not report.NOTEBOOKS.parent.exists():
+        raise SpecError(f"there are no notebooks at {report.NOTEBOOKS.parent}; run this from a checkout of kdlab.")
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={report.NOTEBOOKS.parent}", f"--port={port}"]
+    return subprocess.run(command, env=os.environ | {"JUPYTER_PREFER_ENV_PATH": "1"}).returncode
+
+

@@ -1,0 +1,148 @@
+"""The command line: figures, run, runs, compare, export, doctor, lab. ``--help`` imports neither torch nor matplotlib."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from kdlab.spec import SpecError
+
+app = typer.Typer(
+    help="See what data augmentation does to knowledge distillation.",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+)  # fmt: skip
+
+ProfileOption = Annotated[Optional[str], typer.Option("--profile", help="smoke, quick, full or paper")]  # noqa: UP045
+DataOption = Annotated[Optional[str], typer.Option("--data", help="fashion, cifar10, folder:PATH ...")]  # noqa: UP045
+TeacherOption = Annotated[Optional[str], typer.Option("--teacher", help="the teacher's model")]  # noqa: UP045
+StudentOption = Annotated[Optional[str], typer.Option("--student", help="the student's model")]  # noqa: UP045
+SeedsOption = Annotated[Optional[int], typer.Option("--seeds", help="how many seeds, from 0")]  # noqa: UP045
+WorkersOption = Annotated[Optional[int], typer.Option("--workers", help="processes; 0 trains in this one")]  # noqa: UP045
+
+
+def main() -> None:
+    """Run a command; a user's mistake ends with one sentence and exit code 2, never with a traceback."""
+    try:
+        app(standalone_mode=False)
+    except SpecError as error:
+        sys.exit(_refuse(str(error)))
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # click's own usage errors
+            sys.exit(_refuse(error.format_message()))
+        raise
+
+
+def _refuse(message: str) -> int:
+    print(f"kdlab: {message}", file=sys.stderr)
+    return 2
+
+
+@app.command()
+def figures(
+    names: Annotated[Optional[list[str]], typer.Argument(help="perspectives; none means all")] = None,  # noqa: UP045
+    profile: ProfileOption = None,
+    data: DataOption = None,
+    teacher: TeacherOption = None,
+    student: StudentOption = None,
+    seeds: SeedsOption = None,
+    workers: WorkersOption = None,
+    plan: Annotated[bool, typer.Option("--plan", help="say what would be trained, and stop")] = False,
+    p: Annotated[Optional[list[str]], typer.Option("-p", help="notebook parameter, key=value")] = None,  # noqa: UP045
+) -> None:
+    """Train what is missing, run the notebooks, draw figures, verdicts and the gallery page."""
+    from kdlab import batch
+
+    given = {"data": data, "teacher": teacher, "student": student, "seeds": seeds}
+    done = batch.figures(names or None, profile, given, p or [], workers=workers, only_plan=plan)
+    raise typer.Exit(0 if done else 1)
+
+
+@app.command()
+def run(
+    method: Annotated[str, typer.Argument(help="ce, kd, ccd, fitnet, at, sp, module:Class")] = "kd",
+    profile: ProfileOption = None,
+    data: DataOption = None,
+    teacher: Annotated[Optional[str], typer.Option(help="model name, or a checkpoint file with --arch")] = None,  # noqa: UP045
+    arch: Annotated[Optional[str], typer.Option(help="model of the teacher's checkpoint")] = None,  # noqa: UP045
+    student: StudentOption = None,
+    augmentation: Annotated[str, typer.Option(help="weak, jda, rotation, invert ...")] = "weak",
+    views: Annotated[Optional[int], typer.Option(help="rows per original")] = None,  # noqa: UP045
+    ratio: Annotated[Optional[float], typer.Option(help="share of augmented rows, 0 to 1")] = None,  # noqa: UP045
+    epochs: Annotated[Optional[float], typer.Option(help="of the student")] = None,  # noqa: UP045
+    fraction: Annotated[float, typer.Option(help="share of the training images, 0 to 1")] = 1.0,
+    seed: Annotated[int, typer.Option(help="first seed")] = 0,
+    seeds: Annotated[int, typer.Option(help="how many seeds")] = 1,
+    workers: WorkersOption = None,
+) -> None:
+    """One distillation without a notebook: teacher, student, and how well they did."""
+    from kdlab import batch
+
+    table = batch.distil(
+        method, profile, data=data, teacher=teacher, arch=arch, student=student, augmentation=augmentation, views=views,
+        ratio=ratio, epochs=epochs, fraction=fraction, seeds=range(seed, seed + seeds), workers=workers,
+    )  # fmt: skip
+    print(batch.show(table))
+
+
+@app.command()
+def runs(
+    where: Annotated[Optional[list[str]], typer.Argument(help="filters, column=value")] = None,  # noqa: UP045
+    csv: Annotated[Optional[Path], typer.Option(help="write the table to this file")] = None,  # noqa: UP045
+    limit: Annotated[int, typer.Option(help="rows to print")] = 40,
+) -> None:
+    """The finished runs; `kdlab runs method=kd fraction=0.1` filters."""
+    from kdlab import batch, lab
+
+    table = batch.select(lab.table(), where or [])
+    if csv:
+        table.to_csv(csv)
+        print(f"{len(table)} runs written to {csv}")
+        return
+    print(batch.show(table.head(limit)) if len(table) else "no finished run matches.")
+    if len(table) > limit:
+        print(f"... {len(table) - limit} more; --limit or --csv FILE shows them.")
+
+
+@app.command()
+def compare(first: str, second: str) -> None:
+    """What differs between two runs, and the paired test over all seeds that both have."""
+    from kdlab import batch
+
+    print(batch.compare(first, second))
+
+
+@app.command()
+def export(
+    key: str, out: Annotated[Path, typer.Option(help="folder to write to")] = Path("exported")
+) -> None:
+    """A run's weights (safetensors), spec, and a word on how to load them."""
+    from kdlab import batch
+
+    print(batch.export(key, out))
+
+
+@app.command()
+def doctor() -> None:
+    """Versions, device, data, disk and the state of the store."""
+    from kdlab import batch
+
+    print(batch.doctor())
+
+
+@app.command()
+def lab(port: Annotated[int, typer.Option(help="port on this machine")] = 8888) -> None:
+    """Open the notebooks in JupyterLab."""
+    from kdlab import batch
+
+    raise typer.Exit(batch.jupyter(port))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""Data sets as uint8 images: ``load`` for training, ``facts`` and ``fingerprint`` for planning without torch.
+
+Names: ``fashion`` (bundled), ``fashion-mnist``, ``cifar10``, ``cifar100`` (files under the data root) and
+``folder:PATH`` (one folder of images per class). To add a data set, write a reader (``files(root)`` and
+``read(files)``) and name it in ``READERS``.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdlab.data import cifar, folder, idx
+from kdlab.data.source import SPLITS, Reader, Source, digest_files
+from kdlab.registry import SpecError, choose
+
+if TYPE_CHECKING:
+    from kdlab.data.sets import ImageSet, Splits
+
+__all__ = ["NAMES", "SPLITS", "ImageSet", "Splits", "facts", "fingerprint", "load", "train_size"]
+
+READERS = {
+    "fashion": (idx.fashion_files, idx.read_fashion),
+    "fashion-mnist": (idx.fashion_mnist_files, idx.read_fashion_mnist),
+    "cifar10": (cifar.cifar10_files, cifar.read_cifar10),
+    "cifar100": (cifar.cifar100_files, cifar.read_cifar100),
+}
+DOWNLOADS = {"fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+NAMES = (*READERS, "folder:PATH")
+DESCRIPTIONS = {
+    "fashion": "a balanced subset of Fashion-MNIST (6,000/1,000/5,000 train/val/test images, 28 x 28, 10 classes)",
+    "fashion-mnist": "Fashion-MNIST (54,000/6,000/10,000 train/val/test images, 28 x 28, 10 classes)",
+    "cifar10": "CIFAR-10 (10 % of the training images held out as val)",
+    "cifar100": "CIFAR-100 (10 % of the training images held out as val)",
+}
+
+
+def load(
+    name: str = "fashion",
+    root: str | Path | None = None,
+    sizes: tuple[int, int, int] | None = None,
+    download: bool = False,
+) -> Splits:
+    """Read a data set into memory.
+
+    Val is carved from train before anything is left out. Images are in balanced order, so ``sizes`` are
+    nested prefixes with equally many images of each class. Mean and std are those of the kept train images.
+
+    Args:
+        name: one of ``NAMES``.
+        root: folder of the files; default ``$KDLAB_DATA``, else ``data`` in the current folder.
+        sizes: (train, val, test) images to keep, or None for all.
+        download: fetch missing files with torchvision first.
+
+    Returns:
+        Splits(train, val, test) of ImageSets.
+
+    Raises:
+        SpecError: for an unknown name, missing or unreadable files, or sizes that the data cannot fill.
+    """
+    import torch
+
+    from kdlab.data.sets import ImageSet, Splits, channel_statistics
+
+    if download:
+        _download(name, data_root(root))
+    reader = _reader(name, root)
+    source = reader.read(reader.files)
+    counts = _counts(source, sizes)
+    images = {split: torch.from_numpy(source.pixels(split, n)) for split, n in counts.items()}
+    mean, std = channel_statistics(images["train"])
+    digest = digest_files(reader.files, *reader.words)
+    return Splits(
+        *(
+            ImageSet(
+                images=images[split],
+                labels=torch.from_numpy(source.labels[split][:n]),
+                rows=torch.from_numpy(source.rows[split][:n]),
+                classes=source.classes,
+                mean=mean,
+                std=std,
+                fingerprint=digest,
+            )
+            for split, n in counts.items()
+        )
+    )
+
+
+def fingerprint(name: str, root: str | Path | None = None) -> str:
+    """Hash of the files of a data set and of how they are read, without torch.
+
+    Args:
+        name: one of ``NAMES``.
+        root: as in ``load``.
+    """
+    reader = _reader(name, root)
+    return digest_files(reader.files, *reader.words)
+
+
+def facts(name: str, root: str | Path | None = None) -> dict[str, Any]:
+    """What planning must know: images per split, number of classes, channels and size, without torch.
+
+    Args:
+        name: one of ``NAMES``.
+        root: as in ``load``.
+
+    Returns:
+        dict with ``train``, ``val``, ``test`` (images), ``classes``, ``channels``, ``size`` (the larger side
+        in pixels) and ``per_class`` (training images of each class).
+    """
+    return dict(_facts(name, data_root(root), fingerprint(name, root)))
+
+
+@functools.lru_cache(maxsize=64)
+def _facts(name: str, root: Path, digest: str) -> dict[str, Any]:
+    reader = _reader(name, root)
+    source = reader.read(reader.files)
+    sizes = {split: len(source.labels[split]) for split in SPLITS}
+    return sizes | {
+        "classes": len(source.classes),
+        "channels": source.shape[0],
+        "size": max(source.shape[1:]),
+        "per_class": np.bincount(source.labels["train"], minlength=len(source.classes)).tolist(),
+    }
+
+
+def train_size(name: str, sizes: tuple[int, int, int] | None = None, fraction: float = 1.0) -> int:
+    """Training images of a stratified subset (``ImageSet.subset``), without loading it.
+
+    Args:
+        name: one of ``NAMES``.
+        sizes: (train, val, test) images kept, or None for all.
+        fraction: share of the kept training images, in (0, 1].
+    """
+    per_class = facts(name)["per_class"]
+    if sizes is not None:
+        whole, more = divmod(sizes[0], len(per_class))
+        per_class = [whole + (label < more) for label in range(len(per_class))]
+    return sum(max(1, round(fraction * count)) for count in per_class)
+
+
+def data_root(root: str | Path | None) -> Path:
+    """The folder of data sets: ``root``, else ``$KDLAB_DATA``, else ``data`` in the current folder."""
+    return Path(root or os.environ.get("KDLAB_DATA") or "data")
+
+
+def _reader(name: str, root: str | Path | None) -> Reader:
+    if name.startswith("folder:"):
+        return folder.open_folder(name)
+    files, read = READERS[choose("data", name, READERS if name in READERS else NAMES)]
+    return Reader(files(data_root(root)), read)
+
+
+def _counts(source: Source, sizes: tuple[int, int, int] | None) -> dict[str, int]:
+    """Images to keep per split, refused where a class cannot fill its equal part."""
+    if sizes is None:
+        return {split: len(source.labels[split]) for split in SPLITS}
+    classes = len(source.classes)
+    for split, size in zip(SPLITS, sizes, strict=True):
+        labels = source.labels[split]
+        if not 1 <= size <= len(labels):
+            raise SpecError(f"sizes: {split} must be between 1 and {len(labels)}, but got {size}.")
+        for label, name in enumerate(source.classes):
+            needed, there = size // classes + (label < size % classes), int((labels == label).sum())
+            if there < needed:
+                raise SpecError(
+                    f"sizes: {size} balanced {split} images need {needed} of class {name!r}, which has {there}."
+                )
+    return dict(zip(SPLITS, sizes, strict=True))
+
+
+def _download(name: str, root: Path) -> None:
+    if name in READERS and name not in DOWNLOADS:
+        return
+    import torchvision.datasets
+
+    builder: Any = getattr(torchvision.datasets, DOWNLOADS[choose("data to download", name, DOWNLOADS)])
+    builder(root=str(root), download=True)

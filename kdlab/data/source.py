@@ -1,0 +1,139 @@
+"""What every reader returns: labels and rows at once, pixels on demand. Numpy only, never torch."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from kdlab.registry import SpecError
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set on disk, described without decoding its images.
+
+    Args:
+        classes: class names; label k is ``classes[k]``.
+        shape: (channels, height, width) of every image.
+        labels: per split, (N,) int64 labels in balanced order: every prefix has as equal classes as it can.
+        rows: per split, (N,) int64 row of each image in the files it came from.
+        pixels: ``pixels(split, n)`` reads the first n images of a split, uint8 (n, C, H, W).
+    """
+
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    labels: dict[str, np.ndarray]
+    rows: dict[str, np.ndarray]
+    pixels: Callable[[str, int], np.ndarray]
+
+
+class Reader(NamedTuple):
+    """How one data set is read.
+
+    Args:
+        files: all its files.
+        read: ``read(files)`` describes them as a Source.
+        words: what else decides the result (options, names of files), for the fingerprint.
+    """
+
+    files: list[Path]
+    read: Callable[[list[Path]], Source]
+    words: tuple = ()
+
+
+def balanced_order(labels: np.ndarray) -> np.ndarray:
+    """Rows sorted by rank within their class, then class: the first K hold one image of each class."""
+    rank = np.empty(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        rank[members] = np.arange(len(members))
+    return np.lexsort((labels, rank))
+
+
+def carve(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Hold out the last ``share`` of each class (at least one image) and keep the rest.
+
+    Args:
+        labels: (N,) labels in file order.
+        share: in (0, 1).
+
+    Returns:
+        (kept, held_out) row numbers, each in balanced order.
+    """
+    held = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        held[members[-max(1, round(share * len(members))) :]] = True
+    kept, out = np.flatnonzero(~held), np.flatnonzero(held)
+    return kept[balanced_order(labels[kept])], out[balanced_order(labels[out])]
+
+
+def from_arrays(train: tuple, test: tuple, classes: Iterable[str], val_share: float) -> Source:
+    """Source of images already in memory; val is carved from train before anything else.
+
+    Args:
+        train: images uint8 (N, C, H, W), labels (N,) and rows (N,) of the training files, in file order.
+        test: the same of the test files.
+        classes: class names.
+        val_share: share of each class that becomes val: its last images in file order.
+    """
+    kept, held_out = carve(train[1], val_share)
+    parts = {"train": (train, kept), "val": (train, held_out), "test": (test, balanced_order(test[1]))}
+    return Source(
+        classes=tuple(classes),
+        shape=tuple(train[0].shape[1:]),
+        labels={split: arrays[1][order].astype(np.int64) for split, (arrays, order) in parts.items()},
+        rows={split: arrays[2][order].astype(np.int64) for split, (arrays, order) in parts.items()},
+        pixels=lambda split, n: parts[split][0][0][parts[split][1][:n]],
+    )
+
+
+@functools.cache
+def _file_digest(path: Path, size: int, modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_files(paths: Iterable[Path], *words: object) -> str:
+    """Hash of file contents and of the words that say how they are read.
+
+    A file is hashed again only when its size or time of change moved, so asking once per spec is cheap.
+    """
+    total = hashlib.sha256(repr(words).encode())
+    for path in paths:
+        status = os.stat(path)
+        total.update(_file_digest(Path(path), status.st_size, status.st_mtime_ns).encode())
+    return total.hexdigest()[:32]
+
+
+def locate(root: Path, folders: Iterable[str], names: Iterable[str], data: str) -> list[Path]:
+    """The files of a data set in the first of several folders that holds them all, gzipped or not.
+
+    Raises:
+        SpecError: naming the root, the missing files and the ways to supply them.
+    """
+    names = list(names)
+    for folder in folders:
+        found = [_plain_or_gz(root / folder / name) for name in names]
+        if all(found):
+            return found
+    state = "lacks" if root.is_dir() else "does not exist; it should hold"
+    raise SpecError(
+        f"data {data!r}: the data root {str(root)!r} {state} {', '.join(names)} "
+        f"in one of the folders {', '.join(folders)}. "
+        "Give root=, set KDLAB_DATA, or call load(..., download=True)."
+    )
+
+
+def _plain_or_gz(path: Path) -> Path | None:
+    choices = (path, path.with_name(path.name + ".gz"))
+    return next((choice for choice in choices if choice.is_file()), None)

@@ -1,0 +1,222 @@
+"""Between lab and training: one cohort in one process, its claims, checkpoints, results and progress."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kdlab import data
+from kdlab.identity import normal, steps, teacher_key
+from kdlab.spec import Checkpoint, RunSpec, SpecError
+from kdlab.store import Store
+
+SAVE_EVERY = 30.0
+BEAT_EVERY = 1.0
+
+
+def quiet() -> None:
+    """Start a worker: Ctrl-C belongs to the parent, which asks for a clean stop; one thread a process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def train_cohort(specs: dict[str, RunSpec], root: Path, stop: Path, tick: Callable[[], None] | None = None) -> None:
+    """Train the runs of a cohort that nobody else has or holds, and wait for the others.
+
+    Args:
+        specs: runs by key; all share data, subset, seed and originals per step.
+        root: folder of the store.
+        stop: a file whose appearance asks for a clean stop.
+        tick: called about once a second, in this process.
+    """
+    store = Store(root)
+    while todo := [k for k in specs if not store.has(k)]:
+        mine = [k for k in todo if store.claim(k)]
+        if not mine:
+            if stop.exists():
+                return
+            time.sleep(BEAT_EVERY)
+            continue
+        try:
+            _train_claimed({k: specs[k] for k in mine if not store.has(k)}, store, stop, tick)
+        finally:
+            store.release(mine)
+        if stop.exists():
+            return
+
+
+def _train_claimed(specs: dict[str, RunSpec], store: Store, stop: Path, tick) -> None:
+    from kdlab.training import Arm, Stopped, Views, device, train
+
+    if not specs:
+        return
+    first = next(iter(specs.values()))
+    where = device()
+    splits = data.load(first.data, sizes=first.sizes)
+    splits = splits._replace(val=splits.val.to(where), test=splits.test.to(where))
+    subset = splits.train.subset(first.fraction, first.seed).to(where)
+    teachers = {}
+    for spec in specs.values():
+        if spec.teacher is not None and (key := teacher_key(spec.teacher)) not in teachers:
+            teachers[key] = _teacher(spec.teacher, key, splits, store).to(where)
+    views = Views(
+        subset, first.seed, first.replicate, first.budget.originals_per_step, teachers, where,
+        autocast=first.precision == "bfloat16",
+    )  # fmt: skip
+    arms = [Arm(k, s, s.teacher and teacher_key(s.teacher), steps(s)) for k, s in specs.items()]
+    last = {"beat": 0.0, "save": time.monotonic()}
+
+    def restore(arm):
+        if saved := store.load_checkpoint(arm.key):
+            arm.load_state(*saved)
+
+    def save(arm):
+        store.save_checkpoint(arm.key, *arm.state())
+
+    def finish(arm, result):
+        documents = {
+            "spec": {"spec": arm.spec.to_dict(), "normal": normal(arm.spec)},
+            "result": result.numbers | {"curve": result.curve},
+            "environment": environment(),
+        }
+        store.write(
+            arm.key, documents, {"logits": result.logits, "student": result.student, "method": result.method}
+        )
+
+    def beat(waiting):
+        now = time.monotonic()
+        if now - last["beat"] > BEAT_EVERY:
+            last["beat"] = now
+            for arm in waiting:
+                store.heartbeat(arm.key, step=arm.step)
+            if tick:
+                tick()
+            if now - last["save"] > SAVE_EVERY:
+                last["save"] = now
+                for arm in waiting:
+                    save(arm)
+            return stop.exists()
+        return False
+
+    try:
+        train(arms, splits, views, restore=restore, save=save, finish=finish, beat=beat)
+    except Stopped:
+        return
+
+
+def _teacher(teacher: RunSpec | Checkpoint, key: str, splits, store: Store):
+    """The frozen network of a teacher, in eval mode.
+
+    Raises:
+        SpecError: when a checkpoint's file is missing, is another file than its digest says, or does not fit.
+    """
+    from kdlab.models import build
+
+    arch = teacher.model if isinstance(teacher, RunSpec) else teacher.arch
+    model = build(arch, len(splits.train.classes), splits.train.images.shape[1], seed=0)
+    if isinstance(teacher, RunSpec):
+        state = store.weights(key)
+    else:
+        state = _checkpoint_state(teacher)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise SpecError(f"the teacher's weights do not fit {arch!r}: {str(error).splitlines()[-1].strip()}") from error
+    return model.eval().requires_grad_(False)
+
+
+def _checkpoint_state(teacher: Checkpoint) -> dict:
+    import torch
+    from safetensors.torch import load_file
+
+    path = Path(teacher.path)
+    if not path.exists():
+        raise SpecError(f"teacher checkpoint {path} does not exist.")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != teacher.sha256:
+        raise SpecError(f"teacher checkpoint {path} is not the file its sha256 {teacher.sha256[:12]}... names.")
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+@functools.cache
+def environment() -> dict[str, Any]:
+    """What a result was computed with. The digest covers what can change numbers; git stands beside it."""
+    import numpy
+    import torch
+
+    from kdlab import __version__
+    from kdlab.training import device
+
+    where = device()
+    numbers = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "device": torch.cuda.get_device_name() if where.startswith("cuda") else where,
+        "machine": platform.machine(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+    }
+    digest = hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()[:8]
+    return numbers | {"digest": digest, "git": _git(), "kdlab": __version__}
+
+
+def _git() -> str:
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
+        )
+    except OSError:
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+class Bar:
+    """A progress bar over student images, fed by the store: finished runs count whole, claimed ones by their step.
+
+    Args:
+        specs: all runs by key.
+        keys: the runs to be trained.
+        store: where they will appear.
+        shown: False draws nothing.
+    """
+
+    def __init__(self, specs: dict[str, RunSpec], keys: list[str], store: Store, shown: bool = True):
+        from tqdm import tqdm
+
+        self.store = store
+        self.total = {k: steps(specs[k]) for k in keys}
+        self.images = {k: specs[k].budget.originals_per_step * specs[k].views for k in keys}
+        self.open = set(keys)
+        self.at = dict.fromkeys(keys, 0)
+        size = sum(self.total[k] * self.images[k] for k in keys)
+        self.bar = tqdm(
+            total=size, unit="img", unit_scale=True, disable=not shown, mininterval=1.0, file=sys.stdout,
+            bar_format="{percentage:3.0f}% |{bar:24}| {n_fmt}/{total_fmt} images  {elapsed}<{remaining}  {postfix}",
+        )  # fmt: skip
+
+    def update(self) -> None:
+        """Read where the open runs stand."""
+        for key in list(self.open):
+            if self.store.has(key):
+                self.at[key] = self.total[key]
+                self.open.discard(key)
+            elif lease := self.store.lease(key):
+                self.at[key] = max(self.at[key], lease.get("step", 0))
+        done = sum(self.at[k] * self.images[k] for k in self.total)
+        self.bar.set_postfix_str(f"{len(self.total) - len(self.open)}/{len(self.total)} runs", refresh=False)
+        self.bar.update(done - self.bar.n)
+
+    def close(self) -> None:
+        """Leave the last state on the screen."""
+        self.bar.close()

@@ -1,0 +1,74 @@
+"""A run's identity: the spec without what cannot matter, plus what decides a result beyond it, hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from kdlab import data
+from kdlab.spec import Checkpoint, RunSpec, find
+
+SCHEMA = 1
+
+
+def normal(spec: RunSpec) -> dict[str, Any]:
+    """The spec with everything that cannot matter taken out, and what decides a result beyond it put in.
+
+    Defaults of options are dropped; without augmented rows the policy is dropped; a budget in any unit becomes steps;
+    the data becomes its fingerprint, the teacher its key; every registered part brings its revision.
+    """
+    augmented = spec.ratio > 0 and spec.augmentation != "weak"
+    parts = {"models": spec.model, "losses": spec.method, "augment": spec.augmentation if augmented else "weak"}
+    entries = {kind: find(kind, name) for kind, name in parts.items()}
+
+    def chosen(kind: str, options) -> dict:
+        return {k: v for k, v in options.items() if v != entries[kind].options.get(k)}
+
+    rule = {"lr": spec.optimiser.lr, "momentum": spec.optimiser.momentum, "weight_decay": spec.optimiser.weight_decay,
+            "warmup": spec.optimiser.warmup, "schedule": spec.optimiser.schedule,
+            "nesterov": spec.optimiser.nesterov and spec.optimiser.momentum > 0}  # fmt: skip
+    if spec.optimiser.schedule == "step":
+        rule["milestones"] = list(spec.optimiser.milestones)
+    plain: dict[str, Any] = {
+        "schema": SCHEMA,
+        "data": data.fingerprint(spec.data),
+        "sizes": list(spec.sizes or (data.facts(spec.data)[split] for split in data.SPLITS)),
+        "fraction": float(spec.fraction),
+        "parts": parts,
+        "revisions": {kind: entry.revision for kind, entry in entries.items()},
+        "method_options": chosen("losses", spec.method_options),
+        "views": spec.views,
+        "steps": steps(spec),
+        "originals_per_step": spec.budget.originals_per_step,
+        "optimiser": {k: float(v) if isinstance(v, int | float) and k != "nesterov" else v for k, v in rule.items()},
+        "seed": spec.seed,
+        "replicate": spec.replicate,
+        "precision": spec.precision,
+    }
+    if augmented:
+        plain |= {"ratio": float(spec.ratio), "augmentation_options": chosen("augment", spec.augmentation_options)}
+    if spec.teacher is not None:
+        plain |= {"teacher": teacher_key(spec.teacher), "teacher_view": spec.teacher_view}
+    return plain
+
+
+def steps(spec: RunSpec) -> int:
+    """Optimiser steps of a spec on its own training subset."""
+    return spec.budget.steps(data.train_size(spec.data, spec.sizes, spec.fraction), spec.views)
+
+
+def key(spec: RunSpec) -> str:
+    """The run's address: 16 hexadecimal digits of the hash of its normal form."""
+    return _digest(normal(spec))
+
+
+def teacher_key(teacher: RunSpec | Checkpoint) -> str:
+    """The key of a teacher: of its spec, or of its file's digest and architecture."""
+    if isinstance(teacher, RunSpec):
+        return key(teacher)
+    return _digest({"checkpoint": teacher.sha256, "arch": teacher.arch, "revision": find("models", teacher.arch).revision})
+
+
+def _digest(plain: dict) -> str:
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,280 @@
+"""The lab: plan a list of specs, run what is missing, hand back a table with one row per run."""
+
+from __future__ import annotations
+
+import concurrent.futures as futures
+import math
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from kdlab import data, engine
+from kdlab.identity import key as run_key
+from kdlab.identity import normal, steps, teacher_key
+from kdlab.spec import Checkpoint, RunSpec, SpecError, check_options
+from kdlab.store import MissingRuns, Store
+
+ARMS_IN_A_COHORT = 8
+GUESSED_IMAGES_PER_SECOND = 6000.0
+
+
+@dataclass
+class Job:
+    """Arms that train together in one process."""
+
+    specs: dict[str, RunSpec]
+    needs: set[str]
+    rank: int
+    seconds: float = 0.0
+
+
+@dataclass
+class Plan:
+    """What a list of specs asks for and what is left to do.
+
+    Attributes:
+        specs: every run by key, teachers included.
+        cached: keys that are in the store.
+        missing: key to the reason why it is not.
+        jobs: cohorts to train, in the order they should start.
+    """
+
+    specs: dict[str, RunSpec]
+    cached: list[str]
+    missing: dict[str, str]
+    jobs: list[Job] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """Estimated seconds of training on one core."""
+        return sum(job.seconds for job in self.jobs)
+
+    def describe(self, workers: int = 1) -> str:
+        """The plan in a few lines, for a terminal."""
+        if not self.missing:
+            return f"nothing to train: all {len(self.cached)} runs are in the store."
+        reasons = pd.Series(list(self.missing.values())).value_counts()
+        lines = [f"{len(self.specs)} runs: {len(self.cached)} in the store, {len(self.missing)} to train"]
+        lines += [f"  {count:4d}  {reason}" for reason, count in reasons.items()]
+        minutes = self.seconds / max(1, workers) / 60
+        lines.append(f"  about {minutes:.1f} minutes on {max(1, workers)} core(s), {len(self.jobs)} cohorts")
+        return "\n".join(lines)
+
+
+def check(spec: RunSpec) -> None:
+    """Refuse a spec that cannot run: unknown names and options, unmet needs, classes that do not match.
+
+    Raises:
+        SpecError: naming what is wrong and what would be right.
+    """
+    check_options("models", spec.model, {})
+    check_options("augment", spec.augmentation, dict(spec.augmentation_options))
+    method = check_options("losses", spec.method, dict(spec.method_options))
+    needs = method.facts.get("needs", ())
+    if "teacher" in needs and spec.teacher is None:
+        raise SpecError(f"method {spec.method!r} needs a teacher, but the spec has none.")
+    if "pairs" in needs and spec.views < 2:
+        raise SpecError(
+            f"method {spec.method!r} compares two views of one image, but views={spec.views}; use views=2 or more."
+        )
+    if isinstance(spec.teacher, Checkpoint):
+        check_options("models", spec.teacher.arch, {})
+    elif spec.teacher is not None:
+        own, other = data.facts(spec.data)["classes"], data.facts(spec.teacher.data)["classes"]
+        if own != other:
+            raise SpecError(
+                f"the teacher's data {spec.teacher.data!r} has {other} classes, the student's {spec.data!r} has {own}."
+            )
+    steps(spec)
+
+
+def plan(*groups: Sequence[RunSpec], store: Store | None = None) -> Plan:
+    """Resolve specs and their teachers, find what is cached and cut the rest into cohorts. Imports no torch.
+
+    Args:
+        *groups: lists of specs; earlier groups are trained first, and no cohort straddles two groups.
+        store: where runs live; None takes the default store.
+    """
+    store = store or Store()
+    specs: dict[str, RunSpec] = {}
+    ranks: dict[str, int] = {}
+    checked: set[str] = set()
+    for rank, group in enumerate(groups):
+        for spec in group:
+            for one in filter(lambda s: isinstance(s, RunSpec), (spec.teacher, spec)):
+                check(one)
+                specs.setdefault(name := run_key(one), one)
+                ranks.setdefault(name, rank)
+                checked.add(name)
+    cached = [k for k in specs if store.has(k)]
+    missing = {k: _reason(k, specs[k], store) for k in specs if k not in cached}
+    return Plan(specs, cached, missing, _jobs({k: specs[k] for k in missing}, ranks, store))
+
+
+def _reason(key: str, spec: RunSpec, store: Store) -> str:
+    if lease := store.lease(key):
+        return f"being trained by another process (pid {lease.get('pid')})"
+    if store.checkpoint_path(key).exists():
+        return "unfinished: goes on from its checkpoint"
+    return "not trained yet"
+
+
+def _jobs(missing: dict[str, RunSpec], ranks: dict[str, int], store: Store) -> list[Job]:
+    """Cohorts of at most ARMS_IN_A_COHORT arms that share data, subset, seed and originals per step."""
+    cohorts: dict[tuple, list[str]] = {}
+    for key, spec in missing.items():
+        shared = (ranks[key], spec.teacher is None and _teaches(key, missing), data.fingerprint(spec.data), spec.sizes,
+                  spec.fraction, spec.seed, spec.replicate, spec.budget.originals_per_step)  # fmt: skip
+        cohorts.setdefault(shared, []).append(key)
+    speed = _speeds(store)
+    jobs = []
+    for shared, keys in cohorts.items():
+        pieces = math.ceil(len(keys) / ARMS_IN_A_COHORT)
+        size = math.ceil(len(keys) / pieces)
+        for start in range(0, len(keys), size):
+            part = {k: missing[k] for k in keys[start : start + size]}
+            needs = {teacher_key(s.teacher) for s in part.values() if isinstance(s.teacher, RunSpec)}
+            seconds = sum(work(s) / speed.get(s.model, GUESSED_IMAGES_PER_SECOND) for s in part.values())
+            jobs.append(Job(part, needs & set(missing), shared[0], seconds))
+    return sorted(jobs, key=lambda job: (job.rank, len(job.needs) > 0))
+
+
+def _teaches(key: str, specs: dict[str, RunSpec]) -> bool:
+    return any(isinstance(s.teacher, RunSpec) and run_key(s.teacher) == key for s in specs.values())
+
+
+def work(spec: RunSpec) -> int:
+    """Images the student will see."""
+    return steps(spec) * spec.budget.originals_per_step * spec.views
+
+
+def _speeds(store: Store) -> dict[str, float]:
+    """Images a second by model, the median over finished runs."""
+    seen: dict[str, list[float]] = {}
+    for key in store.keys():
+        result = store.read(key, "result")
+        if result["seconds"] > 0:
+            model = store.read(key, "spec")["spec"]["model"]
+            seen.setdefault(model, []).append(result["student_images"] / result["seconds"])
+    return {model: statistics.median(values) for model, values in seen.items()}
+
+
+def run(
+    *groups: Sequence[RunSpec],
+    workers: int | None = None,
+    progress: bool = True,
+    executor: futures.Executor | None = None,
+    after: Callable[[set[str]], None] | None = None,
+    store: Store | None = None,
+) -> pd.DataFrame:
+    """Train what is missing and return the table of all asked-for runs.
+
+    Args:
+        *groups: lists of specs; earlier groups come first.
+        workers: processes; 0 trains in this one, None takes one per core.
+        progress: show a progress bar with an ETA.
+        executor: any ``concurrent.futures`` executor, instead of local processes.
+        after: called with the set of finished keys whenever a cohort is done.
+        store: None takes the default store.
+
+    Returns:
+        One row per run, indexed by key; see ``table``.
+
+    Raises:
+        SpecError: for a spec that cannot run, before anything trains.
+        KeyboardInterrupt: after a clean stop; the same call goes on from the checkpoints.
+    """
+    store = store or Store()
+    todo = plan(*groups, store=store)
+    workers = (os.cpu_count() or 1) if workers is None else workers
+    if progress:
+        print(todo.describe(workers), flush=True)
+    if after:
+        after(set(todo.cached))
+    if todo.jobs:
+        _train(todo, store, workers, progress, executor, after or (lambda keys: None))
+    return table([spec for group in groups for spec in group], store=store)
+
+
+def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, after) -> None:
+    stop = store.root / f".stop-{os.getpid()}"
+    stop.unlink(missing_ok=True)
+    own = executor is None and workers > 0
+    if own:
+        context = multiprocessing.get_context("spawn")
+        executor = futures.ProcessPoolExecutor(workers, mp_context=context, initializer=engine.quiet)
+    bar = engine.Bar(todo.specs, list(todo.missing), store, shown=progress)
+    waiting, running = list(todo.jobs), {}
+    try:
+        while waiting or running:
+            for job in [j for j in waiting if all(store.has(k) for k in j.needs)]:
+                if executor is None:
+                    waiting.remove(job)
+                    engine.train_cohort(job.specs, store.root, stop, tick=bar.update)
+                    after(set(filter(store.has, todo.specs)))
+                    break
+                if len(running) < max(workers, 1) + 1:
+                    waiting.remove(job)
+                    running[executor.submit(engine.train_cohort, job.specs, store.root, stop)] = job
+            done, _ = futures.wait(running, timeout=0.5, return_when=futures.FIRST_COMPLETED) if running else ((), ())
+            for future in done:
+                del running[future]
+                future.result()
+                after(set(filter(store.has, todo.specs)))
+            bar.update()
+            if not running and waiting and not any(all(store.has(k) for k in j.needs) for j in waiting):
+                raise SpecError("the remaining runs wait for a teacher that did not finish; see `kdlab runs`.")
+    except BaseException as error:
+        stop.parent.mkdir(parents=True, exist_ok=True)
+        stop.touch()
+        futures.wait(running, timeout=60)
+        if isinstance(error, KeyboardInterrupt) and progress:
+            print("\nstopped cleanly: finished runs are kept, the others go on from their checkpoints.\n"
+                  "Run the same command again to continue.", flush=True)  # fmt: skip
+        raise
+    finally:
+        bar.close()
+        if own:
+            executor.shutdown(wait=True, cancel_futures=True)
+        stop.unlink(missing_ok=True)
+
+
+def table(specs: Sequence[RunSpec] | None = None, store: Store | None = None) -> pd.DataFrame:
+    """Finished runs as a table, one row each, indexed by key; never trains and imports no torch.
+
+    Args:
+        specs: the runs wanted, in this order; None takes everything in the store.
+        store: None takes the default store.
+
+    Raises:
+        MissingRuns: when a wanted run is not in the store.
+    """
+    store = store or Store()
+    keys = store.keys() if specs is None else list(dict.fromkeys(map(run_key, specs)))
+    absent = [k for k in keys if not store.has(k)]
+    if absent:
+        raise MissingRuns(
+            f"{len(absent)} of {len(keys)} runs are not in the store {store.root} (first: {absent[0]}). "
+            "`kdlab figures` or `kdlab.lab.run(specs)` trains them."
+        )
+    return pd.DataFrame([_row(store, k) for k in keys], index=pd.Index(keys, name="key"))
+
+
+def _row(store: Store, key: str) -> dict:
+    saved, result, made = (store.read(key, name) for name in ("spec", "result", "environment"))
+    spec, teacher = saved["spec"], saved["spec"]["teacher"] or {}
+    return {
+        "data": spec["data"], "fraction": spec["fraction"], "seed": spec["seed"], "replicate": spec["replicate"],
+        "student": spec["model"], "teacher": teacher.get("model", teacher.get("arch")),
+        "teacher_key": saved["normal"].get("teacher"), "method": spec["method"], "augmentation": spec["augmentation"],
+        "views": spec["views"], "ratio": spec["ratio"], "budget_amount": spec["budget"]["amount"],
+        "budget_unit": spec["budget"]["unit"],
+        **{k: v for k, v in result.items() if k != "curve"},
+        "environment": made["digest"], "revision": made["git"],
+    }  # fmt: skip

@@ -1,0 +1,54 @@
+"""Attention transfer: where the student looks, stage by stage, follows the teacher."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdlab.losses.base import match_size, require
+from kdlab.losses.kd import KD
+from kdlab.registry import SpecError, register
+
+
+def attention(features: Tensor) -> Tensor:
+    """Mean over channels of the squared map, flattened and scaled to unit length: (B, C, H, W) -> (B, HW)."""
+    return F.normalize(features.square().mean(1).flatten(1), dim=1)
+
+
+@register("at", revision=1, knowledge="features", coupling="agnostic", needs=("teacher", "features"))
+class AT(KD):
+    """KD plus the squared distance between spatial attention maps, summed over stages.
+
+    ``L = L_KD + c mean_i sum_l mean_p (A(f_il) - A(g_il))_p^2``, with ``A(f) = v / |v|`` and
+    ``v_p = mean_c f_cp^2`` at position p; maps of different sizes are pooled to the smaller first.
+
+    Args:
+        weight: c >= 0.
+        temperature, ce_weight, kd_weight, preset: of the KD term, see ``KD``.
+
+    Raises:
+        SpecError: for a value out of range, or when student and teacher have other numbers of stages.
+
+    Reference: Zagoruyko and Komodakis, Paying More Attention to Attention, ICLR 2017.
+    """
+
+    def __init__(
+        self,
+        weight: float = 1000.0,
+        temperature: float = 4.0,
+        ce_weight: float = 1.0,
+        kd_weight: float = 1.0,
+        preset: str | None = None,
+    ):
+        super().__init__(temperature, ce_weight, kd_weight, preset)
+        self.weight = require("weight", weight)
+
+    def setup(self, student, teacher, context):
+        mine, theirs = len(student.features), len(teacher.features)
+        if mine != theirs:
+            raise SpecError(f"at compares stage by stage, but the student has {mine} maps and the teacher {theirs}.")
+
+    def rows(self, student, teacher, batch):
+        pairs = [match_size(f, g) for f, g in zip(student.features, teacher.features, strict=True)]
+        distance = sum((attention(f) - attention(g)).square().mean(1) for f, g in pairs)
+        return super().rows(student, teacher, batch) | {"at": self.weight * distance}

@@ -1,0 +1,64 @@
+"""Hints: the student's map of one stage is regressed onto the teacher's."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdlab.losses.base import match_size, require
+from kdlab.losses.kd import KD
+from kdlab.registry import choose, register
+
+
+@register("fitnet", revision=1, knowledge="features", coupling="agnostic", needs=("teacher", "features"))
+class FitNet(KD):
+    """KD plus the squared distance between a regressed student map and the teacher's map of one stage.
+
+    ``L = L_KD + c mean_i mean_{chw} (r(f_i) - g_i)^2``, with f and g the student's and the teacher's map,
+    pooled to the smaller size where they differ, and r a trained 1x1 convolution, BatchNorm and ReLU. All is
+    trained jointly, with no stage before (the form and the weight of the CRD comparison).
+
+    Args:
+        weight: c >= 0.
+        stage: which stage's map is the hint, from 1.
+        temperature, ce_weight, kd_weight, preset: of the KD term, see ``KD``.
+
+    Raises:
+        SpecError: for a value out of range, or a stage that a model does not have.
+
+    Reference: Romero et al., FitNets: Hints for Thin Deep Nets, ICLR 2015.
+    """
+
+    def __init__(
+        self,
+        weight: float = 100.0,
+        stage: int = 2,
+        temperature: float = 4.0,
+        ce_weight: float = 1.0,
+        kd_weight: float = 1.0,
+        preset: str | None = None,
+    ):
+        super().__init__(temperature, ce_weight, kd_weight, preset)
+        self.weight = require("weight", weight)
+        self.stage = stage
+        self.regressor: nn.Sequential | None = None
+
+    def setup(self, student, teacher, context):
+        stages = range(1, 1 + min(len(student.features), len(teacher.features)))
+        number = choose("stage", self.stage, stages) - 1
+        hint, target = student.features[number], teacher.features[number]
+        # skip_init and the given stream: the global generator stays as it was.
+        layer = torch.nn.utils.skip_init(nn.Conv2d, hint.shape[1], target.shape[1], 1, bias=False)
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=context.generator)
+        self.regressor = nn.Sequential(layer, nn.BatchNorm2d(target.shape[1]), nn.ReLU()).to(hint)
+
+    def hint_rows(self, hint: Tensor, target: Tensor) -> Tensor:
+        """Mean squared distance of each row after regression, (B,)."""
+        hint, target = match_size(hint, target)
+        return F.mse_loss(self.regressor(hint), target, reduction="none").mean((1, 2, 3))
+
+    def rows(self, student, teacher, batch):
+        number = self.stage - 1
+        distance = self.hint_rows(student.features[number], teacher.features[number])
+        return super().rows(student, teacher, batch) | {"fitnet": self.weight * distance}

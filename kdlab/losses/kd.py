@@ -1,0 +1,46 @@
+"""Knowledge distillation by softened class probabilities."""
+
+from __future__ import annotations
+
+from kdlab.losses.base import Method, cross_entropy_rows, kl_rows, require
+from kdlab.registry import choose, register
+
+PRESETS = {"crd": (0.1, 0.9)}  # CE and KD weights of the CRD comparison (Tian et al., ICLR 2020)
+
+
+@register("kd", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher",))
+class KD(Method):
+    """Cross-entropy plus the divergence from the teacher's softened probabilities.
+
+    ``L = a mean_i CE(s_i, y_i) + b T^2 mean_i KL(softmax(t_i / T) || softmax(s_i / T))``
+
+    Args:
+        temperature: T > 0.
+        ce_weight: a >= 0.
+        kd_weight: b >= 0.
+        preset: ``"crd"`` sets a = 0.1 and b = 0.9; None keeps the two weights.
+
+    Raises:
+        SpecError: for a value out of range or an unknown preset.
+
+    Reference: Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, NIPS workshop 2014.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 4.0,
+        ce_weight: float = 1.0,
+        kd_weight: float = 1.0,
+        preset: str | None = None,
+    ):
+        super().__init__()
+        if preset is not None:
+            ce_weight, kd_weight = PRESETS[choose("preset", preset, PRESETS)]
+        self.temperature = require("temperature", temperature, positive=True)
+        self.ce_weight = require("ce_weight", ce_weight)
+        self.kd_weight = require("kd_weight", kd_weight)
+
+    def rows(self, student, teacher, batch):
+        hard = cross_entropy_rows(student.logits, batch)
+        soft = kl_rows(student.logits, teacher.logits, self.temperature)
+        return {"ce": self.ce_weight * hard, "kd": self.kd_weight * self.temperature**2 * soft}

@@ -1,0 +1,134 @@
+"""What a model gives: logits, stage maps and embedding, also from models that are not ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from kdlab.registry import SpecError, choose
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """One forward pass as distillation sees it.
+
+    Attributes:
+        logits: class scores before softmax, (B, K).
+        features: maps after each stage, input side first, each (B, C, H, W).
+        embedding: what the classifier reads, (B, D).
+    """
+
+    logits: Tensor
+    features: tuple[Tensor, ...]
+    embedding: Tensor
+
+    def _map(self, change) -> Outputs:
+        return Outputs(change(self.logits), tuple(change(f) for f in self.features), change(self.embedding))
+
+    def rows(self, index: Tensor | slice) -> Outputs:
+        """The rows that ``index`` (positions, a bool mask or a slice) selects, of everything."""
+        return self._map(lambda values: values[index])
+
+    def detach(self) -> Outputs:
+        """The same numbers, cut from the graph."""
+        return self._map(Tensor.detach)
+
+    def full(self) -> Outputs:
+        """Half-precision numbers raised to float32; others as they are."""
+        half = (torch.float16, torch.bfloat16)
+        return self._map(lambda values: values.float() if values.dtype in half else values)
+
+    def where(self, mask: Tensor, other: Outputs) -> Outputs:
+        """``other``'s row where ``mask`` is True, this one's elsewhere.
+
+        Args:
+            mask: bool, (B,).
+            other: Outputs of the same shapes.
+        """
+
+        def pick(mine: Tensor, theirs: Tensor) -> Tensor:
+            return torch.where(mask.view(-1, *[1] * (mine.dim() - 1)), theirs, mine)
+
+        features = tuple(map(pick, self.features, other.features))
+        return Outputs(pick(self.logits, other.logits), features, pick(self.embedding, other.embedding))
+
+    @classmethod
+    def cat(cls, parts: Sequence[Outputs]) -> Outputs:
+        """The rows of several Outputs one after another."""
+        if len(parts) == 1:
+            return parts[0]
+        features = tuple(torch.cat(maps) for maps in zip(*(p.features for p in parts), strict=True))
+        return cls(torch.cat([p.logits for p in parts]), features, torch.cat([p.embedding for p in parts]))
+
+
+def outputs(model: nn.Module, x: Tensor) -> Outputs:
+    """Run ``model`` and return its Outputs.
+
+    Args:
+        model: one of ours, a ``Tapped`` one, or any module with an ``outputs`` method.
+        x: normalised images, (B, C, H, W).
+
+    Raises:
+        SpecError: when the model shows its logits only.
+    """
+    if not hasattr(model, "outputs"):
+        name = type(model).__name__
+        raise SpecError(f"model {name} gives logits only; name its layers: Tapped({name}(...), taps=[...]).")
+    return model.outputs(x)
+
+
+class Tapped(nn.Module):
+    """A foreign model (torchvision, timm, your own) with some of its layers read.
+
+    Args:
+        model: any module whose forward takes images and returns logits (B, K).
+        taps: the layers whose outputs are the stage maps, named as in ``model.named_modules()``, input side
+        first. embedding: the layer whose output, flattened, is the embedding; None takes the last tap's mean
+        over
+            positions.
+
+    Raises:
+        SpecError: for a layer that the model does not have, or no tap at all.
+
+    Example:
+        >>> Tapped(torchvision.models.resnet18(), ["layer1", "layer2", "layer3"], "avgpool")  # doctest: +SKIP
+    """
+
+    def __init__(self, model: nn.Module, taps: Sequence[str], embedding: str | None = None):
+        super().__init__()
+        if not taps:
+            raise SpecError("taps must name at least one layer, but got none.")
+        layers = [name for name, _ in model.named_modules() if name]
+        self.taps = tuple(choose("tap", name, layers) for name in taps)
+        self.embedding = None if embedding is None else choose("embedding", embedding, layers)
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, K) of images (B, C, H, W)."""
+        return self.model(x)
+
+    def outputs(self, x: Tensor) -> Outputs:
+        """One forward pass with the tapped layers read.
+
+        The hooks live for this call only, so that copying or saving the model carries nothing of them.
+        """
+        seen: dict[str, Tensor] = {}
+        wanted = [name for name in (*self.taps, self.embedding) if name is not None]
+        hooks = [
+            self.model.get_submodule(name).register_forward_hook(
+                lambda _module, _inputs, output, name=name: seen.update({name: output})
+            )
+            for name in wanted
+        ]
+        try:
+            logits = self.model(x)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        features = tuple(seen[name] for name in self.taps)
+        if self.embedding is None:
+            return Outputs(logits, features, features[-1].flatten(2).mean(2))
+        return Outputs(logits, features, seen[self.embedding].flatten(1))

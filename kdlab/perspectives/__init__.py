@@ -1,0 +1,187 @@
+"""Perspectives: one question, one claim, the contrasts that decide it, one figure, one verdict each.
+
+A perspective is a module with ``TITLE``, ``QUESTION``, ``CLAIM``, ``REFUTED_BY``, ``arms(profile)``,
+``contrasts(profile)`` and ``figures(table, verdicts, profile)``; ``study`` makes it ready to run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+
+from kdlab import lab, stats
+from kdlab.data import DESCRIPTIONS
+from kdlab.perspectives.profile import PROFILES, Profile, profile
+from kdlab.spec import RunSpec, choose
+from kdlab.store import Store, home
+
+__all__ = ["NAMES", "PROFILES", "Profile", "Study", "profile", "redraw", "study"]
+
+NAMES = ("joint_augmentation", "teacher_augmentation", "compatibility", "ratio_sweep", "few_shot")
+
+
+@dataclass
+class Study:
+    """A perspective in a profile: everything that was decided before the first run.
+
+    Attributes:
+        name: of the perspective.
+        module: its text, arms, contrasts and figures.
+        profile: sizes and grids.
+    """
+
+    name: str
+    module: ModuleType
+    profile: Profile
+
+    @property
+    def arms(self) -> dict[str, RunSpec]:
+        """Arm name to its spec at the first seed."""
+        return self.module.arms(self.profile)
+
+    @property
+    def specs(self) -> list[RunSpec]:
+        """All runs: every arm at every seed."""
+        arms = self.arms
+        return [spec.at_seed(seed) for seed in self.profile.seeds for spec in arms.values()]
+
+    @property
+    def contrasts(self) -> list[stats.Contrast]:
+        """What was listed in advance."""
+        return self.module.contrasts(self.profile)
+
+    def run(self, workers: int | None = None, progress: bool = True) -> pd.DataFrame:
+        """Train what is missing and return the table.
+
+        Args:
+            workers: processes; None takes the profile's own number.
+            progress: show a progress bar.
+        """
+        lab.run(self.specs, workers=self.profile.workers if workers is None else workers, progress=progress)
+        return self.table()
+
+    def table(self) -> pd.DataFrame:
+        """One row per arm and seed, from the store alone; never trains.
+
+        Raises:
+            MissingRuns: when a run is not in the store.
+        """
+        arms = self.arms
+        specs = [spec.at_seed(seed) for spec in arms.values() for seed in self.profile.seeds]
+        found = lab.table(specs)
+        keys = [lab.run_key(spec) for spec in specs]
+        labels = [arm for arm in arms for _ in self.profile.seeds]
+        return found.loc[keys].reset_index().assign(arm=labels)
+
+    def verdicts(self, table: pd.DataFrame) -> list[stats.Verdict]:
+        """Decide the contrasts."""
+        return stats.decide(table, self.contrasts)
+
+    def figures(self, table: pd.DataFrame, verdicts: list[stats.Verdict] | None = None) -> dict[str, Any]:
+        """Draw the perspective: figure name to matplotlib Figure."""
+        return self.module.figures(table, verdicts or self.verdicts(table), self.profile)
+
+    def save(self, table: pd.DataFrame, folder: Path | str | None = None) -> dict[str, Any]:
+        """Write figures, their data and the verdict.
+
+        Args:
+            table: from ``table`` or ``run``.
+            folder: None takes ``out/<profile>/figures``.
+
+        Returns:
+            The verdict document that ``<name>.verdict.json`` holds.
+        """
+        from kdlab import plotting
+
+        folder = Path(folder) if folder else home() / self.profile.name / "figures"
+        verdicts = self.verdicts(table)
+        names = []
+        for name, figure in self.figures(table, verdicts).items():
+            if self.profile.name == "smoke":
+                plotting.watermark(figure, "smoke")
+            names.append(f"{self.name}-{name}")
+            plotting.save(
+                figure, folder, names[-1], table=plain(table), caption=self.caption(name), alt=self.alt(name, verdicts),
+                meta={"perspective": self.name, "figure": name, "profile": self.profile.name,
+                      "overrides": self._overrides()},
+            )  # fmt: skip
+        document = {
+            "perspective": self.name, "profile": self.profile.name, "title": self.module.TITLE,
+            "question": self.module.QUESTION, "claim": self.module.CLAIM, "overall": stats.overall(verdicts),
+            "verdicts": json.loads(stats.as_table(verdicts).to_json(orient="records", double_precision=15)),
+            "figures": names, "runs": int(table["key"].nunique()), "seeds": list(self.profile.seeds),
+        }  # fmt: skip
+        plotting.write(folder / f"{self.name}.verdict.json", json.dumps(document, indent=1))
+        return document
+
+    def _overrides(self) -> dict[str, Any]:
+        """What differs from the named profile, so that a figure can be redrawn from its json."""
+        base, own = PROFILES[self.profile.name], self.profile
+        return {f: getattr(own, f) for f in ("seeds", "data", "student", "teacher") if getattr(own, f) != getattr(base, f)}
+
+    def alt(self, name: str, verdicts: list[stats.Verdict]) -> str:
+        """Alternative text: what the figure shows and what was found, in words."""
+        found = " ".join(v.reason for v in verdicts if v.contrast.role == "claim")
+        return f"{self.module.FIGURES[name]} {found}"
+
+    def caption(self, name: str) -> str:
+        """Data, networks, formula, budget, seeds, interval and selection rule, in that order."""
+        p = self.profile
+        b, t = p.budget, p.teacher_budget
+        return (
+            f"{self.module.FIGURES[name]} Data: {DESCRIPTIONS.get(p.data, p.data)}"
+            f"{f', {p.sizes[0]}/{p.sizes[1]}/{p.sizes[2]} train/val/test images' if p.sizes else ''}. "
+            f"Teacher {p.teacher} ({t.amount:g} epochs), student {p.student} ({b.amount:g} epochs, "
+            f"{b.originals_per_step} originals a step). {self.module.FORMULA} "
+            f"{len(p.seeds)} seeds, each with its own teacher, initial weights, order and augmentation; "
+            "points are seeds, bars 95 % t-intervals, effects are paired by seed. "
+            "Last epoch, test set scored once; nothing was selected on it."
+        )
+
+
+def study(name: str, profile_name: str | None = None, **overrides: Any) -> Study:
+    """A perspective ready to plan, run and draw.
+
+    Args:
+        name: one of ``NAMES``.
+        profile_name: smoke, quick, full or paper; None means ``$KDLAB_PROFILE``, else quick.
+        **overrides: profile fields to change (``seeds``, ``data``, ``student``, ``teacher``); None leaves one alone.
+
+    Raises:
+        SpecError: for an unknown perspective, profile, field or value, before anything trains.
+    """
+    module = importlib.import_module(f"kdlab.perspectives.{choose('perspective', name, NAMES)}")
+    return Study(name, module, profile(profile_name, **overrides))
+
+
+def redraw(path: Path | str):
+    """The Figure of a saved json file, from its records alone: no store, no training.
+
+    Args:
+        path: a figure's json file.
+    """
+    from kdlab import plotting
+
+    saved = json.loads(Path(path).read_text())
+    meta = saved["meta"]
+    again = study(meta["perspective"], meta["profile"], **meta["overrides"])
+    figure = again.figures(pd.DataFrame(saved["data"]))[meta["figure"]]
+    if meta["profile"] == "smoke":
+        plotting.watermark(figure, "smoke")
+    return figure
+
+
+def plain(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns of a table that a figure may use, without what differs between machines (seconds, revisions)."""
+    return table.drop(columns=["seconds", "revision"], errors="ignore")
+
+
+def union(profile_name: str | None = None, names=NAMES, store: Store | None = None, **overrides) -> dict[str, Study]:
+    """Several studies in one profile, by name."""
+    return {name: study(name, profile_name, **overrides) for name in names}

@@ -1,0 +1,161 @@
+"""Profiles: how large every perspective is. One question, four sizes: smoke, quick, full, paper."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+
+from kdlab.spec import Budget, Optimiser, SpecError, choose
+
+OPERATIONS = (
+    "shearX", "shearY", "translateX", "translateY", "rotate", "color", "contrast",
+    "sharpness", "brightness", "posterize", "solarize", "autocontrast", "equalize", "invert",
+)  # fmt: skip
+METHODS = ("kd", "ccd", "fitnet", "at", "sp")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The sizes and grids that all perspectives of a run share.
+
+    Args:
+        name: smoke, quick, full or paper.
+        data: name of the data set.
+        sizes: (train, val, test) images, or None for all.
+        student: name of the student's model.
+        teacher: name of the teacher's model.
+        seeds: run seeds; each has its own teacher.
+        budget: of a student, in epochs.
+        teacher_budget: of a teacher, in epochs.
+        optimiser: of students.
+        teacher_optimiser: of teachers.
+        policy: the joint augmentation's policy.
+        operations: single augmentations beside JDA.
+        shares: shares of augmented rows in the ratio sweep.
+        copies: augmented copies per original.
+        fractions: few-shot fractions at equal epochs.
+        step_fractions: few-shot fractions at equal steps.
+        methods: rows of the compatibility grid.
+        matched: also run the compute-matched control (twice the originals a step, twice the epochs).
+        workers: processes; 0 trains where the notebook runs, None takes one per core.
+    """
+
+    name: str
+    data: str
+    sizes: tuple[int, int, int] | None
+    student: str
+    teacher: str
+    seeds: tuple[int, ...]
+    budget: Budget
+    teacher_budget: Budget
+    optimiser: Optimiser = Optimiser()
+    teacher_optimiser: Optimiser = Optimiser()
+    policy: str = "cifar100"
+    operations: tuple[str, ...] = ("rotation", "translateY", "invert")
+    shares: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    copies: tuple[int, ...] = (0, 1, 3)
+    fractions: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
+    step_fractions: tuple[float, ...] = (0.1, 0.25)
+    methods: tuple[str, ...] = METHODS
+    matched: bool = False
+    workers: int | None = None
+
+    def replace(self, **changes) -> Profile:
+        """A copy with some fields changed; None leaves a field alone.
+
+        Raises:
+            SpecError: for an unknown field or seeds that are not distinct non-negative integers.
+        """
+        changes = {k: v for k, v in changes.items() if v is not None}
+        for field in changes:
+            choose("profile field", field, [f.name for f in dataclasses.fields(self)])
+        if "seeds" in changes:
+            changes["seeds"] = seeds(changes["seeds"])
+        return dataclasses.replace(self, **changes)
+
+
+def seeds(given) -> tuple[int, ...]:
+    """Seeds from a count (``6`` means 0 to 5) or a list of them.
+
+    Raises:
+        SpecError: unless they are distinct non-negative integers, at least two.
+    """
+    whole = list(range(given)) if isinstance(given, int) and not isinstance(given, bool) else given
+    good = isinstance(whole, list | tuple) and all(isinstance(s, int) and not isinstance(s, bool) for s in whole)
+    if not good or any(s < 0 for s in whole) or len(set(whole)) != len(whole):
+        raise SpecError(f"seeds must be a count or a list of distinct non-negative integers, but got {given!r}.")
+    if len(whole) < 2:
+        raise SpecError(f"seeds must number at least 2, since an interval needs a spread, but got {given!r}.")
+    return tuple(whole)
+
+
+_QUICK = Profile(
+    name="quick",
+    data="fashion",
+    sizes=None,
+    student="resnet8_s2_w8",
+    teacher="resnet8_s2_w32",
+    seeds=tuple(range(6)),
+    budget=Budget(24),
+    teacher_budget=Budget(12),
+)
+
+PROFILES = {
+    "smoke": _QUICK.replace(
+        name="smoke",
+        sizes=(320, 200, 500),
+        student="resnet8_s2_w4",
+        teacher="resnet8_s2_w8",
+        seeds=2,
+        budget=Budget(2, originals_per_step=32),
+        teacher_budget=Budget(4, originals_per_step=32),
+        shares=(0.0, 0.5, 1.0),
+        copies=(0, 1),
+        fractions=(0.1, 1.0),
+        step_fractions=(0.1,),
+        workers=0,
+    ),
+    "quick": _QUICK,
+    "full": _QUICK.replace(
+        name="full",
+        data="fashion-mnist",
+        operations=("rotation", *OPERATIONS),
+        shares=(0.0, 0.125, 0.25, 0.5, 0.75, 0.875, 1.0),
+        copies=(0, 1, 2, 3, 4),
+        fractions=(0.05, 0.1, 0.25, 0.5, 1.0),
+        step_fractions=(0.05, 0.1, 0.25, 0.5),
+    ),
+    "paper": Profile(
+        name="paper",
+        data="cifar100",
+        sizes=None,
+        student="wrn_16_2",
+        teacher="wrn_40_2",
+        seeds=(0, 1, 2, 3, 4, 5),
+        budget=Budget(240, originals_per_step=128),
+        teacher_budget=Budget(240, originals_per_step=128),
+        optimiser=Optimiser(0.1, 0.9, True, 1e-4, "step", (0.625, 0.75, 0.875), 0.0),
+        teacher_optimiser=Optimiser(0.1, 0.9, True, 5e-4, "step", (0.625, 0.75, 0.875), 0.0),
+        operations=("rotation", *OPERATIONS),
+        shares=(0.0, 0.125, 0.25, 0.5, 0.75, 0.875, 1.0),
+        copies=(0, 1, 2, 3, 4),
+        fractions=(0.25, 0.5, 0.75, 1.0),
+        step_fractions=(0.25, 0.5),
+        matched=True,
+    ),
+}
+
+
+def profile(name: str | None = None, **overrides) -> Profile:
+    """A profile by name; None means ``$KDLAB_PROFILE``, else quick.
+
+    Args:
+        name: smoke, quick, full or paper.
+        **overrides: fields to change; None leaves a field alone.
+
+    Raises:
+        SpecError: for an unknown profile or field.
+    """
+    name = name or os.environ.get("KDLAB_PROFILE") or "quick"
+    return PROFILES[choose("profile", name, PROFILES)].replace(**overrides)

@@ -1,0 +1,55 @@
+"""Claim (c): there is a suitable range for the share of augmented images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kdlab.perspectives import arms as runs
+from kdlab.perspectives.profile import Profile
+from kdlab.spec import RunSpec
+from kdlab.stats import Contrast
+
+TITLE = "How much augmentation"
+QUESTION = "Which share of the student's images should be augmented, and how many augmented copies pay?"
+CLAIM = "There is a suitable range for the share of augmented images: some is better than none and better than all."
+REFUTED_BY = "Shares inside the range no better than none (all weak) or no better than all (no weak image left)."
+FORMULA = "KD: CE + T² KL(teacher || student), T = 4. Same originals and same rows a step for every share."
+FIGURES = {
+    "shares": "Test accuracy over the share of augmented rows, two rows per original; 0 is weak2, 1/2 is JDA.",
+    "copies": "Test accuracy over augmented copies per original, at equal epochs and at equal student images.",
+    "contrasts": "The contrasts listed before the runs, with their paired 95 % intervals.",
+}
+
+
+def share_arm(share: float) -> str:
+    """Name of the arm with a share of augmented rows."""
+    return f"share {share:g}"
+
+
+def copies_arm(copies: int, unit: str) -> str:
+    """Name of the arm with augmented copies at equal ``epochs`` or ``images``."""
+    return f"copies {copies}, equal {unit}"
+
+
+def arms(profile: Profile) -> dict[str, RunSpec]:
+    """Shares of two rows per original; copies at equal epochs, and at the images of one copy."""
+    kd = runs.kd(profile)
+    made = {
+        share_arm(r): runs.augmented(kd, profile, ratio=r) if r else runs.weak2(kd) for r in profile.shares
+    }
+    images = runs.equal_images(profile)
+    for copies in profile.copies:
+        spec = runs.augmented(kd, profile, views=copies + 1, ratio=copies / (copies + 1)) if copies else kd
+        made[copies_arm(copies, "epochs")] = spec
+        made[copies_arm(copies, "images")] = spec.replace(budget=replace(images))
+    return made
+
+
+def contrasts(profile: Profile) -> list[Contrast]:
+    """The mean of the interior shares, minus none and minus all; no share is picked after the fact."""
+    inside = [r for r in profile.shares if 0 < r < 1]
+    mean = {share_arm(r): 1 / len(inside) for r in inside}
+    return [
+        Contrast("interior shares − none", mean | {share_arm(0.0): -1}, text="is some better than none?"),
+        Contrast("interior shares − all", mean | {share_arm(1.0): -1}, text="is some better than all?"),
+    ]

@@ -1,0 +1,103 @@
+"""The one palette, marker set and theme. An arm looks the same in every figure."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import matplotlib.style
+from matplotlib.figure import Figure
+
+COLUMN, PAGE = 3.4, 7.0  # inches: one column and the full width of a two-column page
+
+INK, FAINT, BAND = "#333333", "#9A9A9A", "#E9E3D3"
+
+# Okabe and Ito's colours, widened by dark ones of Paul Tol; every arm also has a marker of its own, so that none is
+# told from another by colour alone. Yellow is left out: it vanishes on white.
+LOOKS = {
+    "ce": ("CE", "#7A7A7A", "o"),
+    "kd": ("KD", "#000000", "s"),
+    "weak": ("weak", "#0072B2", "D"),
+    "weak2": ("weak2", "#0072B2", "D"),
+    "rotation": ("rotation", "#56B4E9", "^"),
+    "translateY": ("translateY", "#CC79A7", "v"),
+    "invert": ("invert", "#E69F00", "P"),
+    "jda": ("JDA", "#D55E00", "X"),
+    "ccd": ("CCD", "#009E73", "<"),
+    "fitnet": ("FitNet", "#882255", ">"),
+    "at": ("AT", "#44AA99", "h"),
+    "sp": ("SP", "#999933", "p"),
+}
+SPARE_COLOURS = ("#332288", "#AA4499", "#117733", "#CC6677", "#6699CC", "#661100")
+SPARE_MARKERS = ("d", "*", "8", "H")
+
+THEME = {
+    "font.family": "DejaVu Sans",  # travels with matplotlib, so every machine draws the same glyphs
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.labelsize": 7.5,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "legend.handlelength": 2.2,
+    "hatch.linewidth": 0.6,
+    "figure.dpi": 200,
+    "savefig.dpi": 200,
+    "svg.hashsalt": "kdlab",
+    "svg.fonttype": "path",
+}
+
+
+def style(arm: str, position: int = 0) -> dict[str, str]:
+    """How an arm is drawn: ``color``, ``marker``, ``linestyle`` and ``label``.
+
+    Args:
+        arm: the arm's name.
+        position: the arm's place in its figure; only an arm without a look of its own is drawn by it.
+    """
+    if arm in LOOKS:
+        label, color, marker = LOOKS[arm]
+        return {"color": color, "marker": marker, "linestyle": "-", "label": label}
+    return {
+        "color": SPARE_COLOURS[position % len(SPARE_COLOURS)],
+        "marker": SPARE_MARKERS[position % len(SPARE_MARKERS)],
+        "linestyle": "--",
+        "label": arm,
+    }
+
+
+@contextmanager
+def theme():
+    """Draw with the project's settings, whatever the user's own matplotlib settings are; also a decorator."""
+    with matplotlib.style.context(["default", THEME]):
+        yield
+
+
+def figure(height: float = 2.4, width: float = COLUMN) -> Figure:
+    """An empty figure in inches that makes room for its own labels; it belongs to no pyplot session."""
+    with theme():
+        return Figure(figsize=(width, height), layout="constrained")
+
+
+def watermark(figure: Figure, text: str) -> None:
+    """Write a word across the figure, so that a smoke run is never taken for a result."""
+    figure.text(
+        0.5, 0.5, text, rotation=25, ha="center", va="center", fontsize=54, color=INK, alpha=0.13,
+        weight="bold", zorder=100,
+    )  # fmt: skip

@@ -1,0 +1,196 @@
+"""Panels: functions that draw a tidy table on given axes. Seeds are always shown, intervals are t-intervals."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from kdlab.plotting.look import BAND, FAINT, INK, style
+from kdlab.stats import Verdict, interval
+
+MINUS = "\u2212"
+
+OUTCOME_LOOKS = {
+    "supported": {"color": "#0072B2", "marker": "o", "markeredgecolor": "white"},
+    "contradicted": {"color": "#D55E00", "marker": "X", "markeredgecolor": "white"},
+    "undecided": {"color": "#666666", "marker": "o", "markerfacecolor": "white", "markeredgewidth": 1.3},
+}
+
+
+def interval_dots(
+    ax: Axes, table: pd.DataFrame, order: Sequence[str] | None = None, *, value: str = "test_accuracy",
+    label: str = "Test accuracy (%)", level: float = 0.95,
+) -> Axes:  # fmt: skip
+    """One row per arm: the mean with its t-interval, and below it the seeds, each joined to itself in the next arm.
+
+    Args:
+        table: columns ``arm``, ``seed`` and ``value``; a run that diverged is missing, and the arm's label says so.
+        order: arms from top to bottom; default, as they come.
+        value: column to draw.
+        label: of the value axis, with the unit.
+        level: coverage of the intervals.
+    """
+    order = list(order or table["arm"].unique())
+    wide = _wide(table, "seed", "arm", value).reindex(index=np.sort(table["seed"].unique()), columns=order)
+    rows = np.arange(len(order))
+    ax.plot(wide.to_numpy().T, rows + 0.2, color=FAINT, lw=0.5, alpha=0.55, zorder=1)
+    labels = []
+    for row, arm in enumerate(order):
+        look = style(arm, row)
+        ax.plot(wide[arm], np.full(len(wide), row + 0.2), ls="", marker="o", ms=2.6, mew=0, color=look["color"])
+        mean = interval(wide[arm], level)
+        ax.plot([mean.low, mean.high], [row - 0.14] * 2, color=look["color"], lw=2, solid_capstyle="butt")
+        ax.plot(mean.mean, row - 0.14, marker=look["marker"], ms=6, mec="white", mew=0.7, color=look["color"])
+        labels.append(look["label"] + (f"\n{mean.n} of {len(wide)} seeds" if mean.n < len(wide) else ""))
+    ax.set_yticks(rows, labels)
+    ax.set_ylim(len(order) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="x")
+    ax.set_xlabel(label)
+    return ax
+
+
+def line_with_interval(
+    ax: Axes, table: pd.DataFrame, x: str, *, value: str = "test_accuracy", by: str = "arm",
+    order: Sequence[str] | None = None, xlabel: str = "", ylabel: str = "Test accuracy (%)", log: bool = False,
+    zero: bool = False, legend: str | None = None, level: float = 0.95,
+) -> Axes:  # fmt: skip
+    """A line of means with t-intervals for each group over a number or a factor, and the seeds as thin lines.
+
+    Groups stand slightly apart so that no interval hides another. Two factors of two levels give the interaction plot.
+
+    Args:
+        table: columns ``seed``, ``x``, ``by`` and ``value``.
+        x: column of the horizontal axis, numbers, or words that are drawn at equal steps in order of appearance.
+        value: column to draw.
+        by: column whose values are the lines, named and drawn like arms; ``order`` is theirs, default as they come.
+        xlabel, ylabel: axis labels with units.
+        log: logarithmic horizontal axis.
+        zero: draw the zero line, for differences.
+        legend: its title, ``""`` for a legend without one, or None for none.
+        level: coverage of the intervals.
+    """
+    order = list(order or table[by].unique())
+    numeric = pd.api.types.is_numeric_dtype(table[x])
+    ticks = np.sort(table[x].unique()) if numeric else table[x].unique()
+    places = np.asarray(ticks if numeric else range(len(ticks)), dtype=float)
+    gap = (0.022 if numeric else 0.06) * (np.ptp(np.log(places) if log else places) or 1.0)
+    if zero:
+        ax.axhline(0, color=INK, lw=0.8, zorder=1)
+    for position, name in enumerate(order):
+        shift = (position - (len(order) - 1) / 2) * gap
+        at = places * np.exp(shift) if log else places + shift
+        wide = _wide(table[table[by] == name], x, "seed", value).reindex(ticks)
+        _line(ax, at, wide, style(str(name), position), level)
+    ax.set_xscale("log" if log else "linear")
+    ax.set_xticks(places, [f"{t:g}" if numeric else style(str(t))["label"] for t in ticks])
+    ax.minorticks_off()
+    if not numeric:
+        ax.set_xlim(-0.35, len(ticks) - 0.65)
+    ax.grid(axis="y")
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    if legend is not None:
+        ax.legend(title=legend or None, loc="best")
+    return ax
+
+
+def _wide(table: pd.DataFrame, index: str, columns: str, value: str) -> pd.DataFrame:
+    """The value by two columns, without the runs that diverged."""
+    finished = table[~table["diverged"].astype(bool)] if "diverged" in table else table
+    return finished.pivot(index=index, columns=columns, values=value).astype(float)
+
+
+def _line(ax: Axes, at: np.ndarray, wide: pd.DataFrame, look: dict, level: float) -> None:
+    """One group: seeds (columns of ``wide``) thin, means thick, intervals as bars."""
+    color = look["color"]
+    ax.plot(at, wide.to_numpy(), color=color, lw=0.5, alpha=0.35, marker="o", ms=2, mew=0, zorder=2)
+    means = [interval(row, level) for row in wide.to_numpy()]
+    for place, mean in zip(at, means, strict=True):
+        ax.plot([place] * 2, [mean.low, mean.high], color=color, lw=1.8, solid_capstyle="butt", zorder=3)
+    ax.plot(at, [m.mean for m in means], **look, lw=1.2, ms=5.5, mec="white", mew=0.7, zorder=4)
+
+
+def contrast_panel(ax: Axes, verdicts: Sequence[Verdict], *, label: str = "Effect (points)") -> Axes:
+    """A forest plot: one row per contrast with its interval, its seeds, its numbers and its outcome in words.
+
+    The zero line is drawn through; a claim of no effect has a band from minus to plus its margin.
+
+    Args:
+        verdicts: from ``stats.decide``, all in one unit; a row wants about 0.6 inches of height.
+        label: of the effect axis, with the unit.
+    """
+    names = []
+    for row, verdict in enumerate(verdicts):
+        contrast, look = verdict.contrast, OUTCOME_LOOKS[verdict.outcome]
+        if contrast.expects != "positive":
+            margin = contrast.margin
+            ax.add_patch(Rectangle((-margin, row - 0.1), 2 * margin, 0.5, color=BAND, lw=0, zorder=0))
+            ax.update_datalim([(-margin, row), (margin, row)])
+        values = list(verdict.differences.values())
+        ax.plot(values, [row + 0.3] * len(values), ls="", marker="o", ms=2.6, mew=0, color=look["color"], alpha=0.6)
+        ax.plot([verdict.low, verdict.high], [row + 0.08] * 2, color=look["color"], lw=2, solid_capstyle="butt")
+        ax.plot(verdict.effect, row + 0.08, ms=6.5, **look)
+        ax.text(
+            0.01, row - 0.17, _numbers(verdict), transform=ax.get_yaxis_transform(), fontsize=6.5, va="bottom",
+            bbox={"facecolor": "white", "lw": 0, "pad": 0.8},
+        )  # fmt: skip
+        role = "" if contrast.role == "claim" else f"\n({contrast.role})"
+        names.append(f"{textwrap.fill(contrast.name.replace(' - ', f' {MINUS} '), 24)}\n{verdict.outcome}{role}")
+    ax.axvline(0, color=INK, lw=0.8, zorder=1)
+    ax.set_yticks(range(len(verdicts)), names)
+    ax.set_ylim(len(verdicts) - 0.5, -0.5)
+    ax.autoscale_view(scaley=False)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="x")
+    ax.set_xlabel(label)
+    return ax
+
+
+def _numbers(verdict: Verdict) -> str:
+    """``+0.62 [+0.31, +0.93], Holm p = 0.004``, or only the effect where there is no spread to judge by."""
+    if verdict.needed is None:
+        return f"{verdict.effect:+.2f} (n = {verdict.n})".replace("-", MINUS)
+    bounds = f"{verdict.effect:+.2f} [{verdict.low:+.2f}, {verdict.high:+.2f}]".replace("-", MINUS)
+    return f"{bounds}, {verdict.p_text}"
+
+
+def heatmap(
+    ax: Axes, matrix: pd.DataFrame, marks: pd.DataFrame | None = None, *, label: str = "Gain (points)",
+    limit: float | None = None,
+) -> Axes:  # fmt: skip
+    """Coloured cells around zero with their values; marked cells are bold with a star, impossible ones hatched.
+
+    Args:
+        matrix: values by row and column name; NaN is an impossible combination.
+        marks: booleans of the same shape: True where the corrected interval excludes zero.
+        label: of the colour bar, with the unit.
+        limit: the colour scale runs from ``-limit`` to ``limit``; default, the largest value.
+    """
+    import seaborn  # here, since it takes a second that the other panels need not wait
+
+    known = np.isfinite(matrix.to_numpy())
+    marked = known & (marks.to_numpy(dtype=bool) if marks is not None else False)
+    words = matrix.map(lambda gain: f"{gain:+.2f}".replace("-", MINUS)) + np.where(marked, "*", "")
+    limit = limit or float(np.nanmax(np.abs(matrix.to_numpy()), initial=1e-9))
+    seaborn.heatmap(
+        matrix, ax=ax, mask=~known, vmin=-limit, vmax=limit, cmap="RdBu", linewidths=1, linecolor="white",
+        annot=words, fmt="", annot_kws={"fontsize": 7},
+        cbar_kws={"label": label},
+    )  # fmt: skip
+    colours = ax.collections[0].get_facecolors().reshape(*matrix.shape, 4)[known]
+    for text, bold, colour in zip(ax.texts, marked[known], colours, strict=True):
+        text.set_fontweight("bold" if bold else "normal")
+        # of black and white, the one with the higher contrast ratio
+        text.set_color("black" if seaborn.utils.relative_luminance(colour) > 0.18 else "white")
+    for row, column in np.argwhere(~known):
+        ax.add_patch(Rectangle((column, row), 1, 1, facecolor="#F4F4F4", edgecolor=FAINT, hatch="////", lw=0))
+    ax.set_xticklabels([style(str(name))["label"] for name in matrix.columns], rotation=0)
+    ax.set_yticklabels([style(str(name))["label"] for name in matrix.index], rotation=0)
+    ax.tick_params(length=0)
+    ax.set(xlabel="", ylabel="")
+    return ax

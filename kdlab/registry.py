@@ -1,0 +1,194 @@
+"""What exists, read from the source text: names, options and facts without importing torch.
+
+A part (an augmentation, a model, a method) is registered by a decorator whose arguments are literals::
+
+    @register("ccd", revision=1, knowledge="logits", needs=("teacher", "pairs"))
+    class CCD(Method): ...
+
+``catalogue`` parses the files of the folder instead of importing them, so planning a sweep, drawing what is cached
+and ``kdlab --help`` stay fast, and a new part is one class in one file.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import functools
+import hashlib
+import importlib
+import inspect
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+KINDS = ("augment", "models", "losses")
+
+
+class SpecError(ValueError):
+    """A user's mistake, said in one sentence that names the argument, the value and the choices."""
+
+
+def choose(argument: str, value: Any, choices: Iterable[Any]) -> Any:
+    """Return ``value`` when it is one of ``choices``; otherwise say what would have been right.
+
+    Raises:
+        SpecError: naming the argument, the value, the nearest choice and all choices.
+    """
+    choices = list(choices)
+    if value in choices:
+        return value
+    near = difflib.get_close_matches(str(value), [str(c) for c in choices], n=1, cutoff=0.4)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    listed = ", ".join(str(c) for c in choices)
+    raise SpecError(f"{argument} must be one of [{listed}], but got {value!r}.{hint}")
+
+
+def register(*names: str, revision: int = 1, **facts: Any):
+    """Mark a class or function as a part of its folder's catalogue.
+
+    All arguments are literals, since they are read without running the file. With several names the target's first
+    argument is the name it was asked for by.
+
+    Args:
+        *names: the field's names for the part.
+        revision: raised whenever the part's numbers change; it enters the key of every run that uses the part.
+        **facts: what else planning must know, for example ``needs``, ``coupling``, ``knowledge``.
+    """
+
+    def mark(target):
+        target.names, target.revision, target.facts = names, revision, facts
+        return target
+
+    return mark
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered part, as far as its source text tells."""
+
+    name: str
+    kind: str
+    module: str
+    target: str
+    revision: int | str
+    options: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    doc: str = ""
+    many: bool = False
+
+
+def _signature(node: ast.ClassDef | ast.FunctionDef, skip: int) -> dict[str, Any]:
+    """Options with literal defaults; arguments without a default are the builder's own (num_classes and such)."""
+    if isinstance(node, ast.ClassDef):
+        inits = [n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
+        if not inits:
+            return {}
+        node, skip = inits[0], skip + 1
+    positional = node.args.args[skip:]
+    defaults = node.args.defaults
+    pairs = list(zip(positional[len(positional) - len(defaults) :], defaults, strict=False))
+    pairs += [(a, d) for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if d is not None]
+    return {a.arg: ast.literal_eval(d) for a, d in pairs}
+
+
+def _inherited(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> ast.ClassDef:
+    """The class that defines ``__init__``: the node itself or the nearest base in the same folder."""
+    while not any(isinstance(n, ast.FunctionDef) and n.name == "__init__" for n in node.body):
+        bases = [b.id for b in node.bases if isinstance(b, ast.Name) and b.id in classes]
+        if not bases:
+            break
+        node = classes[bases[0]]
+    return node
+
+
+@functools.cache
+def catalogue(kind: str) -> dict[str, Entry]:
+    """Everything registered in ``kdlab/<kind>/``, read with ``ast`` and never imported.
+
+    Args:
+        kind: ``"augment"``, ``"models"`` or ``"losses"``.
+
+    Returns:
+        Entries by name, in the order of the files and of their lines.
+    """
+    choose("kind", kind, KINDS)
+    folder = Path(__file__).parent / kind
+    trees = {p.stem: ast.parse(p.read_text(encoding="utf-8")) for p in sorted(folder.glob("*.py"))}
+    classes = {n.name: n for tree in trees.values() for n in tree.body if isinstance(n, ast.ClassDef)}
+    found: dict[str, Entry] = {}
+    for stem, tree in trees.items():
+        for node in tree.body:
+            for call in getattr(node, "decorator_list", []):
+                if isinstance(call, ast.Call) and getattr(call.func, "id", None) == "register":
+                    for entry in _entries(kind, stem, node, call, classes):
+                        found[entry.name] = entry
+    return found
+
+
+def _entries(kind, stem, node, call, classes) -> list[Entry]:
+    names = [ast.literal_eval(a) for a in call.args]
+    facts = {k.arg: ast.literal_eval(k.value) for k in call.keywords}
+    revision = facts.pop("revision", 1)
+    source = _inherited(node, classes) if isinstance(node, ast.ClassDef) else node
+    options = _signature(source, skip=1 if len(names) > 1 else 0)
+    module = f"kdlab.{kind}" if stem == "__init__" else f"kdlab.{kind}.{stem}"
+    doc = (ast.get_docstring(node) or "").split("\n\n")[0]
+    many = len(names) > 1
+    return [Entry(n, kind, module, node.name, revision, options, facts, doc, many) for n in names]
+
+
+def find(kind: str, name: str) -> Entry:
+    """The entry of a registered name, or of foreign code written ``module:Class``.
+
+    Foreign code is imported (its facts and options cannot be read otherwise) and its revision is a hash of its source.
+
+    Raises:
+        SpecError: for an unknown name, with the nearest one.
+    """
+    if ":" not in name:
+        return catalogue(kind)[choose(kind_word(kind), name, catalogue(kind))]
+    module, _, target = name.partition(":")
+    try:
+        part = getattr(importlib.import_module(module), target)
+    except (ImportError, AttributeError) as error:
+        raise SpecError(f"{kind_word(kind)} {name!r} cannot be imported: {error}.") from error
+    revision = hashlib.sha256(inspect.getsource(part).encode()).hexdigest()[:12]
+    options = {
+        p.name: p.default for p in inspect.signature(part).parameters.values() if p.default is not inspect.Parameter.empty
+    }
+    return Entry(name, kind, module, target, revision, options, getattr(part, "facts", {}), inspect.getdoc(part) or "")
+
+
+def kind_word(kind: str) -> str:
+    """The word a user knows a kind by: augmentation, model, method."""
+    return {"augment": "augmentation", "models": "model", "losses": "method"}[kind]
+
+
+def check_options(kind: str, name: str, options: dict[str, Any]) -> Entry:
+    """Refuse options that the named part does not have.
+
+    Raises:
+        SpecError: naming the unknown option and the nearest one.
+    """
+    entry = find(kind, name)
+    for option in options:
+        choose(f"option of {kind_word(kind)} {name!r}", option, entry.options)
+    return entry
+
+
+def create(kind: str, name: str, /, *args: Any, **options: Any) -> Any:
+    """Import a registered part and build it.
+
+    Args:
+        kind: ``"augment"``, ``"models"`` or ``"losses"``.
+        name: registered name or ``module:Class``.
+        *args: what the builder needs besides options (number of classes, channels).
+        **options: the part's own options; unknown ones are refused.
+
+    Raises:
+        SpecError: for unknown names and options.
+    """
+    entry = check_options(kind, name, options)
+    target = getattr(importlib.import_module(entry.module), entry.target)
+    return target(*((name, *args) if entry.many else args), **options)

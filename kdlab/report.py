@@ -1,0 +1,228 @@
+"""Run the notebooks in batch, and publish what they made: executed notebooks, gallery, README table.
+
+papermill executes. What it records is no proof of success (after a kernel's death it calls every cell completed):
+a batch run is done when its own marker, ``NAME.done.json``, says so, and that is written last.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from kdlab import __version__, store
+from kdlab.pages import gallery, html, load_verdicts, unfinished, write_text
+from kdlab.registry import SpecError, choose
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = CHECKOUT / "notebooks" / "perspectives"
+MARKERS = "<!-- verdicts:start -->", "<!-- verdicts:end -->"
+PUBLISHED = ("png", "svg", "csv", "json")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one notebook in batch: ``error`` is empty exactly when its done marker was written."""
+
+    name: str
+    profile: str
+    seconds: float
+    parameters: dict[str, Any]
+    error: str = ""
+    kdlab: str = __version__
+
+
+def parameters(notebook: Path) -> dict[str, Any]:
+    """The names and default values in the cell tagged ``parameters``.
+
+    Read from the source text, so that a mistake is refused before papermill, a kernel or torch is started.
+
+    Args:
+        notebook: path of an ``.ipynb`` whose parameters cell assigns literals only.
+
+    Raises:
+        SpecError: when the notebook is missing or has not exactly one such cell.
+    """
+    if not notebook.is_file():
+        choose("notebook", notebook.stem, sorted(path.stem for path in notebook.parent.glob("*.ipynb")))
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    if len(tagged) != 1:
+        raise SpecError(f"{notebook.name} must have exactly one cell tagged 'parameters', but has {len(tagged)}.")
+    body = ast.parse("".join(tagged[0]["source"])).body
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in body if isinstance(node, ast.Assign)}
+
+
+def check(notebook: Path, given: Iterable[str]) -> dict[str, Any]:
+    """Turn ``key=value`` strings into parameters of a notebook.
+
+    A value is read as a Python literal (``3``, ``0.5``, ``[0, 1]``, ``true``), else as a plain string.
+
+    Args:
+        notebook: path of the notebook that will receive them.
+        given: strings as typed after ``-p``.
+
+    Raises:
+        SpecError: for a string without ``=`` and for an unknown name, with the nearest one.
+    """
+    known = parameters(notebook)
+    checked = {}
+    for pair in given:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise SpecError(f"-p must look like key=value, but got {pair!r}.")
+        checked[choose(f"parameter of {notebook.stem}", name, known)] = _literal(text)
+    return checked
+
+
+def _literal(text: str) -> Any:
+    words = {"true": True, "false": False, "none": None, "null": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def run_notebook(
+    name: str, profile: str, folder: Path, given: dict[str, Any] | None = None, notebooks: Path = NOTEBOOKS
+) -> Outcome:
+    """Execute one notebook into ``folder/notebooks/``, with its HTML page and its done marker.
+
+    A notebook that fails is kept as far as it came, without a marker; the gallery shows it as failed.
+
+    Args:
+        name: the notebook's name without suffix.
+        profile: what its ``profile`` parameter is set to.
+        folder: the profile's folder; figures go to ``folder/figures``.
+        given: further parameters, already checked.
+        notebooks: folder of the templates.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C, after the kernel has been stopped.
+    """
+    template, executed = notebooks / f"{name}.ipynb", folder.resolve() / "notebooks" / f"{name}.ipynb"
+    values = {"profile": profile, "out_dir": str(folder.resolve() / "figures")}
+    values = {key: value for key, value in values.items() if key in parameters(template)} | (given or {})
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    marker, page = executed.with_suffix(".done.json"), executed.with_suffix(".html")
+    for earlier in (marker, page):
+        earlier.unlink(missing_ok=True)
+    started = time.monotonic()
+    error = _execute(template, executed, values)
+    outcome = Outcome(name, profile, round(time.monotonic() - started, 1), values, error)
+    if executed.is_file():
+        write_text(page, html(executed, error))
+    if not error:
+        write_text(marker, json.dumps(asdict(outcome), indent=1))
+    return outcome
+
+
+def _execute(template: Path, executed: Path, values: dict[str, Any]) -> str:
+    """Run papermill; the empty string, or what went wrong in one line."""
+    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # a stale kernel of the user's must not win over ours
+    import papermill
+
+    try:
+        papermill.execute_notebook(
+            str(template),
+            str(executed),
+            parameters=values,
+            kernel_name="python3",
+            cwd=str(template.parent),
+            progress_bar=False,
+            extra_arguments=["--IPKernelApp.log_level=50"],
+        )
+    except Exception as error:  # whatever broke in the notebook, the other notebooks still run
+        return str(error).strip().splitlines()[-1]
+    return ""
+
+
+def publish(profile: str = "quick", target: Path | None = None) -> Path:
+    """Replace the committed set of figures by a finished profile's, with its gallery page and notebooks.
+
+    What the profile does not make (``regime.csv`` and its like) stays in place.
+
+    Args:
+        profile: whose figures to publish.
+        target: folder to replace; None takes the checkout's ``figures/``.
+
+    Raises:
+        SpecError: when there is nothing to publish, or a notebook has not finished.
+    """
+    source, target = store.home() / profile, target or CHECKOUT / "figures"
+    if not load_verdicts(source / "figures"):
+        raise SpecError(f"Nothing to publish for profile {profile!r}. Run `make figures PROFILE={profile}` first.")
+    if failed := unfinished(source / "notebooks"):
+        raise SpecError(
+            f"Not published: {', '.join(failed)} did not finish. Run `make figures PROFILE={profile}` again."
+        )
+    fresh, old = target.with_name(f".{target.name}.new"), target.with_name(f".{target.name}.old")
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    (fresh / "notebooks").mkdir(parents=True)
+    for path in source.glob("figures/*"):
+        if path.suffix[1:] in PUBLISHED:
+            shutil.copy(path, fresh)
+    for page in source.glob("notebooks/*.html"):
+        shutil.copy(page, fresh / "notebooks")
+    for path in target.glob("regime.*"):
+        shutil.copy(path, fresh)
+    gallery(fresh, figures=fresh)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(fresh, target)
+    shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def verdict_block(figures: Path) -> str:
+    """What stands between the README's markers: the verdicts, and the first figure of each perspective."""
+    studies = load_verdicts(figures)
+    if not studies:
+        return "_Nothing published yet: `make figures`, then `make publish`._"
+    rows = ["| perspective | the paper's claim | verdict |", "|---|---|---|"]
+    for study in studies:
+        page = f"notebooks/perspectives/{study['perspective']}.ipynb"
+        rows.append(f"| [{study['title']}]({page}) | {study['claim']} | **{study['overall']}** |")
+    images = []
+    for study in studies:
+        stem = study["figures"][0]
+        alt = json.loads((figures / f"{stem}.json").read_text(encoding="utf-8"))["alt"]
+        images.append(f'<img src="figures/{stem}.png" width="49%" alt="{escape(alt)}">')
+    gallery_line = "Captions, intervals and numbers are in the gallery, `figures/index.html`."
+    return "\n".join([*rows, "", "<p>", *images, "</p>", "", gallery_line])
+
+
+def readme(path: Path | None = None, figures: Path | None = None) -> str:
+    """Bring the README's verdicts up to date with the published figures.
+
+    Args:
+        path: the README; None takes the checkout's.
+        figures: the published set; None takes ``figures/`` beside the README.
+
+    Returns:
+        The text written.
+
+    Raises:
+        SpecError: when the README has lost its markers.
+    """
+    path = path or CHECKOUT / "README.md"
+    text = path.read_text(encoding="utf-8")
+    start, end = MARKERS
+    before, opened, rest = text.partition(start)
+    _, closed, after = rest.partition(end)
+    if not (opened and closed):
+        raise SpecError(f"{path.name} must hold the markers {start} and {end}.")
+    block = verdict_block(figures or path.parent / "figures")
+    text = f"{before}{start}\n{block}\n{end}{after}"
+    write_text(path, text)
+    return text

@@ -1,0 +1,254 @@
+"""RunSpec: everything that decides a result, frozen and checked before anything trains.
+
+A teacher is a RunSpec whose own teacher is None, or a Checkpoint: there is no second kind of run. ``spec`` checks types
+and ranges; names are checked against the registry when a sweep is planned.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kdlab.registry import SpecError, catalogue, check_options, choose, create, find, register
+
+__all__ = [
+    "Budget", "Checkpoint", "Optimiser", "RunSpec", "SpecError",
+    "catalogue", "check_options", "choose", "create", "find", "register", "sweep",
+]  # fmt: skip
+
+UNITS = ("epochs", "steps", "student_images")
+TEACHER_VIEWS = ("same", "clean", "independent")
+SCHEDULES = ("cosine", "step", "constant")
+
+
+def _integer(argument: str, value: Any, low: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        kind = "a non-negative integer" if low == 0 else f"an integer of at least {low}"
+        raise SpecError(f"{argument} must be {kind}, but got {value!r}.")
+
+
+def _number(argument: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False) -> None:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not good or value > high or value < low or (open_low and value == low):
+        bracket = "(" if open_low else "["
+        raise SpecError(f"{argument} must be a number in {bracket}{low:g}, {high:g}], but got {value!r}.")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a student trains: an amount in one of three units, and the originals in a step.
+
+    Args:
+        amount: how many units, > 0.
+        unit: ``"epochs"`` of the run's own training set, ``"steps"`` of the optimiser, or ``"student_images"``
+            (rows the student sees, augmented ones counted).
+        originals_per_step: distinct images drawn from the training set in a step, before views multiply them.
+    """
+
+    amount: float
+    unit: str = "epochs"
+    originals_per_step: int = 64
+
+    def __post_init__(self):
+        _number("budget.amount", self.amount, 0, open_low=True)
+        choose("budget.unit", self.unit, UNITS)
+        _integer("budget.originals_per_step", self.originals_per_step, 1)
+
+    def steps(self, train_size: int, views: int) -> int:
+        """Optimiser steps this budget buys; short last batches are dropped, so an epoch has floor(N / B) steps.
+
+        Args:
+            train_size: number of training images N.
+            views: rows per original that the student sees.
+
+        Raises:
+            SpecError: when the training set is smaller than one step's originals.
+        """
+        per_epoch = train_size // self.originals_per_step
+        if per_epoch == 0:
+            raise SpecError(
+                f"the training subset has {train_size} images, fewer than budget.originals_per_step="
+                f"{self.originals_per_step}; take a larger fraction or fewer originals a step."
+            )
+        exact = {
+            "epochs": self.amount * per_epoch,
+            "steps": self.amount,
+            "student_images": self.amount / (self.originals_per_step * views),
+        }[self.unit]
+        return max(1, round(exact))
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """SGD and its schedule on progress (0 at the first step, 1 at the last).
+
+    Args:
+        lr: peak learning rate, > 0.
+        momentum: in [0, 1].
+        nesterov: Nesterov's form of momentum.
+        weight_decay: L2 coefficient, >= 0.
+        schedule: ``"cosine"`` to zero, ``"step"`` (times 0.1 at each milestone) or ``"constant"``.
+        milestones: shares of progress in (0, 1) where ``"step"`` decays.
+        warmup: share of progress over which the rate rises linearly from 0.
+    """
+
+    lr: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 5e-4
+    schedule: str = "cosine"
+    milestones: tuple[float, ...] = ()
+    warmup: float = 0.05
+
+    def __post_init__(self):
+        _number("optimiser.lr", self.lr, 0, open_low=True)
+        _number("optimiser.momentum", self.momentum, 0, 1)
+        _number("optimiser.weight_decay", self.weight_decay, 0)
+        _number("optimiser.warmup", self.warmup, 0, 1)
+        choose("optimiser.schedule", self.schedule, SCHEDULES)
+        object.__setattr__(self, "milestones", tuple(float(m) for m in self.milestones))
+
+    def rate(self, progress: float) -> float:
+        """Learning rate at a progress in [0, 1)."""
+        if progress < self.warmup:
+            return self.lr * progress / self.warmup
+        if self.schedule == "step":
+            return self.lr * 0.1 ** sum(progress >= m for m in self.milestones)
+        if self.schedule == "constant":
+            return self.lr
+        return self.lr * 0.5 * (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup)))
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A teacher from a file of weights (safetensors, or a torch file read with ``weights_only=True``).
+
+    Args:
+        path: the file.
+        sha256: its digest, which stands in the key; a file that does not match is refused.
+        arch: the model's registered name, or ``module:Class``.
+    """
+
+    path: str
+    sha256: str
+    arch: str
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One training run, complete.
+
+    Args:
+        data: a data set's name (``kdlab.data.load``).
+        sizes: (train, val, test) images to keep, balanced and nested, or None for all.
+        fraction: share of the training set, stratified and nested, in (0, 1]; which images depends on the seed.
+        model: the network that is trained: a registered name or ``module:Class``.
+        teacher: RunSpec, Checkpoint or None.
+        method: the distillation objective; ``"ce"`` needs no teacher.
+        method_options: its options.
+        augmentation: the policy applied to the augmented rows; the weak crop and flip follow on every row.
+        augmentation_options: its options.
+        views: rows per original in a step, >= 1.
+        ratio: share of all rows that are augmented, in [0, 1]. With two views 0 is ``weak2``, 1/2 is joint
+            augmentation as published, 1 augments both rows of every original.
+        teacher_view: what the teacher sees: the ``same`` view as the student, the ``clean`` original, or an
+            ``independent`` view of the same policy.
+        budget: how long.
+        optimiser: SGD and schedule.
+        seed: varies initial weights, order, augmentation and subset.
+        replicate: another set of streams for the same seed, for null controls.
+        precision: ``"float32"``; ``"bfloat16"`` means autocast.
+    """
+
+    data: str = "fashion"
+    sizes: tuple[int, int, int] | None = None
+    fraction: float = 1.0
+    model: str = "resnet8_s2_w8"
+    teacher: RunSpec | Checkpoint | None = None
+    method: str = "ce"
+    method_options: Mapping[str, Any] = field(default_factory=dict)
+    augmentation: str = "weak"
+    augmentation_options: Mapping[str, Any] = field(default_factory=dict)
+    views: int = 1
+    ratio: float = 0.0
+    teacher_view: str = "same"
+    budget: Budget = Budget(24)
+    optimiser: Optimiser = Optimiser()
+    seed: int = 0
+    replicate: int = 0
+    precision: str = "float32"
+
+    def __post_init__(self):
+        _integer("seed", self.seed, 0)
+        _integer("replicate", self.replicate, 0)
+        _integer("views", self.views, 1)
+        _number("ratio", self.ratio, 0, 1)
+        _number("fraction", self.fraction, 0, 1, open_low=True)
+        choose("teacher_view", self.teacher_view, TEACHER_VIEWS)
+        choose("precision", self.precision, ("float32", "bfloat16"))
+        if self.sizes is not None:
+            if len(self.sizes) != 3:
+                raise SpecError(f"sizes must be (train, val, test), but got {self.sizes!r}.")
+            for name, size in zip(("train", "val", "test"), self.sizes, strict=True):
+                _integer(f"sizes: {name}", size, 1)
+            object.__setattr__(self, "sizes", tuple(self.sizes))
+        for options in ("method_options", "augmentation_options"):
+            object.__setattr__(self, options, dict(sorted(getattr(self, options).items())))
+        if not isinstance(self.teacher, RunSpec | Checkpoint | None):
+            raise SpecError(f"teacher must be a RunSpec, a Checkpoint or None, but got {self.teacher!r}.")
+
+    def replace(self, **changes: Any) -> RunSpec:
+        """A copy with some fields changed; unknown fields are refused with the nearest name."""
+        for name in changes:
+            choose("field of RunSpec", name, [f.name for f in dataclasses.fields(self)])
+        return dataclasses.replace(self, **changes)
+
+    def at_seed(self, seed: int) -> RunSpec:
+        """The same run and the same teacher's recipe at another seed: run seed s uses teacher seed s."""
+        teacher = self.teacher.at_seed(seed) if isinstance(self.teacher, RunSpec) else self.teacher
+        return self.replace(seed=seed, teacher=teacher)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-ready values; ``from_dict`` brings the spec back."""
+        plain = dataclasses.asdict(self) | {"teacher": None}
+        if isinstance(self.teacher, RunSpec):
+            plain["teacher"] = self.teacher.to_dict()
+        elif self.teacher is not None:
+            plain["teacher"] = dataclasses.asdict(self.teacher)
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> RunSpec:
+        """The spec that ``to_dict`` wrote."""
+        values = dict(plain)
+        for name in values:
+            choose("field of RunSpec", name, [f.name for f in dataclasses.fields(cls)])
+        values["budget"] = Budget(**values["budget"])
+        values["optimiser"] = Optimiser(**values["optimiser"])
+        teacher = values.get("teacher")
+        if teacher:
+            values["teacher"] = Checkpoint(**teacher) if "sha256" in teacher else cls.from_dict(teacher)
+        return cls(**values)
+
+
+def sweep(base: RunSpec, **axes: Any) -> list[RunSpec]:
+    """Every combination of the given values, the last axis fastest.
+
+    >>> [s.seed for s in sweep(RunSpec(), ratio=[0.0, 0.5], seed=[0, 1])]
+    [0, 1, 0, 1]
+
+    Args:
+        base: the spec that supplies all other fields.
+        **axes: field name to list of values; ``seed`` moves the teacher's seed too.
+    """
+    specs = []
+    for values in itertools.product(*axes.values()):
+        changes = dict(zip(axes, values, strict=True))
+        seed = changes.pop("seed", None)
+        spec = base.replace(**changes)
+        specs.append(spec if seed is None else spec.at_seed(seed))
+    return specs

@@ -1,0 +1,22 @@
+"""From runs to verdicts: intervals and tests over seeds, and claims listed in advance that they decide."""
+
+from kdlab.stats.inference import (
+    Interval,
+    holm,
+    interval,
+    power_of,
+    seeds_needed,
+    sign_flip_floor,
+    sign_flip_p,
+    smallest_detectable,
+    t_test_p,
+    tost,
+)
+from kdlab.stats.tables import additive_residual, gain, paired_differences
+from kdlab.stats.verdicts import OUTCOMES, Contrast, Verdict, as_table, decide, overall, paired
+
+__all__ = [
+    "OUTCOMES", "Contrast", "Interval", "Verdict", "additive_residual", "as_table", "decide", "gain", "holm",
+    "interval", "overall", "paired", "paired_differences", "power_of", "seeds_needed", "sign_flip_floor",
+    "sign_flip_p", "smallest_detectable", "t_test_p", "tost",
+]  # fmt: skip

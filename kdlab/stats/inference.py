@@ -1,0 +1,155 @@
+"""Intervals, tests, corrections and power for a handful of paired numbers; scipy does the mathematics.
+
+The percentile bootstrap is not here: over a handful of seeds its 95 % interval covers 74 to 89 %.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special  # scipy.stats takes seconds to import, and planning needs this module
+
+from kdlab.spec import SpecError
+
+POWER = 0.8
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its t-interval; ``low`` and ``high`` are NaN for fewer than two values."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def interval(values: Iterable[float], level: float = 0.95) -> Interval:
+    """Student's t-interval of a mean: ``mean +- t_{n-1} * sd / sqrt(n)``.
+
+    Args:
+        values: one number per seed; NaN (a diverged run) is left out.
+        level: coverage in (0, 1).
+    """
+    values = np.asarray(list(values), dtype=float)
+    values = values[np.isfinite(values)]
+    n = len(values)
+    mean = float(values.mean()) if n else math.nan
+    if n < 2:
+        return Interval(mean, math.nan, math.nan, n)
+    half = float(special.stdtrit(n - 1, (1 + level) / 2) * values.std(ddof=1) / math.sqrt(n))
+    return Interval(mean, mean - half, mean + half, n)
+
+
+def t_test_p(differences: Sequence[float], null: float = 0.0, side: str = "two-sided") -> float:
+    """p-value of the one-sample t-test on paired differences.
+
+    Args:
+        differences: one number per seed.
+        null: the mean under the null hypothesis.
+        side: ``"two-sided"``, ``"greater"`` or ``"less"``, the alternative.
+
+    Returns:
+        The p-value; NaN when there is no spread to judge by (fewer than two values, or all equal).
+    """
+    differences = np.asarray(differences, dtype=float)
+    if len(differences) < 2 or np.ptp(differences) <= 1e-9 * max(1.0, np.abs(differences).max()):
+        return math.nan
+    n = len(differences)
+    t = (differences.mean() - null) / (differences.std(ddof=1) / math.sqrt(n))
+    below, above = special.stdtr(n - 1, t), special.stdtr(n - 1, -t)
+    return float({"two-sided": 2 * min(below, above), "greater": above, "less": below}[side])
+
+
+def tost(differences: Sequence[float], margin: float) -> float:
+    """p-value of two one-sided t-tests: small when the mean lies within ``+-margin``.
+
+    Reference: Schuirmann, "A comparison of the two one-sided tests procedure and the power approach for
+    assessing the equivalence of average bioavailability", J. Pharmacokinetics and Biopharmaceutics 1987.
+    """
+    return max(t_test_p(differences, -margin, "greater"), t_test_p(differences, margin, "less"))
+
+
+def sign_flip_p(differences: Sequence[float]) -> float:
+    """Exact two-sided p of the sign-flip test: the share of the 2^n sign patterns with as extreme a sum.
+
+    The patterns of the two halves are summed apart and met by a sorted search, so 40 seeds take a second.
+
+    Returns:
+        A p-value, never below ``sign_flip_floor(n)``; NaN for no seeds and for more than 40.
+    """
+    differences = np.asarray(differences, dtype=float)
+    n = len(differences)
+    if not 0 < n <= 40:
+        return math.nan
+    halves = []
+    for part in (differences[: n // 2], differences[n // 2 :]):
+        sums = np.zeros(1)
+        for value in np.abs(part):
+            sums = np.concatenate([sums + value, sums - value])
+        halves.append(np.sort(sums))
+    # ties count as extreme, and rounding must not break them
+    observed = abs(differences.sum()) - 1e-9 * np.abs(differences).sum()
+    reached = len(halves[1]) - np.searchsorted(halves[1], observed - halves[0])
+    return min(1.0, 2 * float(reached.sum()) / 2**n)
+
+
+def sign_flip_floor(n: int) -> float:
+    """The smallest sign-flip p that n seeds can give, 2 / 2^n: five seeds cannot reach 0.05, six can."""
+    return 2.0 ** (1 - n)
+
+
+def holm(pvalues: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment: with sorted p, ``max over j <= i of (m - j + 1) p_(j)``, at most 1.
+
+    A NaN stays NaN but counts in m: a comparison that could not be made was still asked for.
+
+    Reference: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
+    Statistics 1979.
+    """
+    p = np.asarray(pvalues, dtype=float)
+    order = np.argsort(p)  # NaN last
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return adjusted.tolist()
+
+
+def power_of(effect: float, sd: float, n: int, alpha: float = 0.05) -> float:
+    """Power of the two-sided paired t-test on the effect's own side, by the noncentral t.
+
+    Args:
+        effect: true mean difference.
+        sd: standard deviation of the differences between seeds, > 0.
+        n: seeds, >= 2.
+        alpha: significance level.
+    """
+    critical = special.stdtrit(n - 1, 1 - alpha / 2)
+    return float(1 - special.nctdtr(n - 1, abs(effect) * math.sqrt(n) / sd, critical))
+
+
+def smallest_detectable(sd: float, n: int, power: float = POWER, alpha: float = 0.05) -> float:
+    """The effect that n seeds show with the given power; NaN where n < 2 or sd is not a positive number."""
+    if n < 2 or not sd > 0:
+        return math.nan
+    critical = special.stdtrit(n - 1, 1 - alpha / 2)
+    return float(special.nctdtrinc(n - 1, 1 - power, critical) * sd / math.sqrt(n))
+
+
+def seeds_needed(effect: float, sd: float, power: float = POWER, alpha: float = 0.05) -> int:
+    """The fewest seeds (at least 2) that show an effect with the given power.
+
+    Raises:
+        SpecError: when the effect is 0, which no number of seeds can show, or sd is not a positive number.
+    """
+    if effect == 0 or not sd > 0:
+        raise SpecError(f"effect must not be 0 and sd must be positive, but got {effect!r} and {sd!r}.")
+    low, high = 1, 2
+    while power_of(effect, sd, high, alpha) < power:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power_of(effect, sd, middle, alpha) >= power else (middle, high)
+    return high

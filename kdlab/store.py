@@ -1,0 +1,220 @@
+"""The run store: one folder per finished run, addressed by what decided it, never half written.
+
+::
+
+    out/runs/<key>/            spec.json result.json logits.safetensors student.safetensors method.safetensors
+                               environment.json done.json (checksums, written last)
+    out/runs/.building/        folders that are being written; renamed into place when complete
+    out/runs/.checkpoints/     one file per unfinished run
+    out/runs/.leases/          who is training what, with a heartbeat
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdlab.identity import SCHEMA
+from kdlab.spec import SpecError
+
+LEASE_SECONDS = 60.0
+
+
+class MissingRuns(SpecError):
+    """A figure asked for runs that have not been made."""
+
+
+def home() -> Path:
+    """Where everything kdlab writes goes: ``$KDLAB_OUT``, else ``out`` in the checkout, else ``out`` right here."""
+    if os.environ.get("KDLAB_OUT"):
+        return Path(os.environ["KDLAB_OUT"]).absolute()
+    checkout = Path(__file__).resolve().parent.parent
+    return (checkout if (checkout / "pyproject.toml").exists() else Path.cwd()) / "out"
+
+
+class Store:
+    """Finished runs on disk, and the claims and checkpoints of those in the making.
+
+    Args:
+        root: folder of the runs; None takes ``home()/runs``.
+    """
+
+    def __init__(self, root: Path | None = None):
+        self.root = Path(root) if root else home() / "runs"
+
+    def has(self, key: str) -> bool:
+        """Whether the run is finished: its done marker is the last thing written before it got its name."""
+        return (self.root / key / "done.json").exists()
+
+    def keys(self) -> list[str]:
+        """Keys of all finished runs."""
+        return sorted(p.parent.name for p in self.root.glob("[0-9a-f]*/done.json"))
+
+    def read(self, key: str, name: str) -> Any:
+        """One of a finished run's json files: ``"spec"``, ``"result"`` or ``"environment"``."""
+        return json.loads((self.root / key / f"{name}.json").read_text())
+
+    def logits(self, key: str) -> dict[str, np.ndarray]:
+        """Logits (N, K) on val and test, without torch."""
+        from safetensors.numpy import load_file
+
+        return load_file(self.root / key / "logits.safetensors")
+
+    def weights(self, key: str, part: str = "student") -> dict:
+        """State dict of the student (or of the ``"method"``) as torch tensors; nothing is unpickled."""
+        from safetensors.torch import load_file
+
+        return load_file(self.root / key / f"{part}.safetensors")
+
+    def damaged(self, key: str) -> list[str]:
+        """Files of a finished run that no longer match their checksums."""
+        folder = self.root / key
+        listed = json.loads((folder / "done.json").read_text())["sha256"]
+        return [n for n, d in listed.items() if not (folder / n).exists() or _file_digest(folder / n) != d]
+
+    def write(self, key: str, documents: dict[str, Any], tensors: dict[str, dict]) -> None:
+        """Put a finished run in place at once: built aside, synced, checksummed, renamed.
+
+        Args:
+            key: the run's key; if another process finished it meanwhile, that run stays.
+            documents: json files by name.
+            tensors: safetensors files by name, each a dict of tensors or arrays.
+
+        Raises:
+            SpecError: when the disk refuses; nothing half written is left under the key.
+        """
+        building = self.root / ".building" / f"{key}-{os.getpid()}"
+        with self.disk():
+            shutil.rmtree(building, ignore_errors=True)
+            building.mkdir(parents=True)
+            for name, document in documents.items():
+                _write(building / f"{name}.json", json.dumps(document, indent=1, sort_keys=True).encode())
+            for name, values in tensors.items():
+                _write(building / f"{name}.safetensors", _serialise(values))
+            sums = {p.name: _file_digest(p) for p in sorted(building.iterdir())}
+            _write(building / "done.json", json.dumps({"schema": SCHEMA, "key": key, "sha256": sums}, indent=1).encode())
+            try:
+                building.rename(self.root / key)
+            except OSError:
+                if not self.has(key):
+                    raise
+                shutil.rmtree(building, ignore_errors=True)
+            self.checkpoint_path(key).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def disk(self) -> Iterator[None]:
+        """Say in words what the disk refused, and where."""
+        try:
+            yield
+        except OSError as error:
+            raise SpecError(
+                f"cannot write to {self.root}: {error.strerror or error}. Finished runs are safe; "
+                "free some space or point KDLAB_OUT at another folder, then run the same command again."
+            ) from error
+
+    # ---- runs in the making -----------------------------------------------------------------------------------------
+
+    def checkpoint_path(self, key: str) -> Path:
+        """The single file that holds an unfinished run."""
+        return self.root / ".checkpoints" / f"{key}.safetensors"
+
+    def save_checkpoint(self, key: str, tensors: dict, plain: dict[str, Any]) -> None:
+        """Replace the run's checkpoint in one step; the previous one stays whole until then."""
+        from safetensors.torch import save
+
+        path = self.checkpoint_path(key)
+        with self.disk():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(path.with_suffix(f".{os.getpid()}"), save(tensors, metadata={"plain": json.dumps(plain)}))
+            os.replace(path.with_suffix(f".{os.getpid()}"), path)
+
+    def load_checkpoint(self, key: str) -> tuple[dict, dict[str, Any]] | None:
+        """The run's checkpoint, or None."""
+        if not self.checkpoint_path(key).exists():
+            return None
+        from safetensors import safe_open
+
+        with safe_open(self.checkpoint_path(key), "pt") as file:
+            return {k: file.get_tensor(k) for k in file.keys()}, json.loads(file.metadata()["plain"])  # noqa: SIM118
+
+    def _lease_path(self, key: str) -> Path:
+        return self.root / ".leases" / key
+
+    def lease(self, key: str) -> dict[str, Any] | None:
+        """Who is training the run now and how far it is, or None; a lease without a heartbeat counts for nothing."""
+        path = self._lease_path(key)
+        try:
+            held = json.loads(path.read_text() or "{}")
+            age = time.time() - path.stat().st_mtime
+        except (OSError, ValueError):
+            return None
+        here = held.get("host") == socket.gethostname()
+        dead = age > LEASE_SECONDS or (here and not _alive(held.get("pid", 0)))
+        return None if dead else held
+
+    def claim(self, key: str) -> bool:
+        """Take the run for this process; False while another live process holds it."""
+        path = self._lease_path(key)
+        with self.disk():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists() and self.lease(key) is None:
+                path.unlink(missing_ok=True)
+            try:
+                with open(path, "x") as file:
+                    json.dump({"pid": os.getpid(), "host": socket.gethostname()}, file)
+            except FileExistsError:
+                held = self.lease(key)
+                return bool(held) and held.get("pid") == os.getpid() and held.get("host") == socket.gethostname()
+        return True
+
+    def heartbeat(self, key: str, **progress: Any) -> None:
+        """Keep the claim alive and tell how far the run is."""
+        with contextlib.suppress(OSError):
+            path = self._lease_path(key)
+            aside = path.with_suffix(f".{os.getpid()}")
+            aside.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()} | progress))
+            os.replace(aside, path)
+
+    def release(self, keys: Iterable[str]) -> None:
+        """Give the claims back."""
+        for key in keys:
+            self._lease_path(key).unlink(missing_ok=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _serialise(values: dict) -> bytes:
+    if all(isinstance(v, np.ndarray) for v in values.values()):
+        from safetensors.numpy import save
+    else:
+        from safetensors.torch import save
+    return save({k: v if isinstance(v, np.ndarray) else v.detach().cpu().contiguous() for k, v in values.items()})
+
+
+def _file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

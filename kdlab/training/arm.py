@@ -1,0 +1,131 @@
+"""One student in training: its network, method, optimiser and the costs it has run up."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from kdlab.losses.base import Context
+from kdlab.models import build, outputs
+from kdlab.rng import generator
+from kdlab.spec import RunSpec, create
+from kdlab.training.views import Layout, Views
+
+
+@dataclass
+class Arm:
+    """A spec in training.
+
+    Args:
+        key: the run's key in the store.
+        spec: what to train.
+        teacher: key of the teacher, or None.
+        total: optimiser steps in all.
+    """
+
+    key: str
+    spec: RunSpec
+    teacher: str | None
+    total: int
+    step: int = 0
+    curve: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    diverged_at: int | None = None
+
+    def __post_init__(self):
+        self.layout = Layout.of(self.spec)
+
+    def build(self, views: Views, num_classes: int, in_channels: int) -> Arm:
+        """Make student, method and optimiser; initial weights depend on the seed alone."""
+        spec, train = self.spec, views.train
+        self.student = build(spec.model, num_classes, in_channels, seed=views.seed).to(views.device)
+        self.method = create("losses", spec.method, **spec.method_options)
+        views.at(0)
+        x = views.pixels(("weak", ()), 0)[:2]
+        with torch.no_grad():
+            student = outputs(self.student.eval(), x)
+            teacher = outputs(views.teachers[self.teacher], x) if self.teacher else None
+        draw = generator(views.seed, "method")
+        self.method.setup(student, teacher, Context(num_classes, len(train), draw))
+        self.method.to(views.device)
+        self.student.train(), self.method.train()
+        o = spec.optimiser
+        self.optimiser = torch.optim.SGD(
+            itertools.chain(self.student.parameters(), self.method.parameters()),
+            lr=o.lr, momentum=o.momentum, nesterov=o.nesterov and o.momentum > 0, weight_decay=o.weight_decay,
+            fused=True,
+        )  # fmt: skip
+        return self
+
+    @property
+    def active(self) -> bool:
+        """Whether there are steps left; a diverged arm has none."""
+        return self.step < self.total and self.diverged_at is None
+
+    def train_step(self, views: Views) -> None:
+        """One optimiser step on the views of the moment; a loss that is not finite ends the arm, not the cohort."""
+        progress = self.step / self.total
+        batch = views.batch(self.layout, progress)
+        teacher = views.teach(self.teacher, self.layout, self.spec.teacher_view) if self.teacher else None
+        started = time.perf_counter()  # views and teacher are shared by the cohort: not this arm's seconds
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.spec.optimiser.rate(progress)
+        with torch.autocast(views.device.type, torch.bfloat16, enabled=self.spec.precision == "bfloat16"):
+            student = outputs(self.student, batch.x)
+        terms = self.method(student, teacher, batch)
+        loss = sum(terms.values())
+        value = loss.item()
+        if not math.isfinite(value):
+            self.diverged_at = self.step
+            return
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        self.method.after_step(batch)
+        self._running = getattr(self, "_running", [])
+        self._running.append(value)
+        self.step += 1
+        self.seconds += time.perf_counter() - started
+
+    def record(self, **measures: float) -> None:
+        """Add a point to the curve: the mean training loss since the last point, and what was measured on val."""
+        losses, self._running = getattr(self, "_running", []), []
+        mean = sum(losses) / len(losses) if losses else math.nan
+        self.curve.append({"step": self.step, "train_loss": mean} | measures)
+
+    @property
+    def student_images(self) -> int:
+        """Rows the student has seen."""
+        return self.step * self.spec.budget.originals_per_step * self.spec.views
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Everything needed to go on bit for bit: tensors, and plain values beside them."""
+        tensors = {f"student/{k}": v for k, v in self.student.state_dict().items()}
+        tensors |= {f"method/{k}": v for k, v in self.method.state_dict().items()}
+        for number, slot in self.optimiser.state_dict()["state"].items():
+            if slot.get("momentum_buffer") is not None:
+                tensors[f"momentum/{number}"] = slot["momentum_buffer"]
+        plain = {
+            "step": self.step, "curve": self.curve, "seconds": self.seconds, "diverged_at": self.diverged_at,
+            "running": getattr(self, "_running", []),
+        }  # fmt: skip
+        return {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}, plain
+
+    def load_state(self, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> Arm:
+        """Take up where ``state`` was taken."""
+
+        def part(name):
+            return {k.partition("/")[2]: v for k, v in tensors.items() if k.startswith(name + "/")}
+
+        self.student.load_state_dict(part("student"))
+        self.method.load_state_dict(part("method"))
+        momentum = {int(k): {"momentum_buffer": v} for k, v in part("momentum").items()}
+        self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": momentum})
+        self.step, self.curve, self.seconds = plain["step"], plain["curve"], plain["seconds"]
+        self.diverged_at, self._running = plain["diverged_at"], plain["running"]
+        return self

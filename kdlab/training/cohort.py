@@ -1,0 +1,160 @@
+"""The cohort loop: arms with the same data, subset, seed and originals per step, trained in lockstep.
+
+Every distinct view of a step is made once and passes each teacher once; an arm is a selection of rows from them. What
+is random comes from counters, so a run's result does not depend on who else is in the cohort, and a run that was
+stopped goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from kdlab import metrics
+from kdlab.training.arm import Arm
+from kdlab.training.views import Views
+
+CURVE_POINTS = 8
+
+
+class Stopped(Exception):
+    """Training was asked to stop; checkpoints of all arms are on disk."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run leaves: numbers, logits, weights."""
+
+    numbers: dict[str, Any]
+    curve: list[dict[str, float]]
+    logits: dict[str, np.ndarray]
+    student: dict[str, torch.Tensor]
+    method: dict[str, torch.Tensor]
+
+
+def device() -> str:
+    """``$KDLAB_DEVICE``, else the first of cuda and cpu that is there."""
+    return os.environ.get("KDLAB_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextlib.contextmanager
+def one_thread():
+    """Train on one torch thread: tiny networks are no faster on two, and sums keep their order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def predict(model: torch.nn.Module, images, predictor=None, rows: int = 500) -> np.ndarray:
+    """Logits of a whole ImageSet, in eval mode and without gradients.
+
+    Args:
+        model: the network; its training mode is restored afterwards.
+        images: an ImageSet.
+        predictor: ``method.predict`` where inference differs from calling the model.
+        rows: images in a forward pass.
+
+    Returns:
+        float32 array (N, K).
+    """
+    where = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(images), rows):
+            index = torch.arange(start, min(start + rows, len(images)))
+            x = images.normalise(images.batch(index).to(where))
+            parts.append((predictor(model, x) if predictor else model(x)).float().cpu())
+    model.train(training)
+    return torch.cat(parts).numpy()
+
+
+def train(
+    arms: list[Arm],
+    splits,
+    views: Views,
+    *,
+    restore: Callable[[Arm], None],
+    save: Callable[[Arm], None],
+    finish: Callable[[Arm, Result], None],
+    beat: Callable[[list[Arm]], bool],
+) -> None:
+    """Train a cohort to the end.
+
+    Args:
+        arms: runs that share ``views``; not built yet.
+        splits: train, val and test sets; val is measured along the way, test once at the end.
+        views: the maker of views on the cohort's subset.
+        restore: loads an arm's checkpoint, if there is one.
+        save: writes an arm's checkpoint.
+        finish: takes an arm's result as soon as it has one.
+        beat: called about every step; returns True when training should stop.
+
+    Raises:
+        Stopped: when ``beat`` asked for it; all unfinished arms have been saved.
+    """
+    shape = splits.train.images.shape[1]
+    with one_thread():
+        for arm in arms:
+            restore(arm.build(views, len(splits.train.classes), shape))
+        waiting = list(arms)
+        try:
+            while waiting:
+                step = min(arm.step for arm in waiting)
+                views.at(step)
+                for arm in [a for a in waiting if a.step == step]:
+                    _advance(arm, views, splits)
+                for arm in [a for a in waiting if not a.active]:
+                    finish(arm, _result(arm, splits))
+                    waiting.remove(arm)
+                if waiting and beat(waiting):
+                    raise Stopped(f"stopped at step {step}; {len(waiting)} unfinished runs keep their checkpoints")
+        except (Stopped, KeyboardInterrupt):
+            for arm in waiting:
+                save(arm)
+            raise
+
+
+def _advance(arm: Arm, views: Views, splits) -> None:
+    arm.train_step(views)
+    every = max(1, arm.total // CURVE_POINTS)
+    if arm.active and arm.step % every == 0 and arm.total - arm.step >= every // 2:
+        logits = predict(arm.student, splits.val, arm.method.predict)
+        arm.record(val_accuracy=100 * metrics.accuracy(logits, splits.val.labels.numpy()))
+
+
+def _result(arm: Arm, splits) -> Result:
+    """Score a run at its last step. The last epoch is what is reported, never the best one."""
+    diverged = arm.diverged_at is not None
+    numbers = {
+        "steps": arm.step,
+        "student_images": arm.student_images,
+        "teacher_forwards": arm.student_images if arm.teacher else 0,
+        "seconds": round(arm.seconds, 3),
+        "diverged": diverged,
+        "diverged_at": arm.diverged_at,
+        "parameters": sum(p.numel() for p in arm.student.parameters()),
+        "method_parameters": sum(p.numel() for p in arm.method.parameters()),
+    }
+    logits = {}
+    for split in ("val", "test"):
+        images = getattr(splits, split)
+        logits[split] = predict(arm.student, images, arm.method.predict)
+        labels = images.labels.numpy()
+        numbers |= {
+            f"{split}_accuracy": float("nan") if diverged else 100 * metrics.accuracy(logits[split], labels),
+            f"{split}_nll": float("nan") if diverged else metrics.nll(logits[split], labels),
+            f"{split}_ece": float("nan") if diverged else metrics.calibration_error(logits[split], labels),
+        }
+    arm.record(val_accuracy=numbers["val_accuracy"])
+    return Result(numbers, arm.curve, logits, arm.student.state_dict(), arm.method.state_dict())

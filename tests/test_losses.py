@@ -1,0 +1,395 @@
+"""Methods: golden values, restatements in numpy, gradients, invariances, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax
+from torch.nn import functional as F
+
+from kdlab.losses import Batch, Context
+from kdlab.losses.at import attention
+from kdlab.losses.ccd import reference_logits
+from kdlab.models import Outputs
+from kdlab.registry import SpecError, catalogue, create
+
+METHODS = list(catalogue("losses"))
+DISTILLING = [name for name, entry in catalogue("losses").items() if "teacher" in entry.facts["needs"]]
+KNOWLEDGE = {"none", "logits", "features", "relations"}
+NEEDS = {"teacher", "pairs", "features", "embedding"}
+
+
+def wave(n, c, a, b, phase, size):
+    """``size * sin(a i + b j + phase)``, the stuff of the golden vectors."""
+    i, j = torch.arange(n, dtype=torch.float64)[:, None], torch.arange(c, dtype=torch.float64)
+    return size * torch.sin(a * i + b * j + phase)
+
+
+def golden():
+    s, t = wave(4, 5, 1.0, 0.7, 0.2, 3).requires_grad_(), wave(4, 5, 0.9, 0.6, 0.5, 3)
+    f, g = (wave(4, 6, 1.3, 0.4, 0.1, 3), wave(4, 3, 0.7, 1.1, 0.3, 3))
+    batch = Batch.of(
+        label=torch.tensor([0, 0, 3, 3]),
+        origin=torch.tensor([0, 0, 1, 1]),
+        augmented=torch.tensor([False, True, False, True]),
+    )
+    return Outputs(s, (f,), f), Outputs(t, (g,), g), batch
+
+
+def example(rows=8, classes=5, seed=0, same_size=True):
+    """Random float64 Outputs with two stages, and a batch of pairs with one lone augmented row at the end."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=draw, dtype=torch.float64)
+
+    student = Outputs(normal(rows, classes), (normal(rows, 3, 6, 6), normal(rows, 4, 3, 3)), normal(rows, 4))
+    size = 6 if same_size else 4
+    maps = (normal(rows, 5, size, size), normal(rows, 6, size // 2, size // 2))
+    teacher = Outputs(normal(rows, classes), maps, normal(rows, 6))
+    origin = torch.tensor([*range(rows // 2), *range(rows // 2)])
+    origin[-1] = rows - 1
+    batch = Batch.of(
+        label=torch.randint(classes, (rows,), generator=draw), origin=origin, augmented=torch.arange(rows) >= rows // 2
+    )
+    return student, teacher, batch
+
+
+def method(name, student, teacher, **options):
+    made = create("losses", name, **options)
+    made.setup(student.rows(slice(2)), teacher.rows(slice(2)), Context(5, 100, torch.Generator().manual_seed(1)))
+    return made
+
+
+# --- numpy, from the formulas -------------------------------------------------------------------------------------
+
+
+def ce_rows(s, labels):
+    return -log_softmax(s, axis=1)[np.arange(len(labels)), labels]
+
+
+def kl(s, t, temperature=4.0):
+    p, q = log_softmax(t / temperature, axis=1), log_softmax(s / temperature, axis=1)
+    return (np.exp(p) * (p - q)).sum(1)
+
+
+def ccd_weights(t, origin, augmented):
+    weights = np.ones(len(t))
+    for i in np.flatnonzero(augmented):
+        references = [t[j] for j in range(len(t)) if origin[j] == origin[i] and not augmented[j]]
+        if references:
+            r = np.mean(references, axis=0)
+            weights[i] += r @ t[i] / np.sqrt((r @ r) * (t[i] @ t[i]))
+    return weights
+
+
+def unit(v):
+    return v / np.linalg.norm(v, axis=1, keepdims=True)
+
+
+def restated(name, made, student, teacher, batch):
+    """Each method's own term, restated on arrays."""
+    s, t = student.logits.numpy(), teacher.logits.numpy()
+    n = len(s)
+    if name == "kd":
+        return 16 * kl(s, t).mean()
+    if name == "ccd":
+        return 16 * (ccd_weights(t, batch.origin.numpy(), batch.augmented.numpy()) * kl(s, t)).mean()
+    maps = [(f.numpy(), g.numpy()) for f, g in zip(student.features, teacher.features, strict=True)]
+    if name == "at":
+        looks = [[unit((m**2).mean(1).reshape(n, -1)) for m in pair] for pair in maps]
+        return 1000 * sum(((a - b) ** 2).mean() for a, b in looks)
+    if name == "sp":
+        a, b = (unit(m.reshape(n, -1) @ m.reshape(n, -1).T) for m in maps[-1])
+        return 3000 * ((a - b) ** 2).sum() / n**2
+    if name == "fitnet":
+        weight = made.regressor[0].weight.detach().numpy()[:, :, 0, 0]
+        hint = np.einsum("oc,nchw->nohw", weight, maps[1][0])
+        mean, var = hint.mean((0, 2, 3), keepdims=True), hint.var((0, 2, 3), keepdims=True)
+        hint = np.maximum((hint - mean) / np.sqrt(var + 1e-5), 0)
+        return 100 * ((hint - maps[1][1]) ** 2).mean()
+    raise NotImplementedError(f"restate {name} here")
+
+
+# --- golden values ------------------------------------------------------------------------------------------------
+
+
+def test_golden_kd():
+    student, teacher, batch = golden()
+    rows = create("losses", "kd").rows(student, teacher, batch)
+    terms = create("losses", "kd")(student, teacher, batch)
+    expected = [2.8308860536e-3, 9.5210920393e-4, 1.1396530373e-3, 6.8976474763e-3]
+    assert terms["ce"].item() == pytest.approx(3.0820733305, abs=1e-9)
+    assert (rows["kd"] / 16).tolist() == pytest.approx(expected, rel=1e-9)
+    assert sum(terms.values()).item() == pytest.approx(3.1293545136, abs=1e-9)
+
+
+def test_golden_ccd():
+    student, teacher, batch = golden()
+    ccd = create("losses", "ccd")
+    total = sum(ccd(student, teacher, batch).values())
+    total.backward()
+    expected = [-0.1529559008, 0.1333481993, 0.0379327916, -0.0070624681, -0.0112626221]
+    assert ccd.weights(teacher, batch).tolist() == pytest.approx([1, 1.6341499368, 1, 1.6234946517], abs=1e-9)
+    assert total.item() == pytest.approx(3.1489722188, abs=1e-9)
+    assert student.logits.grad[1].tolist() == pytest.approx(expected, abs=1e-9)
+
+
+def test_golden_sp():
+    student, teacher, batch = golden()
+    term = create("losses", "sp", weight=1.0)(student, teacher, batch)["sp"]
+    assert term.item() == pytest.approx(0.1785236234817363, abs=1e-12)
+
+
+def test_golden_sp_of_the_ccd_code_scales_rows_by_their_absolute_sum():
+    # Its rows are scaled to L1 length 1, where the paper says L2: the same Gram matrices, another number.
+    student, teacher, _ = golden()
+    grams = [(f := out.features[-1].numpy()) @ f.T for out in (student, teacher)]
+    a, b = (g / np.abs(g).sum(1, keepdims=True) for g in grams)
+    assert ((a - b) ** 2).sum() / 16 == pytest.approx(0.0561264247, abs=1e-9)
+
+
+# --- every method -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", DISTILLING)
+def test_restated_in_numpy(name):
+    student, teacher, batch = example()
+    made = method(name, student, teacher)
+    terms = {k: v.item() for k, v in made(student, teacher, batch).items()}
+    assert terms["ce"] == pytest.approx(ce_rows(student.logits.numpy(), batch.label.numpy()).mean(), abs=1e-12)
+    assert terms[name] == pytest.approx(restated(name, made, student, teacher, batch), rel=1e-10)
+    if name not in ("kd", "ccd"):  # the others stand on the same KD term
+        assert terms["kd"] == pytest.approx(restated("kd", made, student, teacher, batch), rel=1e-10)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_gradcheck(name):
+    student, teacher, batch = example(rows=4, classes=3)
+    made = method(name, student, teacher).double()
+
+    def total(logits, *maps):
+        return sum(made(Outputs(logits, maps, student.embedding), teacher, batch).values())
+
+    inputs = [v.clone().requires_grad_() for v in (student.logits, *student.features)]
+    assert torch.autograd.gradcheck(total, inputs, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_term_pulls_the_student_and_spares_the_teacher(name):
+    student, teacher, batch = example()
+    made = method(name, student, teacher)
+    for term in made(student, teacher, batch):
+        leaves = [v.clone().requires_grad_() for v in (student.logits, *student.features)]
+        frozen = [v.clone().requires_grad_() for v in (teacher.logits, *teacher.features)]
+        out = made(
+            Outputs(leaves[0], tuple(leaves[1:]), student.embedding),
+            Outputs(frozen[0], tuple(frozen[1:]), teacher.embedding),
+            batch,
+        )
+        out[term].backward()
+        gradients = [v.grad for v in leaves if v.grad is not None]
+        assert gradients and all(torch.isfinite(g).all() for g in gradients)
+        assert any(g.abs().max() > 1e-8 for g in gradients)
+        assert all(v.grad is None for v in frozen)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_order_of_rows_does_not_matter(name):
+    student, teacher, batch = example()
+    made = method(name, student, teacher)
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(3))
+    fields = ("label", "index", "origin", "view", "variant", "augmented")
+    moved = Batch(x=None, **{f: getattr(batch, f)[order] for f in fields})
+    before = made(student, teacher, batch)
+    after = made(student.rows(order), teacher.rows(order), moved)
+    for term, value in before.items():
+        torch.testing.assert_close(after[term], value, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_rows_average_to_the_terms(name):
+    student, teacher, batch = example()
+    made = method(name, student, teacher)
+    terms, rows = made(student, teacher, batch), made.rows(student, teacher, batch)
+    assert set(rows) <= set(terms)
+    for term, values in rows.items():
+        assert values.shape == (8,)
+        torch.testing.assert_close(values.mean(), terms[term])
+
+
+@pytest.mark.parametrize("name", DISTILLING)
+def test_a_student_equal_to_its_teacher_has_only_the_hard_term(name):
+    student, _, batch = example()
+    for term, value in method(name, student, student)(student, student, batch).items():
+        if term != "ce" and name != "fitnet":  # the regressor starts elsewhere
+            assert value.item() == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_half_precision_is_computed_in_float32(name):
+    student, teacher, batch = example()
+    half, teacher = student._map(torch.Tensor.bfloat16), teacher._map(torch.Tensor.float)
+    full = half.full()
+    made = method(name, full, teacher)
+    for a, b in zip(made(half, teacher, batch).values(), made(full, teacher, batch).values(), strict=True):
+        assert a.dtype == torch.float32
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_global_generator_is_left_alone(name):
+    student, teacher, batch = example()
+    before = torch.random.get_rng_state()
+    first, second = method(name, student, teacher), method(name, student, teacher)
+    first(student, teacher, batch)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_facts_are_from_the_vocabulary(name):
+    entry = catalogue("losses")[name]
+    assert entry.facts["knowledge"] in KNOWLEDGE and set(entry.facts["needs"]) <= NEEDS
+    assert entry.facts["coupling"] in {"none", "agnostic", "required"}
+    assert entry.doc and "Reference:" in create("losses", name).__doc__ or name == "ce"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_numbers_out_of_range_are_refused(name):
+    for option in catalogue("losses")[name].options:
+        if option in ("temperature", "weight", "ce_weight", "kd_weight"):
+            for bad in (-1.0, float("nan"), float("inf"), "4"):
+                with pytest.raises(SpecError, match=f"{option} must be a"):
+                    create("losses", name, **{option: bad})
+
+
+# --- weights and mixing -----------------------------------------------------------------------------------
+
+
+def test_mixed_labels_and_hard_weights():
+    student, _, batch = example()
+    partner, share = batch.label.flip(0), torch.linspace(0, 1, 8, dtype=torch.float64)
+    hard = torch.tensor([1.0] * 4 + [0.0] * 4)
+    mixed = Batch.of(batch.label, partner=partner, share=share, hard_weight=hard)
+    s = student.logits.numpy()
+    rows = share.numpy() * ce_rows(s, batch.label.numpy()) + (1 - share.numpy()) * ce_rows(s, partner.numpy())
+    assert create("losses", "ce")(student, None, mixed)["ce"].item() == pytest.approx(rows[:4].mean(), abs=1e-7)
+
+
+def test_hard_weight_leaves_the_soft_term_and_weight_moves_both():
+    student, teacher, batch = example()
+    kd, first = create("losses", "kd"), torch.tensor([1.0] * 4 + [0.0] * 4)
+    plain = kd(student, teacher, batch)
+    hard = kd(student, teacher, Batch.of(batch.label, hard_weight=first))
+    weighted = kd(student, teacher, Batch.of(batch.label, weight=first))
+    half = kd(student.rows(slice(4)), teacher.rows(slice(4)), Batch.of(batch.label[:4]))
+    torch.testing.assert_close(hard["kd"], plain["kd"])
+    torch.testing.assert_close(hard["ce"], half["ce"])
+    torch.testing.assert_close(weighted, half)
+    none = kd(student, teacher, Batch.of(batch.label, hard_weight=torch.zeros(8)))
+    assert none["ce"].item() == 0 and torch.isfinite(none["kd"])
+
+
+def test_kd_presets_and_temperature():
+    student, teacher, batch = example()
+    plain, crd = create("losses", "kd"), create("losses", "kd", preset="crd")
+    a, b = plain(student, teacher, batch), crd(student, teacher, batch)
+    assert (b["ce"] / a["ce"]).item() == pytest.approx(0.1) and (b["kd"] / a["kd"]).item() == pytest.approx(0.9)
+    with pytest.raises(SpecError, match="preset must be one of"):
+        create("losses", "kd", preset="dkd")
+    with pytest.raises(SpecError, match="Did you mean 'temperature'"):
+        create("losses", "kd", temprature=3)
+
+
+def test_kd_at_temperature_one_has_the_gradient_of_soft_labels():
+    student, teacher, batch = example()
+    s = student.logits.clone().requires_grad_()
+    kd = create("losses", "kd", temperature=1.0)(Outputs(s, (), s), teacher, batch)["kd"]
+    soft = F.cross_entropy(s, teacher.logits.softmax(1))
+    torch.testing.assert_close(torch.autograd.grad(kd, s), torch.autograd.grad(soft, s))
+
+
+# --- CCD ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("augmented", [[1, 5, 6, 7], [7], [1, 2, 3, 5, 6, 7]])
+def test_ccd_with_cosines_of_zero_is_kd_at_any_share(augmented):
+    student, _, batch = example()
+    flags = torch.zeros(8, dtype=torch.bool)
+    flags[augmented] = True
+    t = torch.zeros(8, 5, dtype=torch.float64)
+    t[~flags, 0], t[flags, 1] = 3.0, 2.0  # every unaugmented row is orthogonal to every augmented one
+    teacher = Outputs(t, (), t)
+    batch = Batch.of(batch.label, origin=torch.arange(8) // 4, augmented=flags)
+    kd, ccd = (create("losses", name)(student, teacher, batch) for name in ("kd", "ccd"))
+    torch.testing.assert_close(kd["kd"], ccd["ccd"], rtol=1e-14, atol=0)
+    torch.testing.assert_close(kd["ce"], ccd["ce"], rtol=0, atol=0)
+
+
+def test_ccd_weights_follow_origin_for_several_and_missing_rows():
+    _, teacher, _ = example()
+    # Original 0: one plain, two augmented rows; 1: two plain, one augmented; 2: augmented only.
+    origin = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2])
+    augmented = torch.tensor([0, 1, 1, 0, 0, 1, 1, 1]).bool()
+    batch = Batch.of(torch.zeros(8, dtype=torch.long), origin=origin, augmented=augmented)
+    t = teacher.logits
+    weights = create("losses", "ccd").weights(teacher, batch)
+    cosine = F.cosine_similarity
+    assert weights[[0, 3, 4, 6, 7]].tolist() == [1] * 5
+    torch.testing.assert_close(weights[1:3], 1 + cosine(t[:1], t[1:3]))
+    torch.testing.assert_close(weights[5], 1 + cosine((t[3] + t[4]) / 2, t[5], dim=0))
+    reference, known = reference_logits(t, batch)
+    assert known.tolist() == [True] * 6 + [False] * 2 and torch.equal(reference[1], t[0])
+
+
+def test_ccd_with_one_pair_each_is_the_published_mean_of_two_means():
+    student, teacher, batch = example()
+    batch = Batch.of(batch.label, origin=torch.arange(8) % 4, augmented=batch.augmented)
+    ccd = create("losses", "ccd")
+    soft = torch.tensor(kl(student.logits.numpy(), teacher.logits.numpy()))
+    weights = ccd.weights(teacher, batch)
+    published = 16 * (soft[:4].mean() + (weights[4:] * soft[4:]).mean()) / 2
+    torch.testing.assert_close(ccd(student, teacher, batch)["ccd"], published)
+
+
+@pytest.mark.parametrize("augmented", [[False] * 4, [True] * 4, [False, True, False, True]])
+def test_ccd_without_pairs_says_so(augmented):
+    student, teacher, _ = example(rows=4)
+    batch = Batch.of(torch.zeros(4, dtype=torch.long), augmented=torch.tensor(augmented))
+    with pytest.raises(SpecError, match="needs pairs.*unaugmented and an augmented row.*ratio above 0 and below 1"):
+        create("losses", "ccd")(student, teacher, batch)
+
+
+# --- feature methods ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["fitnet", "at", "sp"])
+def test_maps_of_other_sizes_and_widths(name):
+    student, teacher, batch = example(same_size=False)
+    made = method(name, student, teacher)
+    assert torch.isfinite(made(student, teacher, batch)[name])
+
+
+def test_at_pools_to_the_smaller_map():
+    student, teacher, batch = example(same_size=False)
+    pooled = [F.adaptive_avg_pool2d(f, g.shape[2:]) for f, g in zip(student.features, teacher.features, strict=True)]
+    pairs = zip(pooled, teacher.features, strict=True)
+    distance = sum((attention(f) - attention(g)).square().mean() for f, g in pairs)
+    torch.testing.assert_close(method("at", student, teacher)(student, teacher, batch)["at"], 1000 * distance)
+
+
+def test_fitnet_trains_its_regressor():
+    student, teacher, batch = example()
+    made = method("fitnet", student, teacher)
+    assert [tuple(p.shape) for p in made.parameters()] == [(6, 4, 1, 1), (6,), (6,)]
+    made(student, teacher, batch)["fitnet"].backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in made.parameters())
+    with pytest.raises(SpecError, match="stage must be one of"):
+        method("fitnet", student, teacher, stage=3)
+
+
+def test_at_needs_as_many_stages():
+    student, teacher, _ = example()
+    with pytest.raises(SpecError, match="student has 1 maps and the teacher 2"):
+        method("at", Outputs(student.logits, student.features[:1], student.embedding), teacher)
