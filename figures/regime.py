@@ -26,10 +26,10 @@ STEPS, ORIGINALS, SEEDS = 744, 64, (100, 101, 102)
 def candidates() -> pd.DataFrame:
     """All candidates with their epochs, cheapest first: at equal steps only the widths matter."""
     rows = [
-        {"train": train, "student": f"resnet8_s2_w{s}", "teacher": f"resnet8_s2_w{t}", "epochs": STEPS // (train // ORIGINALS)}
+        {"train": n, "student": f"resnet8_s2_w{s}", "teacher": f"resnet8_s2_w{t}", "epochs": STEPS // (n // ORIGINALS)}
         for s in (4, 8)
         for t in (16, 32)
-        for train in (2000, 4000, 6000)
+        for n in (2000, 4000, 6000)
     ]  # fmt: skip
     return pd.DataFrame(rows)
 

@@ -1,4 +1,4 @@
-"""What the commands do: all figures in one go, one distillation, the store's table, comparisons, exports, a check-up."""
+"""What the commands do: all figures in one go, one distillation, the store's table, comparison, export, check-up."""
 
 from __future__ import annotations
 
@@ -124,7 +124,9 @@ class Press:
         return [job.result() for job in self.jobs.values()]
 
 
-def distil(method: str, profile: str | None, *, seeds: Sequence[int], workers: int | None, **given: Any) -> pd.DataFrame:
+def distil(
+    method: str, profile: str | None, *, seeds: Sequence[int], workers: int | None, **given: Any
+) -> pd.DataFrame:
     """Train one student (and its teacher) at some seeds.
 
     Args:
@@ -150,9 +152,7 @@ def distil(method: str, profile: str | None, *, seeds: Sequence[int], workers: i
     views = given["views"] or (2 if augmented else 1)
     ratio = given["ratio"] if given["ratio"] is not None else ((views - 1) / views or 1.0 if augmented else 0.0)
     options = {"policy": size.policy} if given["augmentation"] == "jda" else {}
-    spec = spec.replace(
-        views=views, augmentation=given["augmentation"], ratio=ratio, augmentation_options=options
-    )
+    spec = spec.replace(views=views, augmentation=given["augmentation"], ratio=ratio, augmentation_options=options)
     if given["epochs"] is not None:
         spec = spec.replace(budget=replace(size.budget, amount=given["epochs"], unit="epochs"))
     specs = [spec.at_seed(seed) for seed in seeds]
@@ -309,5 +309,3 @@ def jupyter(port: int) -> int:
         raise SpecError(f"there are no notebooks at {report.NOTEBOOKS.parent}; run this from a checkout of kdlab.")
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={report.NOTEBOOKS.parent}", f"--port={port}"]
     return subprocess.run(command, env=os.environ | {"JUPYTER_PREFER_ENV_PATH": "1"}).returncode
-
-

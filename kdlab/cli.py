@@ -1,4 +1,4 @@
-"""The command line: figures, run, runs, compare, export, doctor, lab. ``--help`` imports neither torch nor matplotlib."""
+"""The command line. ``--help`` imports neither torch nor matplotlib; the work is in ``kdlab.batch``."""
 
 from __future__ import annotations
 
@@ -119,9 +119,7 @@ def compare(first: str, second: str) -> None:
 
 
 @app.command()
-def export(
-    key: str, out: Annotated[Path, typer.Option(help="folder to write to")] = Path("exported")
-) -> None:
+def export(key: str, out: Annotated[Path, typer.Option(help="folder to write to")] = Path("exported")) -> None:
     """A run's weights (safetensors), spec, and a word on how to load them."""
     from kdlab import batch
 

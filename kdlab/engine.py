@@ -89,9 +89,7 @@ def _train_claimed(specs: dict[str, RunSpec], store: Store, stop: Path, tick) ->
             "result": result.numbers | {"curve": result.curve},
             "environment": environment(),
         }
-        store.write(
-            arm.key, documents, {"logits": result.logits, "student": result.student, "method": result.method}
-        )
+        store.write(arm.key, documents, {"logits": result.logits, "student": result.student, "method": result.method})
 
     def beat(waiting):
         now = time.monotonic()

@@ -67,7 +67,8 @@ def teacher_key(teacher: RunSpec | Checkpoint) -> str:
     """The key of a teacher: of its spec, or of its file's digest and architecture."""
     if isinstance(teacher, RunSpec):
         return key(teacher)
-    return _digest({"checkpoint": teacher.sha256, "arch": teacher.arch, "revision": find("models", teacher.arch).revision})
+    revision = find("models", teacher.arch).revision
+    return _digest({"checkpoint": teacher.sha256, "arch": teacher.arch, "revision": revision})
 
 
 def _digest(plain: dict) -> str:

@@ -7,16 +7,14 @@ import math
 import multiprocessing
 import os
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pandas as pd
 
 from kdlab import data, engine
 from kdlab.identity import key as run_key
-from kdlab.identity import normal, steps, teacher_key
+from kdlab.identity import steps, teacher_key
 from kdlab.spec import Checkpoint, RunSpec, SpecError, check_options
 from kdlab.store import MissingRuns, Store
 

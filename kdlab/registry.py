@@ -154,9 +154,8 @@ def find(kind: str, name: str) -> Entry:
     except (ImportError, AttributeError) as error:
         raise SpecError(f"{kind_word(kind)} {name!r} cannot be imported: {error}.") from error
     revision = hashlib.sha256(inspect.getsource(part).encode()).hexdigest()[:12]
-    options = {
-        p.name: p.default for p in inspect.signature(part).parameters.values() if p.default is not inspect.Parameter.empty
-    }
+    given = inspect.signature(part).parameters.values()
+    options = {p.name: p.default for p in given if p.default is not inspect.Parameter.empty}
     return Entry(name, kind, module, target, revision, options, getattr(part, "facts", {}), inspect.getdoc(part) or "")
 
 

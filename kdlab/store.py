@@ -102,7 +102,8 @@ class Store:
             for name, values in tensors.items():
                 _write(building / f"{name}.safetensors", _serialise(values))
             sums = {p.name: _file_digest(p) for p in sorted(building.iterdir())}
-            _write(building / "done.json", json.dumps({"schema": SCHEMA, "key": key, "sha256": sums}, indent=1).encode())
+            done = {"schema": SCHEMA, "key": key, "sha256": sums}
+            _write(building / "done.json", json.dumps(done, indent=1).encode())
             try:
                 building.rename(self.root / key)
             except OSError:
@@ -145,7 +146,7 @@ class Store:
         from safetensors import safe_open
 
         with safe_open(self.checkpoint_path(key), "pt") as file:
-            return {k: file.get_tensor(k) for k in file.keys()}, json.loads(file.metadata()["plain"])  # noqa: SIM118
+            return {k: file.get_tensor(k) for k in file.keys()}, json.loads(file.metadata()["plain"])
 
     def _lease_path(self, key: str) -> Path:
         return self.root / ".leases" / key

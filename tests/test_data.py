@@ -77,6 +77,8 @@ def test_subsets_are_stratified_nested_and_differ_between_seeds(fashion):
     assert torch.equal(fashion.train.subset(1.0, seed=3).rows, fashion.train.rows)
     assert tenth.mean == fashion.train.mean
     assert len(tenth) == train_size("fashion", fraction=0.1)
+    few = load("fashion", sizes=(325, 10, 10)).train.subset(0.1, seed=3)
+    assert len(few) == train_size("fashion", sizes=(325, 10, 10), fraction=0.1)
 
 
 def test_every_class_keeps_an_image_in_the_smallest_subset(fashion):
@@ -219,6 +221,23 @@ def test_cifar_archives_are_read(tmp_path, name):
     for split in splits[:2]:
         assert np.array_equal(split.images.numpy(), data.reshape(-1, 3, 32, 32)[split.rows.numpy()])
     assert facts(name, tmp_path)["channels"] == 3 and len(splits.train.mean) == 3
+
+
+def test_download_asks_torchvision_and_reads_what_it_leaves(tmp_path, monkeypatch):
+    import torchvision.datasets
+
+    def fetch(root, download):
+        write_cifar(tmp_path, "cifar10")
+
+    def fail(root, download):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", fail)
+    with pytest.raises(SpecError, match="cannot be downloaded.*no network"):
+        load("cifar10", tmp_path, download=True)
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", fetch)
+    assert len(load("cifar10", tmp_path, download=True).test) == 12
+    assert len(load("fashion", download=True).test) == 5000
 
 
 class RunsCode:

@@ -1,5 +1,7 @@
 """Methods: golden values, restatements in numpy, gradients, invariances, and what is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch.nn import functional as F
 
 from kdlab.losses import Batch, Context
 from kdlab.losses.at import attention
-from kdlab.losses.ccd import reference_logits
+from kdlab.losses.ccd import first_views
 from kdlab.models import Outputs
 from kdlab.registry import SpecError, catalogue, create
 
@@ -30,13 +32,13 @@ def golden():
     batch = Batch.of(
         label=torch.tensor([0, 0, 3, 3]),
         origin=torch.tensor([0, 0, 1, 1]),
-        augmented=torch.tensor([False, True, False, True]),
+        view=torch.tensor([0, 1, 0, 1]),
     )
     return Outputs(s, (f,), f), Outputs(t, (g,), g), batch
 
 
 def example(rows=8, classes=5, seed=0, same_size=True):
-    """Random float64 Outputs with two stages, and a batch of pairs with one lone augmented row at the end."""
+    """Random float64 Outputs with two stages, and a batch of pairs with one lone second view at the end."""
     draw = torch.Generator().manual_seed(seed)
 
     def normal(*shape):
@@ -49,7 +51,7 @@ def example(rows=8, classes=5, seed=0, same_size=True):
     origin = torch.tensor([*range(rows // 2), *range(rows // 2)])
     origin[-1] = rows - 1
     batch = Batch.of(
-        label=torch.randint(classes, (rows,), generator=draw), origin=origin, augmented=torch.arange(rows) >= rows // 2
+        label=torch.randint(classes, (rows,), generator=draw), origin=origin, view=torch.arange(rows) // (rows // 2)
     )
     return student, teacher, batch
 
@@ -72,13 +74,11 @@ def kl(s, t, temperature=4.0):
     return (np.exp(p) * (p - q)).sum(1)
 
 
-def ccd_weights(t, origin, augmented):
+def ccd_weights(t, origin, view):
     weights = np.ones(len(t))
-    for i in np.flatnonzero(augmented):
-        references = [t[j] for j in range(len(t)) if origin[j] == origin[i] and not augmented[j]]
-        if references:
-            r = np.mean(references, axis=0)
-            weights[i] += r @ t[i] / np.sqrt((r @ r) * (t[i] @ t[i]))
+    for i in np.flatnonzero(view):
+        for j in np.flatnonzero((origin == origin[i]) & (view == 0)):
+            weights[i] += t[j] @ t[i] / np.sqrt((t[j] @ t[j]) * (t[i] @ t[i]))
     return weights
 
 
@@ -93,7 +93,7 @@ def restated(name, made, student, teacher, batch):
     if name == "kd":
         return 16 * kl(s, t).mean()
     if name == "ccd":
-        return 16 * (ccd_weights(t, batch.origin.numpy(), batch.augmented.numpy()) * kl(s, t)).mean()
+        return 16 * (ccd_weights(t, batch.origin.numpy(), batch.view.numpy()) * kl(s, t)).mean()
     maps = [(f.numpy(), g.numpy()) for f, g in zip(student.features, teacher.features, strict=True)]
     if name == "at":
         looks = [[unit((m**2).mean(1).reshape(n, -1)) for m in pair] for pair in maps]
@@ -313,15 +313,14 @@ def test_kd_at_temperature_one_has_the_gradient_of_soft_labels():
 # --- CCD ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("augmented", [[1, 5, 6, 7], [7], [1, 2, 3, 5, 6, 7]])
-def test_ccd_with_cosines_of_zero_is_kd_at_any_share(augmented):
+@pytest.mark.parametrize("views", [2, 4, 8])
+def test_ccd_with_cosines_of_zero_is_kd_at_any_number_of_views(views):
     student, _, batch = example()
-    flags = torch.zeros(8, dtype=torch.bool)
-    flags[augmented] = True
+    view = torch.arange(8) % views
     t = torch.zeros(8, 5, dtype=torch.float64)
-    t[~flags, 0], t[flags, 1] = 3.0, 2.0  # every unaugmented row is orthogonal to every augmented one
+    t[view == 0, 0], t[view > 0, 1] = 3.0, 2.0  # every further view is orthogonal to its first
     teacher = Outputs(t, (), t)
-    batch = Batch.of(batch.label, origin=torch.arange(8) // 4, augmented=flags)
+    batch = Batch.of(batch.label, origin=torch.arange(8) // views, view=view)
     kd, ccd = (create("losses", name)(student, teacher, batch) for name in ("kd", "ccd"))
     torch.testing.assert_close(kd["kd"], ccd["ccd"], rtol=1e-14, atol=0)
     torch.testing.assert_close(kd["ce"], ccd["ce"], rtol=0, atol=0)
@@ -329,23 +328,28 @@ def test_ccd_with_cosines_of_zero_is_kd_at_any_share(augmented):
 
 def test_ccd_weights_follow_origin_for_several_and_missing_rows():
     _, teacher, _ = example()
-    # Original 0: one plain, two augmented rows; 1: two plain, one augmented; 2: augmented only.
-    origin = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2])
-    augmented = torch.tensor([0, 1, 1, 0, 0, 1, 1, 1]).bool()
-    batch = Batch.of(torch.zeros(8, dtype=torch.long), origin=origin, augmented=augmented)
+    # Original 0: a first and two further views; 1: the same in another order; 2: no first view; 3: nothing but it.
+    origin, view = torch.tensor([0, 0, 0, 1, 1, 2, 2, 3]), torch.tensor([0, 1, 2, 1, 0, 1, 2, 0])
+    batch = Batch.of(torch.zeros(8, dtype=torch.long), origin=origin, view=view)
     t = teacher.logits
     weights = create("losses", "ccd").weights(teacher, batch)
-    cosine = F.cosine_similarity
-    assert weights[[0, 3, 4, 6, 7]].tolist() == [1] * 5
-    torch.testing.assert_close(weights[1:3], 1 + cosine(t[:1], t[1:3]))
-    torch.testing.assert_close(weights[5], 1 + cosine((t[3] + t[4]) / 2, t[5], dim=0))
-    reference, known = reference_logits(t, batch)
-    assert known.tolist() == [True] * 6 + [False] * 2 and torch.equal(reference[1], t[0])
+    assert first_views(batch).tolist() == [0, 0, 0, 4, 4, -1, -1, 7]
+    assert weights[[0, 4, 5, 6, 7]].tolist() == [1] * 5
+    torch.testing.assert_close(weights[1:3], 1 + F.cosine_similarity(t[:1], t[1:3]))
+    torch.testing.assert_close(weights[3], 1 + F.cosine_similarity(t[4], t[3], dim=0))
+
+
+def test_ccd_pairs_views_whatever_was_augmented():
+    student, teacher, batch = example()
+    ccd = create("losses", "ccd")
+    for augmented in (torch.zeros(8).bool(), torch.ones(8).bool(), torch.arange(8) % 3 == 0):
+        moved = replace(batch, augmented=augmented)
+        assert torch.equal(ccd(student, teacher, moved)["ccd"], ccd(student, teacher, batch)["ccd"])
 
 
 def test_ccd_with_one_pair_each_is_the_published_mean_of_two_means():
     student, teacher, batch = example()
-    batch = Batch.of(batch.label, origin=torch.arange(8) % 4, augmented=batch.augmented)
+    batch = Batch.of(batch.label, origin=torch.arange(8) % 4, view=batch.view)
     ccd = create("losses", "ccd")
     soft = torch.tensor(kl(student.logits.numpy(), teacher.logits.numpy()))
     weights = ccd.weights(teacher, batch)
@@ -353,11 +357,11 @@ def test_ccd_with_one_pair_each_is_the_published_mean_of_two_means():
     torch.testing.assert_close(ccd(student, teacher, batch)["ccd"], published)
 
 
-@pytest.mark.parametrize("augmented", [[False] * 4, [True] * 4, [False, True, False, True]])
-def test_ccd_without_pairs_says_so(augmented):
+@pytest.mark.parametrize("view", [[0] * 4, [1] * 4, [0, 1, 0, 1]])
+def test_ccd_without_pairs_says_so(view):
     student, teacher, _ = example(rows=4)
-    batch = Batch.of(torch.zeros(4, dtype=torch.long), augmented=torch.tensor(augmented))
-    with pytest.raises(SpecError, match="needs pairs.*unaugmented and an augmented row.*ratio above 0 and below 1"):
+    batch = Batch.of(torch.zeros(4, dtype=torch.long), view=torch.tensor(view))  # four originals, one row each
+    with pytest.raises(SpecError, match="needs pairs.*second view beside its first.*views=2"):
         create("losses", "ccd")(student, teacher, batch)
 
 

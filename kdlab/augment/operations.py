@@ -104,7 +104,7 @@ class Chain:
             scale = SCALES[choose("operation", name, SCALES)]
             if scale.start is not None and index not in range(LEVELS):
                 raise SpecError(f"magnitude of {name!r} must be an integer from 0 to 9, but got {index!r}.")
-        if not 0 <= probability <= 1:
+        if not isinstance(probability, int | float) or not 0 <= probability <= 1:
             raise SpecError(f"probability must be in [0, 1], but got {probability!r}.")
         self.steps, self.probability = tuple(steps), probability
 

@@ -159,6 +159,8 @@ def _counts(source: Source, sizes: tuple[int, int, int] | None) -> dict[str, int
     """Images to keep per split, refused where a class cannot fill its equal part."""
     if sizes is None:
         return {split: len(source.labels[split]) for split in SPLITS}
+    if len(sizes) != len(SPLITS):
+        raise SpecError(f"sizes must be (train, val, test), but got {sizes!r}.")
     classes = len(source.classes)
     for split, size in zip(SPLITS, sizes, strict=True):
         labels = source.labels[split]
@@ -179,4 +181,7 @@ def _download(name: str, root: Path) -> None:
     import torchvision.datasets
 
     builder: Any = getattr(torchvision.datasets, DOWNLOADS[choose("data to download", name, DOWNLOADS)])
-    builder(root=str(root), download=True)
+    try:
+        builder(root=str(root), download=True)
+    except (OSError, RuntimeError) as error:
+        raise SpecError(f"data {name!r} cannot be downloaded to {str(root)!r}: {error}.") from error

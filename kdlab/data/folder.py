@@ -19,9 +19,9 @@ LAYOUT = "one sub-folder of images per class, or train/ and test/ with such sub-
 def open_folder(name: str) -> Reader:
     """Find the images of ``folder:PATH`` without decoding them.
 
-    With ``PATH/train`` and ``PATH/test`` these are the splits; otherwise a tenth of each class becomes test. A tenth
-    of each class of train becomes val. A hash of the paths decides which images. All are resized to ``size`` x ``size`` (PATH?size=32), or to the most common size; they are grey when every
-    file is.
+    With ``PATH/train`` and ``PATH/test`` these are the splits; otherwise a tenth of each class becomes test.
+    A tenth of each class of train becomes val. A hash of the paths decides which images. All are resized to
+    ``size`` x ``size`` (PATH?size=32), or to the most common size; they are grey when every file is.
 
     Raises:
         SpecError: for a missing folder, no images, fewer than two classes, a class with too few images, or an option

@@ -1,4 +1,4 @@
-"""Cosine confidence distillation: augmented rows weighted by how far the teacher still agrees with itself."""
+"""Cosine confidence distillation: second views weighted by how far the teacher still agrees with itself."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from kdlab.models import Outputs
 from kdlab.registry import SpecError, register
 
 
-def reference_logits(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """The logits of each row's unaugmented view (their mean where there are several).
+def first_views(batch: Batch) -> Tensor:
+    """Where each row finds the first view of its original.
 
     Args:
-        logits: (B, K).
-        batch: gives ``origin`` and ``augmented``.
+        batch: gives ``origin`` and ``view``.
 
     Returns:
-        References (B, K), zero where there is none, and whether there is one, bool (B,).
+        Row number of the view 0 with the same origin, -1 where the batch has none, int64 (B,).
     """
-    same = (batch.origin[:, None] == batch.origin) & ~batch.augmented
-    count = same.sum(1, keepdim=True)
-    return same.to(logits.dtype) @ logits / count.clamp_min(1), count[:, 0] > 0
+    rows = torch.arange(len(batch.origin), device=batch.origin.device)
+    first = torch.full((int(batch.origin.max()) + 1,), -1, device=batch.origin.device)
+    start = batch.view == 0
+    first[batch.origin[start]] = rows[start]
+    return first[batch.origin]
 
 
 @register("ccd", revision=1, knowledge="logits", coupling="required", needs=("teacher", "pairs"))
 class CCD(Method):
-    """KD in which an augmented row counts by the teacher's agreement with itself on the unaugmented view.
+    """KD in which every further view of an image counts by the teacher's agreement with itself on the first view.
 
     ``L = mean_i CE(s_i, y_i) + T^2 mean_i w_i KL(softmax(t_i / T) || softmax(s_i / T))``
 
-    For an augmented row ``w_i = 1 + cos(t_ref(i), t_i)``, in [0, 2], with raw teacher logits; ref(i) is the
-    unaugmented row of the same original (the mean of their logits if several). For an unaugmented row, and
-    for an augmented one whose original has no unaugmented row, ``w_i = 1``. With one augmented row for each
-    unaugmented one this is the published ``T^2 (L_orig + L_aug) / 2``; at any share, cosines of 0 give KD.
-    The cosine is mostly positive, so that mainly augmented rows gain weight.
+    ``w_i = 1 + cos(t_first(i), t_i)`` in [0, 2] with raw teacher logits, where first(i) is view 0 of the same
+    original; ``w_i = 1`` for view 0 itself. With one weak and one augmented view of each original this is the
+    published ``T^2 (L_orig + L_aug) / 2``; cosines of 0 give KD. Under a trained teacher most cosines are positive, so
+    that mainly the second view gains weight. The cosine sees the teacher's logit offset, which softmax does not.
 
     Args:
         temperature: T > 0.
 
     Raises:
-        SpecError: in a step where no original has both an unaugmented and an augmented row.
+        SpecError: in a batch where no original has a second view beside its first.
 
-    Reference: Li et al., What Role Does Data Augmentation Play in Knowledge Distillation?, ACCV 2022.
+    Reference: Li, Shao, Liu et al., What Role Does Data Augmentation Play in Knowledge Distillation?, ACCV 2022.
     """
 
     def __init__(self, temperature: float = 4.0):
@@ -53,14 +53,13 @@ class CCD(Method):
 
     def weights(self, teacher: Outputs, batch: Batch) -> Tensor:
         """The confidence weights w, (B,), in [0, 2]."""
-        reference, known = reference_logits(teacher.logits, batch)
-        paired = known & batch.augmented
+        first = first_views(batch)
+        paired = (first >= 0) & (batch.view > 0)
         if not paired.any():
             raise SpecError(
-                "ccd needs pairs: no original of this step has both an unaugmented and an augmented row. "
-                "Use an augmentation other than weak and a ratio above 0 and below 1."
+                "ccd needs pairs: no original of this step has a second view beside its first; use views=2 or more."
             )
-        cosine = F.cosine_similarity(reference, teacher.logits, dim=1)
+        cosine = F.cosine_similarity(teacher.logits[first], teacher.logits, dim=1)
         return 1 + torch.where(paired, cosine, torch.zeros_like(cosine))
 
     def rows(self, student, teacher, batch):

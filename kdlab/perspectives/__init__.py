@@ -123,7 +123,8 @@ class Study:
     def _overrides(self) -> dict[str, Any]:
         """What differs from the named profile, so that a figure can be redrawn from its json."""
         base, own = PROFILES[self.profile.name], self.profile
-        return {f: getattr(own, f) for f in ("seeds", "data", "student", "teacher") if getattr(own, f) != getattr(base, f)}
+        fields = ("seeds", "data", "student", "teacher")
+        return {f: getattr(own, f) for f in fields if getattr(own, f) != getattr(base, f)}
 
     def alt(self, name: str, verdicts: list[stats.Verdict]) -> str:
         """Alternative text: what the figure shows and what was found, in words."""
@@ -168,10 +169,10 @@ def redraw(path: Path | str):
     """
     from kdlab import plotting
 
-    saved = json.loads(Path(path).read_text())
-    meta = saved["meta"]
+    table, record = plotting.load(path)
+    meta = record["meta"]
     again = study(meta["perspective"], meta["profile"], **meta["overrides"])
-    figure = again.figures(pd.DataFrame(saved["data"]))[meta["figure"]]
+    figure = again.figures(table)[meta["figure"]]
     if meta["profile"] == "smoke":
         plotting.watermark(figure, "smoke")
     return figure

@@ -44,3 +44,25 @@ def contrasts(profile: Profile) -> list[Contrast]:
         Contrast(f"{m.upper() if m != 'fitnet' else 'FitNet'}: JDA − weak2", {arm(m, "jda"): 1, arm(m, "weak2"): -1})
         for m in profile.methods
     ]
+
+
+def figures(table, verdicts, profile: Profile) -> dict:
+    """Heat maps of gain and of the additive model's residual, and the forest plot of the contrasts."""
+    import pandas as pd
+
+    from kdlab import plotting
+    from kdlab.stats import additive_residual
+
+    mean = table.groupby("arm")["test_accuracy"].mean()
+    cells = pd.DataFrame({a: {m: mean[arm(m, a)] for m in profile.methods} for a in AUGMENTATIONS})
+    gains = cells - cells.loc[profile.methods[0], "weak2"]
+    decided = [v.outcome != "undecided" for v in verdicts]
+    marks = pd.DataFrame({"weak2": False, "jda": decided}, index=gains.index)
+    with plotting.theme():
+        figure = plotting.figure(2.6, plotting.PAGE)
+        left, right = figure.subplots(1, 2)
+        plotting.heatmap(left, gains, marks, label="gain (points)")
+        left.set_title(f"Gain over {profile.methods[0].upper()} on weak2")
+        plotting.heatmap(right, additive_residual(cells), label="residual (points)", limit=gains.abs().to_numpy().max())
+        right.set_title("What method + augmentation leaves")
+        return {"gains": figure, "contrasts": plotting.forest(verdicts)}

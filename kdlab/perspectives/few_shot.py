@@ -58,3 +58,29 @@ def contrasts(profile: Profile) -> list[Contrast]:
         Contrast(f"gain at {100 * low:g} % − gain at 100 %, equal epochs", more(low, "epochs")),
         Contrast(f"gain at {100 * step_low:g} % − gain at 100 %, equal steps", more(step_low, "steps")),
     ]
+
+
+def figures(table, verdicts, profile: Profile) -> dict:
+    """Accuracy over the fraction at equal epochs and at equal steps, JDA's gain, and the forest plot."""
+    from kdlab import plotting
+
+    parts = {
+        arm(base, f, unit): (base, 100 * f, unit)
+        for base in BASES for f in {*profile.fractions, *profile.step_fractions, 1.0} for unit in ("epochs", "steps")
+    }  # fmt: skip
+    labels = table.arm.map(parts)
+    rows = table.assign(by=labels.str[0], percent=labels.str[1].astype(float), unit=labels.str[2])
+    wide = rows.pivot_table(index=["seed", "percent", "unit"], columns="by", values="test_accuracy").reset_index()
+    gain = wide.assign(gain=wide.jda - wide.weak2, by="equal " + wide.unit).sort_values("by")
+    with plotting.theme():
+        lines, gains = plotting.figure(2.6, plotting.PAGE), plotting.figure()
+        for ax, unit in zip(lines.subplots(1, 2, sharey=True), ("epochs", "steps"), strict=True):
+            plotting.line_with_interval(
+                ax, rows[rows.unit == unit], "percent", by="by", xlabel="training images (%)", log=True, legend=""
+            )
+            ax.set_title(f"Equal {unit}")
+        plotting.line_with_interval(
+            gains.subplots(), gain, "percent", value="gain", by="by", xlabel="training images (%)",
+            ylabel="JDA \u2212 weak2 (points)", log=True, zero=True, legend="",
+        )  # fmt: skip
+        return {"fractions": lines, "gain": gains, "contrasts": plotting.forest(verdicts)}

@@ -56,5 +56,17 @@ def contrasts(profile: Profile) -> list[Contrast]:
         ),
     ]  # fmt: skip
     if profile.matched:
-        listed.append(Contrast("JDA − matched", {"jda": 1, "matched": -1}, text="against twice the originals and epochs"))
+        text = "against twice the originals a step and twice the epochs"
+        listed.append(Contrast("JDA − matched", {"jda": 1, "matched": -1}, text=text))
     return listed
+
+
+def figures(table, verdicts, profile: Profile) -> dict:
+    """The arms with their seeds, and the forest plot of the contrasts."""
+    from kdlab import plotting
+
+    with plotting.theme():
+        shown = [arm for arm in arms(profile) if arm != "kd again"]
+        dots = plotting.figure(0.5 + 0.32 * len(shown))
+        plotting.interval_dots(dots.subplots(), table, shown)
+        return {"arms": dots, "contrasts": plotting.forest(verdicts)}

@@ -34,9 +34,7 @@ def copies_arm(copies: int, unit: str) -> str:
 def arms(profile: Profile) -> dict[str, RunSpec]:
     """Shares of two rows per original; copies at equal epochs, and at the images of one copy."""
     kd = runs.kd(profile)
-    made = {
-        share_arm(r): runs.augmented(kd, profile, ratio=r) if r else runs.weak2(kd) for r in profile.shares
-    }
+    made = {share_arm(r): runs.augmented(kd, profile, ratio=r) if r else runs.weak2(kd) for r in profile.shares}
     images = runs.equal_images(profile)
     for copies in profile.copies:
         spec = runs.augmented(kd, profile, views=copies + 1, ratio=copies / (copies + 1)) if copies else kd
@@ -53,3 +51,22 @@ def contrasts(profile: Profile) -> list[Contrast]:
         Contrast("interior shares − none", mean | {share_arm(0.0): -1}, text="is some better than none?"),
         Contrast("interior shares − all", mean | {share_arm(1.0): -1}, text="is some better than all?"),
     ]
+
+
+def figures(table, verdicts, profile: Profile) -> dict:
+    """Accuracy over the share of augmented rows, over copies, and the forest plot of the contrasts."""
+    from kdlab import plotting
+
+    shares = {share_arm(r): 100 * r for r in profile.shares}
+    copies = {(copies_arm(c, unit)): (c, f"equal {unit}") for c in profile.copies for unit in ("epochs", "images")}
+    with plotting.theme():
+        first, second = plotting.figure(), plotting.figure()
+        rows = table[table.arm.isin(shares)]
+        rows = rows.assign(share=rows.arm.map(shares), by="jda")
+        plotting.line_with_interval(first.subplots(), rows, "share", by="by", xlabel="augmented rows (%)")
+        rows = table[table.arm.isin(copies)]
+        rows = rows.assign(copies=rows.arm.map(lambda a: copies[a][0]), by=rows.arm.map(lambda a: copies[a][1]))
+        plotting.line_with_interval(
+            second.subplots(), rows, "copies", by="by", xlabel="augmented copies per original", legend=""
+        )
+        return {"shares": first, "copies": second, "contrasts": plotting.forest(verdicts)}

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from kdlab.plotting.look import BAND, FAINT, INK, style
+from kdlab.plotting.look import BAND, FAINT, INK, figure, style
 from kdlab.stats import Verdict, interval
 
 MINUS = "\u2212"
@@ -149,6 +150,13 @@ def contrast_panel(ax: Axes, verdicts: Sequence[Verdict], *, label: str = "Effec
     ax.grid(axis="x")
     ax.set_xlabel(label)
     return ax
+
+
+def forest(verdicts: Sequence[Verdict]) -> Figure:
+    """A figure of its own for ``contrast_panel``, as high as its rows need."""
+    made = figure(0.5 + 0.66 * len(verdicts))
+    contrast_panel(made.subplots(), verdicts)
+    return made
 
 
 def _numbers(verdict: Verdict) -> str:
