@@ -42,7 +42,7 @@ def figures(
     """Train the union of what the perspectives need, and run each notebook as soon as its runs exist.
 
     Args:
-        names: perspectives; None means all.
+        names: perspectives; None means all of them.
         profile: smoke, quick, full or paper.
         given: profile fields to change (data, teacher, student, seeds); None leaves one alone.
         parameters: ``key=value`` strings for the notebooks.
@@ -55,8 +55,10 @@ def figures(
     started = time.monotonic()
     given = {k: v for k, v in given.items() if v is not None}
     names = list(dict.fromkeys(names or perspectives.NAMES))
-    studies = {name: perspectives.study(name, profile, **given) for name in names}
     extra = {name: report.check(report.NOTEBOOKS / f"{name}.ipynb", parameters) for name in names}
+    if reserved := {"profile", "out_dir"} & {key for values in extra.values() for key in values}:
+        raise SpecError(f"-p {min(reserved)}=... is set by kdlab figures itself; use --profile, or KDLAB_OUT for the folder.")
+    studies = {name: perspectives.study(name, profile, **given | extra[name]) for name in names}
     size = studies[names[0]].profile
     workers = size.workers if workers is None else workers
     groups = [study.specs for study in studies.values()]
@@ -214,18 +216,16 @@ def compare(first: str, second: str) -> str:
         second: the run it is compared with.
     """
     store = Store()
-    specs = [RunSpec.from_dict(store.read(find_key(k), "spec")["spec"]) for k in (first, second)]
+    found = {key: RunSpec.from_dict(store.read(key, "spec")["spec"]) for key in store.keys()}
+    specs = [found[find_key(k)] for k in (first, second)]
     plain = [_flat(s.to_dict()) for s in specs]
     lines = ["the specs differ in:"]
     names = sorted({*plain[0], *plain[1]})
     lines += [f"  {n}: {plain[0].get(n)} | {plain[1].get(n)}" for n in names if plain[0].get(n) != plain[1].get(n)]
-    rows = []
+    everything, rows = lab.table(store=store), []
     for label, spec in zip(("first", "second"), specs, strict=True):
-        own = _seedless(spec)
-        for key in store.keys():
-            other = RunSpec.from_dict(store.read(key, "spec")["spec"])
-            if _seedless(other) == own:
-                rows.append(lab.table([other], store=store).assign(arm=label))
+        same = [key for key, other in found.items() if _seedless(other) == _seedless(spec)]
+        rows.append(everything.loc[same].assign(arm=label))
     table = pd.concat(rows)
     common = set(table[table.arm == "first"].seed) & set(table[table.arm == "second"].seed)
     if len(common) < 2:
@@ -254,7 +254,7 @@ def export(key: str, out: Path) -> str:
     if bad := store.damaged(key):
         raise SpecError(f"run {key} is damaged: {', '.join(bad)} no longer match their checksums; it was not exported.")
     target = Path(out) / key
-    with store.disk():
+    with store.disk(target):
         target.mkdir(parents=True, exist_ok=True)
         for name in ("spec.json", "result.json", "student.safetensors"):
             shutil.copy(store.root / key / name, target / name)

@@ -26,11 +26,9 @@ WorkersOption = Annotated[Optional[int], typer.Option("--workers", help="process
 def main() -> None:
     """Run a command; a user's mistake ends with one sentence and exit code 2, never with a traceback."""
     try:
-        app(standalone_mode=False)
+        sys.exit(app(standalone_mode=False))  # a command's own exit code comes back as a value
     except SpecError as error:
         sys.exit(_refuse(str(error)))
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     except Exception as error:
@@ -77,8 +75,8 @@ def run(
     ratio: Annotated[Optional[float], typer.Option(help="share of augmented rows, 0 to 1")] = None,  # noqa: UP045
     epochs: Annotated[Optional[float], typer.Option(help="of the student")] = None,  # noqa: UP045
     fraction: Annotated[float, typer.Option(help="share of the training images, 0 to 1")] = 1.0,
-    seed: Annotated[int, typer.Option(help="first seed")] = 0,
-    seeds: Annotated[int, typer.Option(help="how many seeds")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="first seed")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="how many seeds")] = 1,
     workers: WorkersOption = None,
 ) -> None:
     """One distillation without a notebook: teacher, student, and how well they did."""

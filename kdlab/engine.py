@@ -122,10 +122,7 @@ def _teacher(teacher: RunSpec | Checkpoint, key: str, splits, store: Store):
 
     arch = teacher.model if isinstance(teacher, RunSpec) else teacher.arch
     model = build(arch, len(splits.train.classes), splits.train.images.shape[1], seed=0)
-    if isinstance(teacher, RunSpec):
-        state = store.weights(key)
-    else:
-        state = _checkpoint_state(teacher)
+    state = store.weights(key) if isinstance(teacher, RunSpec) else _checkpoint_state(teacher)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -134,7 +131,10 @@ def _teacher(teacher: RunSpec | Checkpoint, key: str, splits, store: Store):
 
 
 def _checkpoint_state(teacher: Checkpoint) -> dict:
+    from pickle import UnpicklingError
+
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     path = Path(teacher.path)
@@ -142,9 +142,11 @@ def _checkpoint_state(teacher: Checkpoint) -> dict:
         raise SpecError(f"teacher checkpoint {path} does not exist.")
     if hashlib.sha256(path.read_bytes()).hexdigest() != teacher.sha256:
         raise SpecError(f"teacher checkpoint {path} is not the file its sha256 {teacher.sha256[:12]}... names.")
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        return load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).splitlines()[0]
+        raise SpecError(f"teacher checkpoint {path} cannot be read as a file of weights: {reason}") from error
 
 
 @functools.cache
@@ -199,7 +201,8 @@ class Bar:
         self.at = dict.fromkeys(keys, 0)
         size = sum(self.total[k] * self.images[k] for k in keys)
         self.bar = tqdm(
-            total=size, unit="img", unit_scale=True, disable=not shown, mininterval=1.0, file=sys.stdout,
+            total=size, unit="img", unit_scale=True, disable=not shown, file=sys.stdout,
+            mininterval=1.0 if sys.stdout.isatty() else 20.0,  # a log is not a screen
             bar_format="{percentage:3.0f}% |{bar:24}| {n_fmt}/{total_fmt} images  {elapsed}<{remaining}  {postfix}",
         )  # fmt: skip
 

@@ -23,7 +23,8 @@ def normal(spec: RunSpec) -> dict[str, Any]:
     entries = {kind: find(kind, name) for kind, name in parts.items()}
 
     def chosen(kind: str, options) -> dict:
-        return {k: v for k, v in options.items() if v != entries[kind].options.get(k)}
+        default = entries[kind].options
+        return {k: float(v) if type(v) is int else v for k, v in options.items() if v != default.get(k)}
 
     rule = {"lr": spec.optimiser.lr, "momentum": spec.optimiser.momentum, "weight_decay": spec.optimiser.weight_decay,
             "warmup": spec.optimiser.warmup, "schedule": spec.optimiser.schedule,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures as futures
+import contextlib
 import math
 import multiprocessing
 import os
@@ -18,7 +19,7 @@ from kdlab.identity import steps, teacher_key
 from kdlab.spec import Checkpoint, RunSpec, SpecError, check_options
 from kdlab.store import MissingRuns, Store
 
-ARMS_IN_A_COHORT = 8
+ARMS_IN_A_COHORT = 12
 GUESSED_IMAGES_PER_SECOND = 6000.0
 
 
@@ -89,7 +90,16 @@ def check(spec: RunSpec) -> None:
             raise SpecError(
                 f"the teacher's data {spec.teacher.data!r} has {other} classes, the student's {spec.data!r} has {own}."
             )
+    there = data.facts(spec.data)
+    for split, size in zip(data.SPLITS, spec.sizes or (), strict=False):
+        if size > there[split]:
+            raise SpecError(f"sizes: {split} must be between 1 and {there[split]}, but got {size}.")
     steps(spec)
+
+
+def lineage(spec: RunSpec) -> list[RunSpec]:
+    """The run and the runs it learns from, teachers first."""
+    return [*lineage(spec.teacher), spec] if isinstance(spec.teacher, RunSpec) else [spec]
 
 
 def plan(*groups: Sequence[RunSpec], store: Store | None = None) -> Plan:
@@ -102,14 +112,12 @@ def plan(*groups: Sequence[RunSpec], store: Store | None = None) -> Plan:
     store = store or Store()
     specs: dict[str, RunSpec] = {}
     ranks: dict[str, int] = {}
-    checked: set[str] = set()
     for rank, group in enumerate(groups):
         for spec in group:
-            for one in filter(lambda s: isinstance(s, RunSpec), (spec.teacher, spec)):
+            for one in lineage(spec):
                 check(one)
                 specs.setdefault(name := run_key(one), one)
                 ranks.setdefault(name, rank)
-                checked.add(name)
     cached = [k for k in specs if store.has(k)]
     missing = {k: _reason(k, specs[k], store) for k in specs if k not in cached}
     return Plan(specs, cached, missing, _jobs({k: specs[k] for k in missing}, ranks, store))
@@ -125,10 +133,11 @@ def _reason(key: str, spec: RunSpec, store: Store) -> str:
 
 def _jobs(missing: dict[str, RunSpec], ranks: dict[str, int], store: Store) -> list[Job]:
     """Cohorts of at most ARMS_IN_A_COHORT arms that share data, subset, seed and originals per step."""
+    teaching = {teacher_key(s.teacher) for s in missing.values() if isinstance(s.teacher, RunSpec)}
     cohorts: dict[tuple, list[str]] = {}
     for key, spec in missing.items():
-        shared = (ranks[key], spec.teacher is None and _teaches(key, missing), data.fingerprint(spec.data), spec.sizes,
-                  spec.fraction, spec.seed, spec.replicate, spec.budget.originals_per_step)  # fmt: skip
+        shared = (ranks[key], key in teaching and len(lineage(spec)), data.fingerprint(spec.data), spec.sizes,
+                  spec.fraction, spec.seed, spec.replicate, spec.budget.originals_per_step, spec.precision)  # fmt: skip
         cohorts.setdefault(shared, []).append(key)
     speed = _speeds(store)
     jobs = []
@@ -141,10 +150,6 @@ def _jobs(missing: dict[str, RunSpec], ranks: dict[str, int], store: Store) -> l
             seconds = sum(work(s) / speed.get(s.model, GUESSED_IMAGES_PER_SECOND) for s in part.values())
             jobs.append(Job(part, needs & set(missing), shared[0], seconds))
     return sorted(jobs, key=lambda job: (job.rank, len(job.needs) > 0))
-
-
-def _teaches(key: str, specs: dict[str, RunSpec]) -> bool:
-    return any(isinstance(s.teacher, RunSpec) and run_key(s.teacher) == key for s in specs.values())
 
 
 def work(spec: RunSpec) -> int:
@@ -191,6 +196,8 @@ def run(
     store = store or Store()
     todo = plan(*groups, store=store)
     workers = (os.cpu_count() or 1) if workers is None else workers
+    if workers < 0:
+        raise SpecError(f"workers must be a non-negative integer, but got {workers!r}.")
     if progress:
         print(todo.describe(workers), flush=True)
     if after:
@@ -202,7 +209,8 @@ def run(
 
 def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, after) -> None:
     stop = store.root / f".stop-{os.getpid()}"
-    stop.unlink(missing_ok=True)
+    with store.disk():
+        stop.unlink(missing_ok=True)
     own = executor is None and workers > 0
     if own:
         context = multiprocessing.get_context("spawn")
@@ -229,8 +237,9 @@ def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, aft
             if not running and waiting and not any(all(store.has(k) for k in j.needs) for j in waiting):
                 raise SpecError("the remaining runs wait for a teacher that did not finish; see `kdlab runs`.")
     except BaseException as error:
-        stop.parent.mkdir(parents=True, exist_ok=True)
-        stop.touch()
+        with contextlib.suppress(OSError):  # a disk that refuses must not hide why we stop
+            stop.parent.mkdir(parents=True, exist_ok=True)
+            stop.touch()
         futures.wait(running, timeout=60)
         if isinstance(error, KeyboardInterrupt) and progress:
             print("\nstopped cleanly: finished runs are kept, the others go on from their checkpoints.\n"
@@ -240,7 +249,8 @@ def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, aft
         bar.close()
         if own:
             executor.shutdown(wait=True, cancel_futures=True)
-        stop.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            stop.unlink(missing_ok=True)
 
 
 def table(specs: Sequence[RunSpec] | None = None, store: Store | None = None) -> pd.DataFrame:

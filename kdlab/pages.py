@@ -80,7 +80,10 @@ def html(executed: Path, error: str = "") -> str:
 
     notebook = nbformat.read(executed, as_version=4)
     _forget_paths(notebook, executed.resolve().parents[1])
-    body, _ = HTMLExporter(template_name="basic", embed_images=True).from_notebook_node(notebook)
+    exporter = HTMLExporter(template_name="basic", embed_images=True)
+    # of a progress bar only its last state
+    exporter.register_preprocessor("nbconvert.preprocessors.CoalesceStreamsPreprocessor", enabled=True)
+    body, _ = exporter.from_notebook_node(notebook)
     return _render("notebook.html", title=executed.stem.replace("_", " "), body=body, error=error)
 
 

@@ -151,7 +151,7 @@ def find(kind: str, name: str) -> Entry:
     module, _, target = name.partition(":")
     try:
         part = getattr(importlib.import_module(module), target)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise SpecError(f"{kind_word(kind)} {name!r} cannot be imported: {error}.") from error
     revision = hashlib.sha256(inspect.getsource(part).encode()).hexdigest()[:12]
     given = inspect.signature(part).parameters.values()

@@ -38,6 +38,11 @@ def _number(argument: str, value: Any, low: float, high: float = math.inf, *, op
         raise SpecError(f"{argument} must be a number in {bracket}{low:g}, {high:g}], but got {value!r}.")
 
 
+def _kind(argument: str, value: Any, kind: type, word: str) -> None:
+    if not isinstance(value, kind):
+        raise SpecError(f"{argument} must be {word}, but got {value!r}.")
+
+
 @dataclass(frozen=True)
 class Budget:
     """How long a student trains: an amount in one of three units, and the originals in a step.
@@ -110,6 +115,8 @@ class Optimiser:
         _number("optimiser.weight_decay", self.weight_decay, 0)
         _number("optimiser.warmup", self.warmup, 0, 1)
         choose("optimiser.schedule", self.schedule, SCHEDULES)
+        for milestone in self.milestones:
+            _number("optimiser.milestones", milestone, 0, 1)
         object.__setattr__(self, "milestones", tuple(float(m) for m in self.milestones))
 
     def rate(self, progress: float) -> float:
@@ -183,6 +190,11 @@ class RunSpec:
     precision: str = "float32"
 
     def __post_init__(self):
+        for name in ("data", "model", "method", "augmentation"):
+            _kind(name, getattr(self, name), str, "a name")
+        _kind("budget", self.budget, Budget, "a Budget")
+        _kind("optimiser", self.optimiser, Optimiser, "an Optimiser")
+        _kind("teacher", self.teacher, RunSpec | Checkpoint | None, "a RunSpec, a Checkpoint or None")
         _integer("seed", self.seed, 0)
         _integer("replicate", self.replicate, 0)
         _integer("views", self.views, 1)
@@ -197,9 +209,8 @@ class RunSpec:
                 _integer(f"sizes: {name}", size, 1)
             object.__setattr__(self, "sizes", tuple(self.sizes))
         for options in ("method_options", "augmentation_options"):
+            _kind(options, getattr(self, options), Mapping, "a mapping of option names to values")
             object.__setattr__(self, options, dict(sorted(getattr(self, options).items())))
-        if not isinstance(self.teacher, RunSpec | Checkpoint | None):
-            raise SpecError(f"teacher must be a RunSpec, a Checkpoint or None, but got {self.teacher!r}.")
 
     def replace(self, **changes: Any) -> RunSpec:
         """A copy with some fields changed; unknown fields are refused with the nearest name."""

@@ -91,10 +91,10 @@ class Store:
             tensors: safetensors files by name, each a dict of tensors or arrays.
 
         Raises:
-            SpecError: when the disk refuses; nothing half written is left under the key.
+            SpecError: when the disk refuses; nothing half written is left.
         """
         building = self.root / ".building" / f"{key}-{os.getpid()}"
-        with self.disk():
+        with self.disk(), _removed_on_error(building):
             shutil.rmtree(building, ignore_errors=True)
             building.mkdir(parents=True)
             for name, document in documents.items():
@@ -113,13 +113,13 @@ class Store:
             self.checkpoint_path(key).unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def disk(self) -> Iterator[None]:
-        """Say in words what the disk refused, and where."""
+    def disk(self, folder: Path | None = None) -> Iterator[None]:
+        """Say in words what the disk refused, and where: in ``folder``, else in the store."""
         try:
             yield
         except OSError as error:
             raise SpecError(
-                f"cannot write to {self.root}: {error.strerror or error}. Finished runs are safe; "
+                f"cannot write to {folder or self.root}: {error.strerror or error}. Finished runs are safe; "
                 "free some space or point KDLAB_OUT at another folder, then run the same command again."
             ) from error
 
@@ -134,10 +134,11 @@ class Store:
         from safetensors.torch import save
 
         path = self.checkpoint_path(key)
-        with self.disk():
+        aside = path.with_suffix(f".{os.getpid()}")
+        with self.disk(), _removed_on_error(aside):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write(path.with_suffix(f".{os.getpid()}"), save(tensors, metadata={"plain": json.dumps(plain)}))
-            os.replace(path.with_suffix(f".{os.getpid()}"), path)
+            _write(aside, save(tensors, metadata={"plain": json.dumps(plain)}))
+            os.replace(aside, path)
 
     def load_checkpoint(self, key: str) -> tuple[dict, dict[str, Any]] | None:
         """The run's checkpoint, or None."""
@@ -190,6 +191,18 @@ class Store:
         """Give the claims back."""
         for key in keys:
             self._lease_path(key).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _removed_on_error(path: Path) -> Iterator[None]:
+    """Leave nothing behind when writing fails; a full disk needs the room."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -23,6 +23,14 @@ from kdlab.store import Store, home
 
 __all__ = ["NAMES", "PROFILES", "Profile", "Study", "profile", "redraw", "study"]
 
+COSTS = ["student_images", "teacher_forwards", "steps", "seconds"]
+OVERALL = {
+    "supported": "Every contrast of the claim came out as it predicts, after correction for their number.",
+    "contradicted": "At least one contrast of the claim came out significantly the other way.",
+    "undecided": "No contrast speaks significantly against the claim, but these seeds do not settle all of them. That "
+    "is neither evidence for an effect nor evidence that there is none.",
+}
+
 NAMES = ("joint_augmentation", "teacher_augmentation", "compatibility", "ratio_sweep", "few_shot")
 
 
@@ -87,6 +95,45 @@ class Study:
         """Draw the perspective: figure name to matplotlib Figure."""
         return self.module.figures(table, verdicts or self.verdicts(table), self.profile)
 
+    def summary(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Accuracy beside cost, one row per arm.
+
+        Args:
+            table: from ``table`` or ``run``.
+
+        Returns:
+            Indexed by arm: seeds that finished, their mean ``test_accuracy`` in percent and its 95 % t-interval
+            ``low`` to ``high``, and the median cost of a run: images the student saw, images the teacher labelled,
+            optimiser steps, and seconds of the student's own steps.
+        """
+        rows = {}
+        for arm, runs in table.groupby("arm", sort=False):
+            mean = stats.interval(runs.loc[~runs["diverged"].astype(bool), "test_accuracy"])
+            accuracy = {"seeds": mean.n, "test_accuracy": mean.mean, "low": mean.low, "high": mean.high}
+            rows[arm] = accuracy | runs[COSTS].median().to_dict()
+        whole = dict.fromkeys(["seeds", *COSTS[:-1]], int)
+        return pd.DataFrame.from_dict(rows, orient="index").astype(whole)
+
+    def conclusion(self, verdicts: list[stats.Verdict]) -> str:
+        """The outcome in words, as Markdown: the claim, what to be careful about, and each contrast's sentence."""
+        outcome = stats.overall(verdicts)
+        lines = [f"**The claim is {outcome} on these data, networks and budgets.** {OVERALL[outcome]}", ""]
+        for verdict in verdicts:
+            role = verdict.contrast.role
+            lines.append(f"- {'' if role == 'claim' else f'({role}) '}{verdict.reason}")
+            if role == "positive control" and verdict.outcome != "supported":
+                lines.append("  Without it this setting can hardly speak about the claim.")
+            if role == "null control" and verdict.outcome == "contradicted":
+                lines.append("  A run differs from its own repetition: read every other effect with that in mind.")
+            lines += [f"  Note: {flag}." for flag in verdict.flags]
+        if self.profile.name == "smoke":
+            lines += ["", "This is a smoke run: it shows that everything works, and is evidence of nothing."]
+        return "\n".join(lines)
+
+    def folder(self, given: Path | str | None = None) -> Path:
+        """Where figures go: the given folder, or ``out/<profile>/figures``."""
+        return Path(given) if given else home() / self.profile.name / "figures"
+
     def save(self, table: pd.DataFrame, folder: Path | str | None = None) -> dict[str, Any]:
         """Write figures, their data and the verdict.
 
@@ -99,7 +146,7 @@ class Study:
         """
         from kdlab import plotting
 
-        folder = Path(folder) if folder else home() / self.profile.name / "figures"
+        folder = self.folder(folder)
         verdicts = self.verdicts(table)
         names = []
         for name, figure in self.figures(table, verdicts).items():

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +54,34 @@ def one_thread():
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def interrupts_held():
+    """Hold Ctrl-C back until the arms stand between two steps: a network saved in mid-step cannot go on bit for bit.
+
+    Only Python's own way of handling Ctrl-C is replaced, so a worker told to ignore it goes on ignoring it.
+
+    Yields:
+        A function that tells whether Ctrl-C came. A second one does not wait.
+    """
+    came = []
+
+    def hold(number, frame):
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    replaced = main and before is signal.default_int_handler
+    if replaced:
+        signal.signal(signal.SIGINT, hold)
+    try:
+        yield lambda: bool(came)
+    finally:
+        if replaced:
+            signal.signal(signal.SIGINT, before)
 
 
 def predict(model: torch.nn.Module, images, predictor=None, rows: int = 500) -> np.ndarray:
@@ -102,14 +132,15 @@ def train(
 
     Raises:
         Stopped: when ``beat`` asked for it; all unfinished arms have been saved.
+        KeyboardInterrupt: on Ctrl-C, likewise.
     """
     shape = splits.train.images.shape[1]
     with one_thread():
         for arm in arms:
             restore(arm.build(views, len(splits.train.classes), shape))
-        waiting = list(arms)
-        try:
-            while waiting:
+        waiting, stopping = list(arms), False
+        with interrupts_held() as interrupted:
+            while waiting and not stopping:
                 step = min(arm.step for arm in waiting)
                 views.at(step)
                 for arm in [a for a in waiting if a.step == step]:
@@ -117,12 +148,13 @@ def train(
                 for arm in [a for a in waiting if not a.active]:
                     finish(arm, _result(arm, splits))
                     waiting.remove(arm)
-                if waiting and beat(waiting):
-                    raise Stopped(f"stopped at step {step}; {len(waiting)} unfinished runs keep their checkpoints")
-        except (Stopped, KeyboardInterrupt):
+                stopping = interrupted() or (waiting and beat(waiting))
             for arm in waiting:
                 save(arm)
-            raise
+        if interrupted():
+            raise KeyboardInterrupt
+        if waiting:
+            raise Stopped(f"stopped at step {step}; {len(waiting)} unfinished runs keep their checkpoints")
 
 
 def _advance(arm: Arm, views: Views, splits) -> None:
@@ -135,6 +167,9 @@ def _advance(arm: Arm, views: Views, splits) -> None:
 
 def _result(arm: Arm, splits) -> Result:
     """Score a run at its last step. The last epoch is what is reported, never the best one."""
+    logits = {split: predict(arm.student, getattr(splits, split), arm.method.predict) for split in ("val", "test")}
+    if arm.diverged_at is None and not all(np.isfinite(values).all() for values in logits.values()):
+        arm.diverged_at = arm.step  # the last step broke it, after its loss was looked at
     diverged = arm.diverged_at is not None
     numbers = {
         "steps": arm.step,
@@ -146,15 +181,12 @@ def _result(arm: Arm, splits) -> Result:
         "parameters": sum(p.numel() for p in arm.student.parameters()),
         "method_parameters": sum(p.numel() for p in arm.method.parameters()),
     }
-    logits = {}
-    for split in ("val", "test"):
-        images = getattr(splits, split)
-        logits[split] = predict(arm.student, images, arm.method.predict)
-        labels = images.labels.numpy()
+    for split, values in logits.items():
+        labels = getattr(splits, split).labels.numpy()
         numbers |= {
-            f"{split}_accuracy": float("nan") if diverged else 100 * metrics.accuracy(logits[split], labels),
-            f"{split}_nll": float("nan") if diverged else metrics.nll(logits[split], labels),
-            f"{split}_ece": float("nan") if diverged else metrics.calibration_error(logits[split], labels),
+            f"{split}_accuracy": float("nan") if diverged else 100 * metrics.accuracy(values, labels),
+            f"{split}_nll": float("nan") if diverged else metrics.nll(values, labels),
+            f"{split}_ece": float("nan") if diverged else metrics.calibration_error(values, labels),
         }
     arm.record(val_accuracy=numbers["val_accuracy"])
     return Result(numbers, arm.curve, logits, arm.student.state_dict(), arm.method.state_dict())
