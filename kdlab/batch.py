@@ -57,7 +57,7 @@ def figures(
     names = list(dict.fromkeys(names or perspectives.NAMES))
     extra = {name: report.check(report.NOTEBOOKS / f"{name}.ipynb", parameters) for name in names}
     if reserved := {"profile", "out_dir"} & {key for values in extra.values() for key in values}:
-        raise SpecError(f"-p {min(reserved)}=... is set by kdlab figures itself; use --profile, or KDLAB_OUT for the folder.")
+        raise SpecError(f"-p {min(reserved)}=... is for papermill alone; here --profile, and KDLAB_OUT for the folder.")
     studies = {name: perspectives.study(name, profile, **given | extra[name]) for name in names}
     size = studies[names[0]].profile
     workers = size.workers if workers is None else workers

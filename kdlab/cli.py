@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Optional
@@ -25,6 +26,7 @@ WorkersOption = Annotated[Optional[int], typer.Option("--workers", help="process
 
 def main() -> None:
     """Run a command; a user's mistake ends with one sentence and exit code 2, never with a traceback."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill stops as cleanly as Ctrl-C
     try:
         sys.exit(app(standalone_mode=False))  # a command's own exit code comes back as a value
     except SpecError as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
+import math
 import os
 import platform
 import signal
@@ -15,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kdlab import data
+from kdlab import data, metrics
 from kdlab.identity import normal, steps, teacher_key
 from kdlab.spec import Checkpoint, RunSpec, SpecError
 from kdlab.store import Store
@@ -56,7 +58,7 @@ def train_cohort(specs: dict[str, RunSpec], root: Path, stop: Path, tick: Callab
 
 
 def _train_claimed(specs: dict[str, RunSpec], store: Store, stop: Path, tick) -> None:
-    from kdlab.training import Arm, Stopped, Views, device, train
+    from kdlab.training import Arm, Stopped, Views, device, predict, train
 
     if not specs:
         return
@@ -65,51 +67,75 @@ def _train_claimed(specs: dict[str, RunSpec], store: Store, stop: Path, tick) ->
     splits = data.load(first.data, sizes=first.sizes)
     splits = splits._replace(val=splits.val.to(where), test=splits.test.to(where))
     subset = splits.train.subset(first.fraction, first.seed).to(where)
-    teachers = {}
+    teachers, taught = {}, {}
     for spec in specs.values():
         if spec.teacher is not None and (key := teacher_key(spec.teacher)) not in teachers:
             teachers[key] = _teacher(spec.teacher, key, splits, store).to(where)
+            taught[key] = predict(teachers[key], splits.test)
     views = Views(
         subset, first.seed, first.replicate, first.budget.originals_per_step, teachers, where,
         autocast=first.precision == "bfloat16",
     )  # fmt: skip
     arms = [Arm(k, s, s.teacher and teacher_key(s.teacher), steps(s)) for k, s in specs.items()]
-    last = {"beat": 0.0, "save": time.monotonic()}
+    keeper = Keeper(store, stop, taught, tick)
+    with contextlib.suppress(Stopped):
+        train(
+            arms, splits, views,
+            restore=keeper.restore, save=keeper.save, finish=keeper.finish, beat=keeper.beat,
+        )  # fmt: skip
 
-    def restore(arm):
-        if saved := store.load_checkpoint(arm.key):
+
+class Keeper:
+    """What a cohort in training tells the store: checkpoints, heartbeats, results.
+
+    Args:
+        store: where runs live.
+        stop: a file whose appearance asks for a clean stop.
+        taught: the teachers' test logits by teacher key, for the students' agreement with them.
+        tick: called about once a second, or None.
+    """
+
+    def __init__(self, store: Store, stop: Path, taught: dict, tick: Callable[[], None] | None):
+        self.store, self.stop, self.taught, self.tick = store, stop, taught, tick
+        self.beaten, self.saved, self.parent = 0.0, time.monotonic(), os.getppid()
+
+    def restore(self, arm) -> None:
+        """Bring an arm to its checkpoint, if it has one."""
+        if saved := self.store.load_checkpoint(arm.key):
             arm.load_state(*saved)
 
-    def save(arm):
-        store.save_checkpoint(arm.key, *arm.state())
+    def save(self, arm) -> None:
+        """Write an arm's checkpoint."""
+        self.store.save_checkpoint(arm.key, *arm.state())
 
-    def finish(arm, result):
+    def finish(self, arm, result) -> None:
+        """Put a result into the store."""
+        agreement = metrics.agreement(result.logits["test"], self.taught[arm.teacher]) if arm.teacher else math.nan
+        numbers = result.numbers | {"agreement": 100 * agreement, "curve": result.curve}
         documents = {
             "spec": {"spec": arm.spec.to_dict(), "normal": normal(arm.spec)},
-            "result": result.numbers | {"curve": result.curve},
+            "result": numbers,
             "environment": environment(),
         }
-        store.write(arm.key, documents, {"logits": result.logits, "student": result.student, "method": result.method})
+        tensors = {"logits": result.logits, "student": result.student, "method": result.method}
+        self.store.write(arm.key, documents, tensors)
 
-    def beat(waiting):
+    def beat(self, waiting: list) -> bool:
+        """Heartbeat about once a second, checkpoints now and then; True when asked to stop."""
         now = time.monotonic()
-        if now - last["beat"] > BEAT_EVERY:
-            last["beat"] = now
+        if now - self.beaten < BEAT_EVERY:
+            return False
+        self.beaten = now
+        for arm in waiting:
+            self.store.heartbeat(arm.key, step=arm.step)
+        if self.tick:
+            self.tick()
+        if now - self.saved > SAVE_EVERY:
+            self.saved = now
             for arm in waiting:
-                store.heartbeat(arm.key, step=arm.step)
-            if tick:
-                tick()
-            if now - last["save"] > SAVE_EVERY:
-                last["save"] = now
-                for arm in waiting:
-                    save(arm)
-            return stop.exists()
-        return False
-
-    try:
-        train(arms, splits, views, restore=restore, save=save, finish=finish, beat=beat)
-    except Stopped:
-        return
+                self.save(arm)
+        orphan = os.getppid() != self.parent  # whoever asked for this is gone
+        return orphan or self.stop.exists()
 
 
 def _teacher(teacher: RunSpec | Checkpoint, key: str, splits, store: Store):

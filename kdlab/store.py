@@ -153,7 +153,10 @@ class Store:
         return self.root / ".leases" / key
 
     def lease(self, key: str) -> dict[str, Any] | None:
-        """Who is training the run now and how far it is, or None; a lease without a heartbeat counts for nothing."""
+        """Who is training the run now and how far it is, or None.
+
+        The lease of a dead process of this machine, or one of another machine without a heartbeat, counts for nothing.
+        """
         path = self._lease_path(key)
         try:
             held = json.loads(path.read_text() or "{}")
@@ -161,7 +164,7 @@ class Store:
         except (OSError, ValueError):
             return None
         here = held.get("host") == socket.gethostname()
-        dead = age > LEASE_SECONDS or (here and not _alive(held.get("pid", 0)))
+        dead = not _alive(held.get("pid", 0)) if here else age > LEASE_SECONDS
         return None if dead else held
 
     def claim(self, key: str) -> bool:

@@ -12,7 +12,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from kdlab import perspectives, plotting, report, stats
+from kdlab import lab, perspectives, plotting, report, stats
 from kdlab.perspectives import NAMES
 from kdlab.store import MissingRuns
 
@@ -139,6 +139,26 @@ def test_without_its_runs_nothing_is_drawn(study, trained, tmp_path, monkeypatch
     with pytest.raises(MissingRuns, match="not in the store"):
         study.save(study.table())
     assert not study.folder().exists()
+
+
+def test_the_check_at_the_end_can_fail(study, tmp_path, capsys):
+    sources = {read(name).cells[-1].source for name in NAMES}
+    assert len(sources) == 1, "one check for all"
+    table = study.table()
+    names = {"lab": lab, "plotting": plotting, "study": study, "table": table, "folder": tmp_path}
+    names["document"] = study.save(table, tmp_path)
+    exec(*sources, dict(names))
+    assert capsys.readouterr().out == "3 figures, 10 runs, all in the store\n"
+    with pytest.raises(AssertionError, match="lacks a seed"):
+        exec(*sources, names | {"table": table.iloc[1:]})
+    with pytest.raises(AssertionError, match="shows other runs"):
+        exec(*sources, names | {"table": table.iloc[::-1]})
+    path = tmp_path / "ratio_sweep-shares.json"
+    accuracy = f'"test_accuracy": {table["test_accuracy"].iloc[0]}'
+    assert accuracy in path.read_text()
+    path.write_text(path.read_text().replace(accuracy, '"test_accuracy": 99.9', 1))
+    with pytest.raises(AssertionError, match="differs from the store"):
+        exec(*sources, names)
 
 
 def test_what_is_in_the_store_is_drawn_without_torch(study, tmp_path):

@@ -32,10 +32,10 @@ READERS = {
 DOWNLOADS = {"fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 NAMES = (*READERS, "folder:PATH")
 DESCRIPTIONS = {
-    "fashion": "a balanced subset of Fashion-MNIST (6,000/1,000/5,000 train/val/test images, 28 x 28, 10 classes)",
-    "fashion-mnist": "Fashion-MNIST (54,000/6,000/10,000 train/val/test images, 28 x 28, 10 classes)",
-    "cifar10": "CIFAR-10 (10 % of the training images held out as val)",
-    "cifar100": "CIFAR-100 (10 % of the training images held out as val)",
+    "fashion": "Fashion-MNIST, bundled balanced subset",
+    "fashion-mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
 }
 
 

@@ -16,10 +16,10 @@ from typing import Any
 import pandas as pd
 
 from kdlab import lab, stats
-from kdlab.data import DESCRIPTIONS
+from kdlab.data import DESCRIPTIONS, SPLITS, facts
 from kdlab.perspectives.profile import PROFILES, Profile, profile
 from kdlab.spec import RunSpec, choose
-from kdlab.store import Store, home
+from kdlab.store import home
 
 __all__ = ["NAMES", "PROFILES", "Profile", "Study", "profile", "redraw", "study"]
 
@@ -182,9 +182,10 @@ class Study:
         """Data, networks, formula, budget, seeds, interval and selection rule, in that order."""
         p = self.profile
         b, t = p.budget, p.teacher_budget
+        train, val, test = p.sizes or (facts(p.data)[split] for split in SPLITS)
         return (
-            f"{self.module.FIGURES[name]} Data: {DESCRIPTIONS.get(p.data, p.data)}"
-            f"{f', {p.sizes[0]}/{p.sizes[1]}/{p.sizes[2]} train/val/test images' if p.sizes else ''}. "
+            f"{self.module.FIGURES[name]} Data: {DESCRIPTIONS.get(p.data, p.data)}, "
+            f"{train:,} train, {val:,} val and {test:,} test images. "
             f"Teacher {p.teacher} ({t.amount:g} epochs), student {p.student} ({b.amount:g} epochs, "
             f"{b.originals_per_step} originals a step). {self.module.FORMULA} "
             f"{len(p.seeds)} seeds, each with its own teacher, initial weights, order and augmentation; "
@@ -228,8 +229,3 @@ def redraw(path: Path | str):
 def plain(table: pd.DataFrame) -> pd.DataFrame:
     """The columns of a table that a figure may use, without what differs between machines (seconds, revisions)."""
     return table.drop(columns=["seconds", "revision"], errors="ignore")
-
-
-def union(profile_name: str | None = None, names=NAMES, store: Store | None = None, **overrides) -> dict[str, Study]:
-    """Several studies in one profile, by name."""
-    return {name: study(name, profile_name, **overrides) for name in names}

@@ -1,0 +1,296 @@
+"""The lab: plans without torch, refuses before it trains, trains once, and stops so that it can go on."""
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from kdlab import engine, lab, perspectives, store
+from kdlab import store as store_module
+from kdlab.models import build
+from kdlab.spec import Budget, Checkpoint, RunSpec, SpecError
+from kdlab.store import MissingRuns, Store
+
+TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(4, "steps", 32))
+STUDENT = TEACHER.replace(method="kd", teacher=TEACHER, views=2, augmentation="jda", ratio=0.5)
+WEAK2 = STUDENT.replace(augmentation="weak", ratio=0.0)
+
+
+def run(*specs, **options):
+    return lab.run(specs, **{"workers": 0, "progress": False} | options)
+
+
+def bits(keys, root=None):
+    """What the runs left that must not depend on how they were trained."""
+    runs = Store(root)
+    return {k: runs.logits(k)["test"].tobytes() + runs.weights(k)["conv1.weight"].numpy().tobytes() for k in keys}
+
+
+def nothing_was_written():
+    return not any(path.is_file() for path in store.home().rglob("*"))
+
+
+def python(script: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, **options)
+
+
+# --- plans --------------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_counts_teachers_shares_runs_and_says_why():
+    todo = lab.plan([STUDENT, WEAK2], [STUDENT, TEACHER])
+    assert len(todo.specs) == 3 and todo.cached == [] and todo.seconds > 0
+    assert "3 runs: 0 in the store, 3 to train\n     3  not trained yet\n  about 0.0 minutes" in todo.describe()
+    assert [len(job.specs) for job in todo.jobs] == [1, 2]  # the teacher, then its students in one cohort
+    assert todo.jobs[1].needs == {lab.run_key(TEACHER)}
+    Store().save_checkpoint(lab.run_key(WEAK2), {"a": torch.ones(1)}, {})
+    Store().claim(lab.run_key(STUDENT))
+    assert f"1  being trained by another process (pid {os.getpid()})" in lab.plan([STUDENT, WEAK2]).describe()
+    assert "1  unfinished: goes on from its checkpoint" in lab.plan([STUDENT, WEAK2]).describe()
+
+
+def test_cohorts_share_seed_subset_step_and_precision():
+    apart = [WEAK2, WEAK2.at_seed(1), WEAK2.replace(fraction=0.5), WEAK2.replace(replicate=1),
+             WEAK2.replace(precision="bfloat16"), WEAK2.replace(budget=Budget(4, "steps", 16))]  # fmt: skip
+    together = [STUDENT, WEAK2.replace(budget=Budget(3, "steps", 32))]
+    students = [job for job in lab.plan([*apart, *together]).jobs if job.needs]
+    assert sorted(len(job.specs) for job in students) == [1, 1, 1, 1, 1, 3]
+
+
+def test_planning_and_tables_need_no_torch():
+    run(STUDENT)
+    script = f"""
+import sys, kdlab
+from kdlab import lab, perspectives
+from kdlab.spec import RunSpec
+spec = RunSpec.from_dict({STUDENT.to_dict()!r})
+assert lab.plan([spec]).describe().startswith("nothing to train")
+assert len(lab.table([spec])) == 1
+assert lab.plan(perspectives.study("few_shot", "smoke").specs).missing
+print([name for name in ("torch", "torchvision", "matplotlib") if name in sys.modules])
+"""
+    done = python(script)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize("command", ["import kdlab, kdlab.cli", "from kdlab.cli import main; main()"])
+def test_import_and_help_need_neither_torch_nor_pandas(command):
+    check = "print(bool({'torch', 'matplotlib', 'pandas'} & set(sys.modules)))"
+    done = python(f"import sys; sys.argv = ['kdlab', '--help']\ntry:\n    {command}\nfinally:\n    {check}")
+    assert done.stdout.strip().endswith("False"), done.stderr
+
+
+# --- refusals -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three_classes(tmp_path):
+    for label in "abc":
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for number in range(14):
+            pixels = np.full((12, 12), 18 * number, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / label / f"{number}.png")
+    return f"folder:{tmp_path / 'images'}"
+
+
+def check_refused(spec, said):
+    with pytest.raises(SpecError, match=said) as caught:
+        run(WEAK2, spec)  # the good run must not be trained either
+    assert "\n" not in str(caught.value) and nothing_was_written()
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (
+            {"method": "ccd", "views": 1, "ratio": 1.0},
+            "'ccd' compares two views of one image, but views=1; use views=2",
+        ),
+        ({"teacher": None}, "method 'kd' needs a teacher, but the spec has none"),
+        ({"fraction": 0.05}, "the training subset has 20 images, fewer than .*originals_per_step=32"),
+        ({"sizes": (320, 200, 9999)}, "sizes: test must be between 1 and 5000, but got 9999"),
+        ({"model": "resnet8_s2_w5"}, "model must be one of .* Did you mean 'resnet8_s2_w"),
+        ({"augmentation": "jdaa"}, "augmentation must be one of .* Did you mean 'jda'?"),
+        ({"method_options": {"temp": 3}}, "option of method 'kd' must be one of .* Did you mean 'temperature'?"),
+        ({"data": "fashon"}, "data must be one of .* Did you mean 'fashion'?"),
+        ({"teacher": TEACHER.replace(model="resnet9")}, "model must be one of"),
+    ],
+)
+def test_refused_before_anything_trains(fields, said):
+    check_refused(STUDENT.replace(**fields), said)
+
+
+def test_a_teacher_of_other_classes_is_refused(three_classes):
+    other = TEACHER.replace(data=three_classes, sizes=None, budget=Budget(2, "steps", 8))
+    check_refused(STUDENT.replace(teacher=other), "teacher's data .* has 3 classes, the student's 'fashion' has 10")
+    assert len(run(other)) == 1  # by itself it trains
+
+
+@pytest.mark.parametrize("workers", [-1])
+def test_a_negative_number_of_workers_is_refused(workers):
+    with pytest.raises(SpecError, match="workers must be a non-negative integer, but got -1"):
+        run(WEAK2, workers=workers)
+
+
+# --- teachers from files ------------------------------------------------------------------------------------------
+
+
+def checkpoint(path: Path, arch=TEACHER.model, sha256=None) -> RunSpec:
+    digest = sha256 or hashlib.sha256(path.read_bytes()).hexdigest()
+    return STUDENT.replace(teacher=Checkpoint(str(path), digest, arch))
+
+
+def test_a_checkpoint_teaches_as_its_run_does(tmp_path):
+    keys = run(STUDENT).index.tolist()
+    weights = Store().weights(lab.run_key(TEACHER))
+    save_file(weights, tmp_path / "t.safetensors")
+    torch.save(weights, tmp_path / "t.pt")
+    for name in ("t.safetensors", "t.pt"):
+        [key] = run(checkpoint(tmp_path / name)).index
+        assert key not in keys and list(bits([key]).values()) == list(bits(keys).values())
+
+
+class Harmful:
+    """Would run a command when unpickled."""
+
+    def __reduce__(self):
+        return os.system, ("touch unpickled",)
+
+
+def test_checkpoints_that_do_not_fit_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    good = tmp_path / "t.safetensors"
+    save_file(build(TEACHER.model, 10, 1, seed=0).state_dict(), good)
+    save_file(build(TEACHER.model, 3, 1, seed=0).state_dict(), tmp_path / "three.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(good.read_bytes()[:100])
+    (tmp_path / "harmful.pt").write_bytes(pickle.dumps(Harmful(), protocol=2))
+    cases = {
+        "is not the file its sha256 abababababab... names": checkpoint(good, sha256="ab" * 32),
+        "the teacher's weights do not fit 'resnet8_s2_w8'": checkpoint(good, arch="resnet8_s2_w8"),
+        "the teacher's weights do not fit .*size mismatch": checkpoint(tmp_path / "three.safetensors"),
+        "model must be one of": checkpoint(good, arch="resnet8_s2"),
+        "nowhere.safetensors does not exist": checkpoint(tmp_path / "nowhere.safetensors", sha256="ab" * 32),
+        "broken.safetensors cannot be read as a file of weights": checkpoint(tmp_path / "broken.safetensors"),
+        "harmful.pt cannot be read as a file of weights": checkpoint(tmp_path / "harmful.pt"),
+    }
+    for said, spec in cases.items():
+        with pytest.raises(SpecError, match=said):
+            run(spec)
+    assert Store().keys() == [] and not (tmp_path / "unpickled").exists()
+
+
+def test_a_student_may_teach_in_turn():
+    table = run(STUDENT.replace(teacher=STUDENT.replace(model="resnet8_s2_w8")))
+    assert len(table) == 1 and len(Store().keys()) == 3
+
+
+# --- runs ---------------------------------------------------------------------------------------------------------
+
+
+def no_training(*given, **options):
+    raise AssertionError("something trained")
+
+
+def test_the_second_time_nothing_trains(monkeypatch, capsys):
+    first = run(STUDENT, WEAK2)
+    assert first.index.tolist() == [lab.run_key(STUDENT), lab.run_key(WEAK2)]
+    assert {"student", "teacher_key", "seed", "test_accuracy", "student_images", "environment"} <= set(first)
+    monkeypatch.setattr(engine, "train_cohort", no_training)
+    assert run(STUDENT, WEAK2, progress=True, workers=2).equals(first)
+    assert "nothing to train: all 3 runs are in the store." in capsys.readouterr().out
+
+
+def test_two_workers_give_the_same_bits_as_none(tmp_path):
+    specs = [spec.at_seed(seed) for spec in (STUDENT, WEAK2) for seed in (0, 1)]
+    seen = []
+    keys = run(*specs, workers=2, after=seen.append).index
+    assert seen[0] == set() and set(keys) < seen[-1]
+    lab.run(specs, workers=0, progress=False, store=Store(tmp_path / "other"))
+    assert bits(keys) == bits(keys, tmp_path / "other")
+
+
+def small_study(seeds):
+    little = {"budget": Budget(2, "steps", 30), "teacher_budget": Budget(2, "steps", 30)}
+    return perspectives.study("teacher_augmentation", "smoke", seeds=seeds, **little)
+
+
+def test_more_seeds_top_up_and_a_deleted_store_leaves_nothing_to_draw():
+    table = small_study(2).run()
+    marks = {path: path.stat().st_mtime_ns for path in store.home().rglob("done.json")}
+    assert len(table) == 2 * len(small_study(2).arms) and table["arm"].value_counts().eq(2).all()
+    todo = lab.plan(small_study(3).specs)
+    assert len(todo.cached) == len(marks) and {todo.specs[key].seed for key in todo.missing} == {2}
+    more = small_study(3).run()
+    assert all(path.stat().st_mtime_ns == mark for path, mark in marks.items())
+    assert more[more["seed"] < 2].set_index(["arm", "seed"]).equals(table.set_index(["arm", "seed"]))
+    shutil.rmtree(Store().root)
+    with pytest.raises(MissingRuns, match=f"{len(todo.specs)} of {len(todo.specs)} runs are not in the store"):
+        small_study(3).table()
+    assert nothing_was_written()
+
+
+def test_a_run_held_by_another_process_is_waited_for(tmp_path):
+    key, stop = lab.run_key(TEACHER), tmp_path / "stop"
+    path = Store()._lease_path(key)
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"pid": os.getppid(), "host": store_module.socket.gethostname()}))
+    stop.touch()
+    engine.train_cohort({key: TEACHER}, Store().root, stop)
+    assert not Store().has(key)
+    path.unlink()
+    stop.unlink()
+    engine.train_cohort({key: TEACHER}, Store().root, stop)
+    assert Store().has(key) and Store().lease(key) is None
+
+
+def test_a_stop_file_leaves_a_checkpoint_from_which_the_run_goes_on(tmp_path):
+    key, stop = lab.run_key(TEACHER), tmp_path / "stop"
+    stop.touch()
+    engine.train_cohort({key: TEACHER}, Store().root, stop)
+    assert not Store().has(key) and Store().load_checkpoint(key)[1]["step"] == 1
+    run(TEACHER)
+    lab.run([TEACHER], workers=0, progress=False, store=Store(tmp_path / "other"))
+    assert bits([key]) == bits([key], tmp_path / "other") and Store().load_checkpoint(key) is None
+
+
+def test_a_disk_that_refuses_ends_the_run_with_one_sentence(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("KDLAB_OUT", str(tmp_path / "file"))
+    with pytest.raises(SpecError, match="cannot write to .*Not a directory.*point KDLAB_OUT at another folder"):
+        run(TEACHER)
+
+
+# --- Ctrl-C -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(workers):
+    words = ["kd", "--profile", "smoke", "--epochs", "60", "--workers", str(workers)]
+    script = "from kdlab.cli import main\nif __name__ == '__main__':\n    main()"
+    command = [sys.executable, "-c", script, "run", *words]
+    job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 90
+    while not any('"step"' in path.read_text() for path in store.home().glob("runs/.leases/????????????????")):
+        assert job.poll() is None and time.monotonic() < deadline, job.communicate()
+        time.sleep(0.01)
+    os.killpg(job.pid, signal.SIGINT)  # a terminal sends it to every process of the command
+    out, err = job.communicate(timeout=60)
+    assert job.returncode == 130 and "Traceback" not in out + err
+    assert "stopped cleanly" in out and "Run the same command again to continue." in out
+    left = [path.name for path in store.home().glob("runs/.checkpoints/*")]
+    assert len(left) == 1 and not list(store.home().glob("runs/.leases/*")) + list(store.home().glob("runs/.stop*"))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "unfinished: goes on from its checkpoint" in done.stdout, done.stderr
+    assert len(Store().keys()) == 2
