@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import json
 import math
+import multiprocessing
 import os
 import platform
 import signal
@@ -50,18 +50,19 @@ def train_cohort(specs: dict[str, RunSpec], root: Path, stop: Path, tick: Callab
             time.sleep(BEAT_EVERY)
             continue
         try:
-            _train_claimed({k: specs[k] for k in mine if not store.has(k)}, store, stop, tick)
+            stopped = _train_claimed({k: specs[k] for k in mine if not store.has(k)}, store, stop, tick)
         finally:
             store.release(mine)
-        if stop.exists():
+        if stopped or stop.exists():
             return
 
 
-def _train_claimed(specs: dict[str, RunSpec], store: Store, stop: Path, tick) -> None:
+def _train_claimed(specs: dict[str, RunSpec], store: Store, stop: Path, tick) -> bool:
+    """Train runs to the end, or until asked to stop: then True."""
     from kdlab.training import Arm, Stopped, Views, device, predict, train
 
     if not specs:
-        return
+        return False
     first = next(iter(specs.values()))
     where = device()
     splits = data.load(first.data, sizes=first.sizes)
@@ -78,11 +79,14 @@ def _train_claimed(specs: dict[str, RunSpec], store: Store, stop: Path, tick) ->
     )  # fmt: skip
     arms = [Arm(k, s, s.teacher and teacher_key(s.teacher), steps(s)) for k, s in specs.items()]
     keeper = Keeper(store, stop, taught, tick)
-    with contextlib.suppress(Stopped):
+    try:
         train(
             arms, splits, views,
             restore=keeper.restore, save=keeper.save, finish=keeper.finish, beat=keeper.beat,
         )  # fmt: skip
+    except Stopped:
+        return True
+    return False
 
 
 class Keeper:
@@ -97,7 +101,7 @@ class Keeper:
 
     def __init__(self, store: Store, stop: Path, taught: dict, tick: Callable[[], None] | None):
         self.store, self.stop, self.taught, self.tick = store, stop, taught, tick
-        self.beaten, self.saved, self.parent = 0.0, time.monotonic(), os.getppid()
+        self.beaten, self.saved = 0.0, time.monotonic()
 
     def restore(self, arm) -> None:
         """Bring an arm to its checkpoint, if it has one."""
@@ -110,7 +114,8 @@ class Keeper:
 
     def finish(self, arm, result) -> None:
         """Put a result into the store."""
-        agreement = metrics.agreement(result.logits["test"], self.taught[arm.teacher]) if arm.teacher else math.nan
+        known = arm.teacher and not result.numbers["diverged"]
+        agreement = metrics.agreement(result.logits["test"], self.taught[arm.teacher]) if known else math.nan
         numbers = result.numbers | {"agreement": 100 * agreement, "curve": result.curve}
         documents = {
             "spec": {"spec": arm.spec.to_dict(), "normal": normal(arm.spec)},
@@ -134,8 +139,8 @@ class Keeper:
             self.saved = now
             for arm in waiting:
                 self.save(arm)
-        orphan = os.getppid() != self.parent  # whoever asked for this is gone
-        return orphan or self.stop.exists()
+        parent = multiprocessing.parent_process()  # None where nobody started us as a worker
+        return self.stop.exists() or (parent is not None and not parent.is_alive())
 
 
 def _teacher(teacher: RunSpec | Checkpoint, key: str, splits, store: Store):

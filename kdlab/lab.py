@@ -19,7 +19,7 @@ from kdlab.identity import steps, teacher_key
 from kdlab.spec import Checkpoint, RunSpec, SpecError, check_options
 from kdlab.store import MissingRuns, Store
 
-ARMS_IN_A_COHORT = 12
+ARMS_IN_A_COHORT = 16
 GUESSED_IMAGES_PER_SECOND = 6000.0
 
 
@@ -149,7 +149,7 @@ def _jobs(missing: dict[str, RunSpec], ranks: dict[str, int], store: Store) -> l
             needs = {teacher_key(s.teacher) for s in part.values() if isinstance(s.teacher, RunSpec)}
             seconds = sum(work(s) / speed.get(s.model, GUESSED_IMAGES_PER_SECOND) for s in part.values())
             jobs.append(Job(part, needs & set(missing), shared[0], seconds))
-    return sorted(jobs, key=lambda job: (job.rank, len(job.needs) > 0))
+    return sorted(jobs, key=lambda job: (job.rank, len(job.needs) > 0, -job.seconds))
 
 
 def work(spec: RunSpec) -> int:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import multiprocessing
 import os
 import pickle
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +21,9 @@ from safetensors.torch import save_file
 
 from kdlab import engine, lab, perspectives, store
 from kdlab import store as store_module
+from kdlab.losses.kd import KD
 from kdlab.models import build
+from kdlab.perspectives import arms
 from kdlab.spec import Budget, Checkpoint, RunSpec, SpecError
 from kdlab.store import MissingRuns, Store
 
@@ -138,10 +142,9 @@ def test_a_teacher_of_other_classes_is_refused(three_classes):
     assert len(run(other)) == 1  # by itself it trains
 
 
-@pytest.mark.parametrize("workers", [-1])
-def test_a_negative_number_of_workers_is_refused(workers):
+def test_a_negative_number_of_workers_is_refused():
     with pytest.raises(SpecError, match="workers must be a non-negative integer, but got -1"):
-        run(WEAK2, workers=workers)
+        run(WEAK2, workers=-1)
 
 
 # --- teachers from files ------------------------------------------------------------------------------------------
@@ -275,22 +278,44 @@ def test_a_disk_that_refuses_ends_the_run_with_one_sentence(monkeypatch, tmp_pat
 # --- Ctrl-C -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(workers):
-    words = ["kd", "--profile", "smoke", "--epochs", "60", "--workers", str(workers)]
-    script = "from kdlab.cli import main\nif __name__ == '__main__':\n    main()"
-    command = [sys.executable, "-c", script, "run", *words]
+class Interrupted(KD):
+    """KD during which somebody presses Ctrl-C."""
+
+    def after_step(self, batch):
+        if batch.step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_in_a_notebook_says_how_to_go_on(capsys, monkeypatch):
+    spec = WEAK2.replace(method="test_lab:Interrupted")
+    with pytest.raises(KeyboardInterrupt):
+        run(spec, progress=True)
+    assert "stopped cleanly" in (out := capsys.readouterr().out) and "Run the same command again to continue." in out
+    assert Store().load_checkpoint(lab.run_key(spec))[1]["step"] == 3
+    assert not list(store.home().glob("runs/.leases/*")) + list(store.home().glob("runs/.stop*"))
+    assert len(run(spec)) == 1
+
+
+def test_ctrl_c_stops_a_command_and_its_workers(capsys):
+    words = ["run", "kd", "--profile", "smoke", "--epochs", "60", "--workers", "1"]
+    command = [sys.executable, "-c", "from kdlab.cli import main; main()", *words]
     job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 90
-    while not any('"step"' in path.read_text() for path in store.home().glob("runs/.leases/????????????????")):
+    while not (Store().keys() and any('"step"' in path.read_text() for path in Store().root.glob(".leases/*"))):
         assert job.poll() is None and time.monotonic() < deadline, job.communicate()
         time.sleep(0.01)
     os.killpg(job.pid, signal.SIGINT)  # a terminal sends it to every process of the command
     out, err = job.communicate(timeout=60)
     assert job.returncode == 130 and "Traceback" not in out + err
     assert "stopped cleanly" in out and "Run the same command again to continue." in out
-    left = [path.name for path in store.home().glob("runs/.checkpoints/*")]
-    assert len(left) == 1 and not list(store.home().glob("runs/.leases/*")) + list(store.home().glob("runs/.stop*"))
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0 and "unfinished: goes on from its checkpoint" in done.stdout, done.stderr
-    assert len(Store().keys()) == 2
+    [left] = Store().root.glob(".checkpoints/*")
+    assert not list(Store().root.glob(".leases/*")) + list(Store().root.glob(".stop*"))
+    spec = arms.kd(perspectives.profile("smoke")).replace(budget=Budget(60, "epochs", 30))
+    assert left.stem == lab.run_key(spec) and "goes on from its checkpoint" in lab.plan([spec]).describe()
+
+
+def test_a_worker_whose_parent_died_stops_and_keeps_its_place(monkeypatch, tmp_path):
+    key = lab.run_key(TEACHER)
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: SimpleNamespace(is_alive=lambda: False))
+    engine.train_cohort({key: TEACHER}, Store().root, tmp_path / "stop")
+    assert Store().load_checkpoint(key)[1]["step"] == 1 and Store().lease(key) is None

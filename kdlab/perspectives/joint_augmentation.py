@@ -19,7 +19,8 @@ REFUTED_BY = (
 )
 FORMULA = "KD: CE + T² KL(teacher || student), T = 4, mean over all rows; CE: hard labels only."
 FIGURES = {
-    "arms": "Test accuracy of the student by augmentation; every arm but CE and KD sees two views of each original.",
+    "arms": "Test accuracy of the student by augmentation; every arm but CE, KD and matched sees two views of each "
+    "original.",
     "contrasts": "The contrasts listed before the runs, with their paired 95 % intervals.",
 }
 

@@ -224,7 +224,7 @@ def _sentence(verdict: Verdict, level: float) -> str:
     if verdict.outcome == "undecided":
         shows = "can show" if contrast.expects == "positive" else "can rule out effects beyond"
         return (
-            f"{numbers}: undecided; with this spread {n} seeds {shows} {verdict.detectable:.2g} {unit}, and "
+            f"{numbers}: undecided; with this spread {n} seeds {shows} {verdict.detectable:.1f} {unit}, and "
             f"{margin} would take {verdict.needed} seeds."
         )
     where = {

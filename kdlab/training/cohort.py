@@ -22,7 +22,7 @@ from kdlab import metrics
 from kdlab.training.arm import Arm
 from kdlab.training.views import Views
 
-CURVE_POINTS = 8
+CURVE_POINTS = 4
 
 
 class Stopped(Exception):
@@ -60,7 +60,7 @@ def one_thread():
 def interrupts_held():
     """Hold Ctrl-C back until the arms stand between two steps: a network saved in mid-step cannot go on bit for bit.
 
-    Only Python's own way of handling Ctrl-C is replaced, so a worker told to ignore it goes on ignoring it.
+    Only signals that would raise KeyboardInterrupt are held, so a worker told to ignore them goes on ignoring them.
 
     Yields:
         A function that tells whether Ctrl-C came. A second one does not wait.
@@ -73,15 +73,14 @@ def interrupts_held():
         came.append(number)
 
     main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGINT)
-    replaced = main and before is signal.default_int_handler
-    if replaced:
-        signal.signal(signal.SIGINT, hold)
+    raising = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) is signal.default_int_handler]
+    for number in raising if main else ():
+        signal.signal(number, hold)
     try:
         yield lambda: bool(came)
     finally:
-        if replaced:
-            signal.signal(signal.SIGINT, before)
+        for number in raising if main else ():
+            signal.signal(number, signal.default_int_handler)
 
 
 def predict(model: torch.nn.Module, images, predictor=None, rows: int = 500) -> np.ndarray:
