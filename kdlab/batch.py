@@ -24,7 +24,7 @@ from kdlab import data as datasets
 from kdlab import lab, pages, perspectives, report, stats
 from kdlab.perspectives import arms
 from kdlab.spec import Checkpoint, RunSpec, SpecError, catalogue, choose
-from kdlab.store import Store, home
+from kdlab.store import Store, home, writing
 
 SHOWN = ["arm", "student", "teacher", "method", "augmentation", "views", "ratio", "fraction", "seed", "steps",
          "student_images", "teacher_forwards", "val_accuracy", "test_accuracy", "diverged"]  # fmt: skip
@@ -54,7 +54,7 @@ def figures(
     """
     started = time.monotonic()
     given = {k: v for k, v in given.items() if v is not None}
-    names = list(dict.fromkeys(names or perspectives.NAMES))
+    names = [choose("perspective", n, perspectives.NAMES) for n in dict.fromkeys(names or perspectives.NAMES)]
     extra = {name: report.check(report.NOTEBOOKS / f"{name}.ipynb", parameters) for name in names}
     if reserved := {"profile", "out_dir"} & {key for values in extra.values() for key in values}:
         raise SpecError(f"-p {min(reserved)}=... is for papermill alone; here --profile, and KDLAB_OUT for the folder.")
@@ -129,14 +129,15 @@ class Press:
 
 
 def distil(
-    method: str, profile: str | None, *, seeds: Sequence[int], workers: int | None, **given: Any
+    method: str, profile: str | None, *, seed: int, seeds: int, workers: int | None, **given: Any
 ) -> pd.DataFrame:
     """Train one student (and its teacher) at some seeds.
 
     Args:
         method: registered name or ``module:Class``.
         profile: supplies everything that is not given.
-        seeds: run seeds.
+        seed: the first seed.
+        seeds: how many seeds, >= 1.
         workers: processes.
         **given: data, teacher (model name or checkpoint file), arch, student, augmentation, views, ratio, epochs,
             fraction; None leaves the profile's.
@@ -144,6 +145,8 @@ def distil(
     Returns:
         One row per run, teachers first.
     """
+    if seeds < 1:
+        raise SpecError(f"seeds must be an integer of at least 1, but got {seeds}.")
     teacher, arch = given.pop("teacher"), given.pop("arch")
     file = arch is not None
     size = perspectives.profile(
@@ -153,13 +156,14 @@ def distil(
     if method != "ce":
         spec = spec.replace(teacher=_checkpoint(teacher, arch) if file else arms.teacher(size))
     augmented = given["augmentation"] != "weak"
-    views = given["views"] or (2 if augmented else 1)
+    views = (2 if augmented else 1) if given["views"] is None else given["views"]
+    spec = spec.replace(views=views)  # refuses a number that the next line could not divide by
     ratio = given["ratio"] if given["ratio"] is not None else ((views - 1) / views or 1.0 if augmented else 0.0)
     options = {"policy": size.policy} if given["augmentation"] == "jda" else {}
-    spec = spec.replace(views=views, augmentation=given["augmentation"], ratio=ratio, augmentation_options=options)
+    spec = spec.replace(augmentation=given["augmentation"], ratio=ratio, augmentation_options=options)
     if given["epochs"] is not None:
         spec = spec.replace(budget=replace(size.budget, amount=given["epochs"], unit="epochs"))
-    specs = [spec.at_seed(seed) for seed in seeds]
+    specs = [spec.at_seed(s) for s in range(seed, seed + seeds)]
     teachers = [s.teacher for s in specs if isinstance(s.teacher, RunSpec)]
     return lab.run([*teachers, *specs], workers=size.workers if workers is None else workers)
 
@@ -256,7 +260,7 @@ def export(key: str, out: Path) -> str:
     if bad := store.damaged(key):
         raise SpecError(f"run {key} is damaged: {', '.join(bad)} no longer match their checksums; it was not exported.")
     target = Path(out) / key
-    with store.disk(target):
+    with writing(target):
         target.mkdir(parents=True, exist_ok=True)
         for name in ("spec.json", "result.json", "student.safetensors"):
             shutil.copy(store.root / key / name, target / name)

@@ -77,8 +77,8 @@ def run(
     ratio: Annotated[Optional[float], typer.Option(help="share of augmented rows, 0 to 1")] = None,  # noqa: UP045
     epochs: Annotated[Optional[float], typer.Option(help="of the student")] = None,  # noqa: UP045
     fraction: Annotated[float, typer.Option(help="share of the training images, 0 to 1")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, help="first seed")] = 0,
-    seeds: Annotated[int, typer.Option(min=1, help="how many seeds")] = 1,
+    seed: Annotated[int, typer.Option(help="first seed")] = 0,
+    seeds: Annotated[int, typer.Option(help="how many seeds")] = 1,
     workers: WorkersOption = None,
 ) -> None:
     """One distillation without a notebook: teacher, student, and how well they did."""
@@ -86,7 +86,7 @@ def run(
 
     table = batch.distil(
         method, profile, data=data, teacher=teacher, arch=arch, student=student, augmentation=augmentation, views=views,
-        ratio=ratio, epochs=epochs, fraction=fraction, seeds=range(seed, seed + seeds), workers=workers,
+        ratio=ratio, epochs=epochs, fraction=fraction, seed=seed, seeds=seeds, workers=workers,
     )  # fmt: skip
     print(batch.show(table))
 
@@ -98,11 +98,12 @@ def runs(
     limit: Annotated[int, typer.Option(help="rows to print")] = 40,
 ) -> None:
     """The finished runs; `kdlab runs method=kd fraction=0.1` filters."""
-    from kdlab import batch, lab
+    from kdlab import batch, lab, store
 
     table = batch.select(lab.table(), where or [])
     if csv:
-        table.to_csv(csv)
+        with store.writing(csv):
+            table.to_csv(csv)
         print(f"{len(table)} runs written to {csv}")
         return
     print(batch.show(table.head(limit)) if len(table) else "no finished run matches.")

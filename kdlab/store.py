@@ -28,6 +28,7 @@ from kdlab.identity import SCHEMA
 from kdlab.spec import SpecError
 
 LEASE_SECONDS = 60.0
+LATE_SECONDS = 600.0
 
 
 class MissingRuns(SpecError):
@@ -40,6 +41,19 @@ def home() -> Path:
         return Path(os.environ["KDLAB_OUT"]).absolute()
     checkout = Path(__file__).resolve().parent.parent
     return (checkout if (checkout / "pyproject.toml").exists() else Path.cwd()) / "out"
+
+
+@contextlib.contextmanager
+def writing(path: Path, advice: str = "") -> Iterator[None]:
+    """Turn what the disk refuses into one sentence.
+
+    Raises:
+        SpecError: naming the path and the reason, followed by the advice.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise SpecError(f"cannot write to {path}: {error.strerror or error}.{advice}") from error
 
 
 class Store:
@@ -113,15 +127,11 @@ class Store:
             self.checkpoint_path(key).unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def disk(self, folder: Path | None = None) -> Iterator[None]:
-        """Say in words what the disk refused, and where: in ``folder``, else in the store."""
-        try:
+    def disk(self) -> Iterator[None]:
+        """Say in words what the disk of the store refused, and what to do."""
+        advice = "free some space or point KDLAB_OUT at another folder, then run the same command again."
+        with writing(self.root, f" Finished runs are safe; {advice}"):
             yield
-        except OSError as error:
-            raise SpecError(
-                f"cannot write to {folder or self.root}: {error.strerror or error}. Finished runs are safe; "
-                "free some space or point KDLAB_OUT at another folder, then run the same command again."
-            ) from error
 
     # ---- runs in the making -----------------------------------------------------------------------------------------
 
@@ -155,7 +165,8 @@ class Store:
     def lease(self, key: str) -> dict[str, Any] | None:
         """Who is training the run now and how far it is, or None.
 
-        The lease of a dead process of this machine, or one of another machine without a heartbeat, counts for nothing.
+        The lease of a dead process of this machine, or one without a heartbeat, counts for nothing. A living process
+        of this machine may be late, but not for ever: after a crash its number may be another program's.
         """
         path = self._lease_path(key)
         try:
@@ -164,7 +175,7 @@ class Store:
         except (OSError, ValueError):
             return None
         here = held.get("host") == socket.gethostname()
-        dead = not _alive(held.get("pid", 0)) if here else age > LEASE_SECONDS
+        dead = age > (LATE_SECONDS if here else LEASE_SECONDS) or (here and not _alive(held.get("pid", 0)))
         return None if dead else held
 
     def claim(self, key: str) -> bool:

@@ -14,7 +14,7 @@ import torch
 
 from kdlab import store as store_module
 from kdlab.spec import SpecError
-from kdlab.store import LEASE_SECONDS, Store
+from kdlab.store import LATE_SECONDS, LEASE_SECONDS, Store
 
 KEY = "0123456789abcdef"
 DOCUMENTS = {"spec": {"seed": 0}, "result": {"test_accuracy": float("nan")}, "environment": {}}
@@ -207,6 +207,8 @@ def test_the_lease_of_a_dead_process_is_taken_over(store):
 def test_a_living_lease_holds_and_a_silent_one_does_not(store):
     plant(store, pid=os.getppid(), host=store_module.socket.gethostname(), step=3)
     assert store.lease(KEY)["step"] == 3 and not store.claim(KEY)
+    plant(store, pid=os.getppid(), host=store_module.socket.gethostname(), age=LATE_SECONDS + 1)
+    assert store.lease(KEY) is None  # the number may have gone to another program
     plant(store, pid=1, host="elsewhere", age=LEASE_SECONDS / 2)
     assert store.lease(KEY) and not store.claim(KEY)
     plant(store, pid=1, host="elsewhere", age=LEASE_SECONDS + 1)

@@ -270,7 +270,7 @@ def test_what_the_teacher_sees(splits, teacher):
 def test_evaluation_leaves_the_student_in_training(splits, teacher):
     modes = []
     results, states = train(splits, teacher, {"jda": KD_JDA}, beat=lambda arms: modes.append(arms[0].student.training))
-    assert all(modes) and len(results["jda"].curve) > 4
+    assert all(modes) and len(results["jda"].curve) > 1
     assert states["jda"]["student/bn1.num_batches_tracked"] == 12  # evaluation fed no batch norm
 
 

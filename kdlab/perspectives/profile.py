@@ -37,7 +37,8 @@ class Profile:
         fractions: few-shot fractions at equal epochs.
         step_fractions: few-shot fractions at equal steps.
         methods: rows of the compatibility grid.
-        matched: also run the compute-matched control (twice the originals a step, twice the epochs).
+        matched: also run the compute-matched controls: a student with twice the originals a step and twice the
+            epochs, a teacher on two weak views.
         workers: processes; 0 trains where the notebook runs, None takes one per core.
     """
 
@@ -134,6 +135,7 @@ PROFILES = {
         copies=(0, 1, 2, 3, 4),
         fractions=(0.05, 0.1, 0.25, 0.5, 1.0),
         step_fractions=(0.05, 0.1, 0.25, 0.5),
+        matched=True,
     ),
     "paper": Profile(
         name="paper",

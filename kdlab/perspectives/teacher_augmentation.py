@@ -24,12 +24,13 @@ FIGURES = {
 
 
 def arms(profile: Profile) -> dict[str, RunSpec]:
-    """Teachers {weak, weak2, JDA} and students {weak2, JDA} under the weak and the JDA teacher."""
+    """Teachers {weak, JDA} by students {weak2, JDA}; with matched controls also a teacher on two weak views."""
     weak, joint = runs.kd(profile), runs.kd(profile, joint_teacher=True)
     teacher = runs.teacher(profile)
-    return {
-        "teacher weak": teacher,
-        "teacher weak2": runs.weak2(teacher),
+    made = {"teacher weak": teacher}
+    if profile.matched:
+        made["teacher weak2"] = runs.weak2(teacher)
+    return made | {
         "teacher jda": runs.teacher(profile, joint=True),
         "weak2": runs.weak2(weak),
         "jda": runs.augmented(weak, profile),
@@ -40,14 +41,17 @@ def arms(profile: Profile) -> dict[str, RunSpec]:
 
 def contrasts(profile: Profile) -> list[Contrast]:
     """The teacher's gain; then the student's difference, weak2 and JDA students apart."""
-    return [
+    listed = [
         Contrast("teacher: JDA − weak", {"teacher jda": 1, "teacher weak": -1}, text="as published: twice the rows"),
-        Contrast("teacher: JDA − weak2", {"teacher jda": 1, "teacher weak2": -1}, text="at equal cost"),
         Contrast(
             "weak2 student: JDA teacher − weak teacher", {"weak2 under jda teacher": 1, "weak2": -1}, expects="no_gain"
         ),
         Contrast("JDA student: JDA teacher − weak teacher", {"jda under jda teacher": 1, "jda": -1}, expects="no_gain"),
     ]
+    if profile.matched:
+        weights = {"teacher jda": 1, "teacher weak2": -1}
+        listed.insert(1, Contrast("teacher: JDA − weak2", weights, text="at equal cost"))
+    return listed
 
 
 def figures(table, verdicts, profile: Profile) -> dict:

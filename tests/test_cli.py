@@ -1,0 +1,190 @@
+"""The command line: mistakes end with one sentence and exit code 2; the table, compare, export, doctor."""
+
+import re
+import signal
+import sys
+
+import pandas as pd
+import pytest
+import torch
+
+from kdlab import batch, engine, lab, store
+from kdlab.cli import main
+from kdlab.data import load
+from kdlab.spec import Budget, RunSpec
+from kdlab.store import Store
+from kdlab.training import predict
+
+TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(4, "steps", 32))
+STUDENT = TEACHER.replace(method="kd", teacher=TEACHER, views=2)
+
+
+@pytest.fixture
+def kdlab(monkeypatch, capsys):
+    """Runs a command in this process; gives its exit code, output and errors."""
+
+    def command(*words):
+        monkeypatch.setattr(sys, "argv", ["kdlab", *map(str, words)])
+        terminated = signal.getsignal(signal.SIGTERM)
+        try:
+            with pytest.raises(SystemExit) as stop:
+                main()
+        finally:
+            signal.signal(signal.SIGTERM, terminated)
+        said = capsys.readouterr()
+        return stop.value.code or 0, said.out, said.err
+
+    return command
+
+
+@pytest.fixture
+def runs():
+    """Two students at two seeds, and their teachers, in the store."""
+    specs = [
+        spec.at_seed(seed) for spec in (STUDENT, STUDENT.replace(ratio=0.5, augmentation="jda")) for seed in (0, 1)
+    ]
+    return lab.run([*specs, TEACHER, TEACHER.at_seed(1)], workers=0, progress=False)
+
+
+# --- mistakes -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("figures ratio_swep", "perspective must be one of .*'ratio_swep'. Did you mean 'ratio_sweep'?"),
+        ("figures --profile smok", "profile must be one of .*'smok'. Did you mean 'smoke'?"),
+        ("figures --data fashon --profile smoke", "data must be one of .* Did you mean 'fashion'?"),
+        ("figures --student resnet8x5 --profile smoke", "model must be one of .* Did you mean 'resnet8x4'?"),
+        ("figures --seeds -1", "seeds must .* but got -1"),
+        ("figures --seeds 1", "seeds must number at least 2, since an interval needs a spread, but got 1"),
+        ("figures --seeds many", "Invalid value for '--seeds'"),
+        ("figures few_shot -p sedes=3", "parameter of few_shot must be one of .*'sedes'. Did you mean 'seeds'?"),
+        ("figures few_shot -p seeds", "-p must look like key=value, but got 'seeds'"),
+        ("figures few_shot --profile smoke --workers -1", "workers must be a non-negative integer, but got -1"),
+        ("figures --plann", "No such option"),
+        ("figurs", "No such command 'figurs'"),
+        ("run kdd", "method must be one of .*'kdd'. Did you mean 'kd'?"),
+        ("run nowhere:Method", "method 'nowhere:Method' cannot be imported"),
+        ("run kd --augmentation rotat", "augmentation must be one of .* Did you mean 'rotate'?"),
+        ("run kd --views 2 --ratio 1.5", r"ratio must be a number in \[0, 1\], but got 1.5"),
+        ("run kd --fraction 0", r"fraction must be a number in \(0, 1\], but got 0"),
+        ("run kd --views 0", "views must be an integer of at least 1"),
+        ("run kd --epochs -2", "budget.amount must be a number"),
+        ("run kd --seed -1", "seed must be a non-negative integer, but got -1"),
+        ("run kd --seeds 0", "seeds must be an integer of at least 1, but got 0"),
+        ("run ccd", "method 'ccd' compares two views of one image, but views=1; use views=2"),
+        ("run kd --data folder:nowhere", "the folder 'nowhere' does not exist"),
+        ("run kd --data cifar10", "the data root 'data' .* set KDLAB_DATA"),
+        ("run kd --teacher weights.pt --arch resnet20", "--teacher must be a file of weights .* but got 'weights.pt'"),
+        ("run kd --fraction 0.01", "the training subset has .* fewer than budget.originals_per_step"),
+        ("compare 00 11", "no finished run has a key that starts with '00'; `kdlab runs` lists 0"),
+        ("export 00", "no finished run has a key that starts with '00'"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_sentence_and_exit_code_2(kdlab, monkeypatch, tmp_path, words, said):
+    monkeypatch.chdir(tmp_path)
+    profile = [] if "--profile" in words or not words.startswith("run") else ["--profile", "smoke"]
+    code, out, err = kdlab(*words.split(), *profile)
+    assert code == 2 and re.search(said, " ".join(err.split())) and "Traceback" not in out + err
+    assert err.startswith("kdlab: ") and out == ""
+    assert not store.home().exists()
+
+
+def test_a_failed_notebook_gives_exit_code_1(kdlab, monkeypatch):
+    monkeypatch.setattr(batch, "figures", lambda *given, **options: False)
+    assert kdlab("figures")[0] == 1
+    monkeypatch.setattr(batch, "figures", lambda *given, **options: True)
+    assert kdlab("figures")[0] == 0
+
+
+def test_ctrl_c_gives_exit_code_130(kdlab, monkeypatch):
+    def interrupted(*given, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "train_cohort", interrupted)
+    code, out, err = kdlab("run", "kd", "--profile", "smoke", "--workers", 0)
+    assert code == 130 and "stopped cleanly" in out and "Traceback" not in err
+
+
+def test_a_bug_still_shows_its_traceback(kdlab, monkeypatch):
+    def broken(*given, **options):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(batch, "doctor", broken)
+    monkeypatch.setattr(sys, "argv", ["kdlab", "doctor"])
+    with pytest.raises(ZeroDivisionError):
+        main()
+
+
+# --- commands -----------------------------------------------------------------------------------------------------
+
+
+def test_help_names_every_command(kdlab):
+    code, out, _ = kdlab("--help")
+    assert code == 0
+    assert all(f"\n  {name} " in out for name in ("figures", "run", "runs", "compare", "export", "doctor", "lab"))
+
+
+def test_a_plan_trains_nothing(kdlab):
+    code, out, _ = kdlab("figures", "few_shot", "ratio_sweep", "--profile", "smoke", "--seeds", 3, "--plan")
+    assert code == 0 and "in the store" in out and not store.home().exists()
+
+
+def test_one_distillation_and_its_cache(kdlab):
+    words = ["run", "kd", "--profile", "smoke", "--epochs", "0.2", "--augmentation", "jda", "--workers", "0"]
+    code, out, _ = kdlab(*words)
+    assert code == 0 and "2 runs: 0 in the store, 2 to train" in out
+    table = lab.table().set_index("method").loc["kd"]
+    assert (table["views"], table["ratio"], table["steps"]) == (2, 0.5, 2)
+    assert "nothing to train" in kdlab(*words)[1]
+
+
+def test_runs_filters_and_writes(kdlab, runs, tmp_path):
+    assert len(runs) == 6 and "no finished run matches" in kdlab("runs", "method=ccd")[1]
+    code, out, _ = kdlab("runs", "method=kd", "seed=1", "diverged=false")
+    assert code == 0 and len(out.splitlines()) == 2 + 2
+    assert "... 4 more" in kdlab("runs", "--limit", 2)[1]
+    assert kdlab("runs", "--csv", tmp_path / "runs.csv")[1].startswith("6 runs written to ")
+    assert pd.read_csv(tmp_path / "runs.csv", index_col="key").index.tolist() == sorted(runs.index)
+    assert "Did you mean 'method'" in kdlab("runs", "metod=kd")[2]
+    assert "column 'seed' holds numbers, but got 'one'" in kdlab("runs", "seed=one")[2]
+    assert "a filter must look like column=value" in kdlab("runs", "kd")[2]
+    code, _, err = kdlab("runs", "--csv", tmp_path / "nowhere" / "runs.csv")
+    assert code == 2 and "nowhere" in err
+
+
+def test_compare_tells_fields_and_the_paired_difference(kdlab, runs):
+    first, second, *_ = (
+        lab.run_key(STUDENT.replace(ratio=r, augmentation=a)) for r, a in ((0.5, "jda"), (0.0, "weak"))
+    )
+    code, out, _ = kdlab("compare", first[:8], second)
+    assert code == 0 and "  ratio: 0.5 | 0.0\n" in out and "  augmentation: jda | weak\n" in out
+    assert "seed" not in out.split("\n")[1] and len(out.splitlines()) == 4
+    difference = runs.groupby("augmentation")["test_accuracy"].mean()
+    gain = difference["jda"] - runs[runs["views"] == 2].groupby("augmentation")["test_accuracy"].mean()["weak"]
+    assert f"{abs(gain):.2f}" in out
+    assert "fits 6 runs" in kdlab("compare", "", first)[2]
+
+
+def test_an_exported_model_gives_the_run_s_logits(kdlab, runs, tmp_path):
+    key = lab.run_key(STUDENT)
+    code, out, _ = kdlab("export", key, "--out", tmp_path / "exported")
+    assert code == 0
+    scope = {}
+    exec(out.partition("\n\n")[2], scope)  # the printed lines say how to load it
+    assert not scope["model"].training
+    torch.set_num_threads(1)
+    logits = predict(scope["model"], load("fashion", sizes=TEACHER.sizes).test)
+    assert (logits == Store().logits(key)["test"]).all()
+    (Store().root / key / "student.safetensors").write_bytes(b"")
+    code, _, err = kdlab("export", key, "--out", tmp_path / "again")
+    assert code == 2 and f"run {key} is damaged: student.safetensors" in err and not (tmp_path / "again").exists()
+
+
+def test_doctor_tells_versions_data_disk_and_damage(kdlab, runs):
+    (Store().root / runs.index[0] / "spec.json").write_text("{}")
+    code, out, _ = kdlab("doctor")
+    assert code == 0 and f"torch {torch.__version__.split('+')[0]}" in out
+    assert "data fashion: 6000 train, 1000 val, 5000 test, 10 classes" in out and "data cifar10: not here" in out
+    assert "store: 6 finished runs, 1 damaged" in out and f"damaged {runs.index[0]}: spec.json" in out
