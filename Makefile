@@ -14,7 +14,7 @@ export OMP_NUM_THREADS
 BIN     := $(VENV)/bin
 PINS    := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-UV      := $(BIN)/uv pip install --python $(BIN)/python
+UV      := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 # uv is several times faster; pip knows the mirrors and certificates that a machine was set up with.
 WITH_PIP = $(PIP) $(PINS) $(1)

@@ -156,6 +156,8 @@ def distil(
     if method != "ce":
         spec = spec.replace(teacher=_checkpoint(teacher, arch) if file else arms.teacher(size))
     augmented = given["augmentation"] != "weak"
+    if given["ratio"] and not augmented:
+        raise SpecError(f"--ratio {given['ratio']:g} needs an --augmentation other than weak.")
     views = (2 if augmented else 1) if given["views"] is None else given["views"]
     spec = spec.replace(views=views)  # refuses a number that the next line could not divide by
     ratio = given["ratio"] if given["ratio"] is not None else ((views - 1) / views or 1.0 if augmented else 0.0)

@@ -16,7 +16,7 @@ import pandas as pd
 from kdlab import data, engine
 from kdlab.identity import key as run_key
 from kdlab.identity import steps, teacher_key
-from kdlab.spec import Checkpoint, RunSpec, SpecError, check_options
+from kdlab.spec import Checkpoint, RunSpec, SpecError, check_options, create, find
 from kdlab.store import MissingRuns, Store
 
 ARMS_IN_A_COHORT = 16
@@ -203,8 +203,28 @@ def run(
     if after:
         after(set(todo.cached))
     if todo.jobs:
+        rehearse(todo)
         _train(todo, store, workers, progress, executor, after or (lambda keys: None))
     return table([spec for group in groups for spec in group], store=store)
+
+
+def rehearse(todo: Plan) -> None:
+    """Build every method and augmentation that has options of its own once, so that a bad value is refused now.
+
+    Raises:
+        SpecError: from the part that cannot be built.
+    """
+    built = set()
+    for spec in (todo.specs[k] for k in todo.missing):
+        for kind, name, options in (
+            ("losses", spec.method, spec.method_options),
+            ("augment", spec.augmentation, spec.augmentation_options),
+        ):
+            defaults = find(kind, name).options
+            own = {k: v for k, v in options.items() if v != defaults.get(k)}
+            if own and (part := (kind, name, repr(own))) not in built:
+                built.add(part)
+                create(kind, name, **own)
 
 
 def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, after) -> None:
