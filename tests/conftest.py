@@ -1,4 +1,4 @@
-"""What every test gets: one thread, a screenless matplotlib, and a store of its own."""
+"""What every test gets: one thread, a screenless matplotlib, a working Ctrl-C, and a store of its own."""
 
 import os
 
@@ -6,7 +6,12 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import signal
+
 import pytest
+
+# A test runner started in the background ignores Ctrl-C, and so would everything it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

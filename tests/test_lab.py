@@ -128,7 +128,7 @@ def check_refused(spec, said):
         ({"model": "resnet8_s2_w5"}, "model must be one of .* Did you mean 'resnet8_s2_w"),
         ({"augmentation": "jdaa"}, "augmentation must be one of .* Did you mean 'jda'?"),
         ({"method_options": {"temp": 3}}, "option of method 'kd' must be one of .* Did you mean 'temperature'?"),
-        ({"method_options": {"temperature": -1}}, "temperature must be a positive number, but got -1"),
+        ({"method_options": {"temperature": -1}}, "temperature must be a positive, finite number, but got -1"),
         ({"augmentation_options": {"policy": "cifar"}}, "policy must be one of .* Did you mean 'cifar10'"),
         ({"data": "fashon"}, "data must be one of .* Did you mean 'fashion'?"),
         ({"teacher": TEACHER.replace(model="resnet9")}, "model must be one of"),

@@ -86,7 +86,7 @@ class TestForm:
     def test_lists_the_contrasts_before_it_trains_and_checks_at_the_end(self, name):
         ids = [cell.id for cell in read(name).cells]
         assert ids.index("contrasts") < ids.index("parameters") < ids.index("study") < ids.index("listed")
-        assert ids.index("listed") < ids.index("plan") < ids.index("run")
+        assert ids.index("listed") < ids.index("run")
         assert ids[-1] == "check" and "assert" in read(name).cells[-1].source
 
 
