@@ -97,12 +97,12 @@ def seeds(given) -> tuple[int, ...]:
 _QUICK = Profile(
     name="quick",
     data="fashion",
-    sizes=(2000, 1000, 5000),
+    sizes=(6000, 1000, 5000),
     student="resnet8_s2_w4",
     teacher="resnet8_s2_w16",
     seeds=tuple(range(6)),
-    budget=Budget(20),
-    teacher_budget=Budget(20),
+    budget=Budget(5),
+    teacher_budget=Budget(5),
 )
 
 PROFILES = {
