@@ -93,7 +93,7 @@ def seeds(given) -> tuple[int, ...]:
     return tuple(whole)
 
 
-# Chosen by the rule of figures/regime.py, on val and on other seeds, before any distillation was looked at.
+# Chosen by the rule of figures/regime.py: by time and by accuracy on val, at other seeds.
 _QUICK = Profile(
     name="quick",
     data="fashion",
