@@ -318,4 +318,6 @@ def jupyter(port: int) -> int:
     if not report.NOTEBOOKS.parent.exists():
         raise SpecError(f"there are no notebooks at {report.NOTEBOOKS.parent}; run this from a checkout of kdlab.")
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={report.NOTEBOOKS.parent}", f"--port={port}"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:  # as in most containers; the server listens on loopback only
+        command.append("--allow-root")
     return subprocess.run(command, env=os.environ | {"JUPYTER_PREFER_ENV_PATH": "1"}).returncode
