@@ -61,10 +61,8 @@ def figures(
     studies = {name: perspectives.study(name, profile, **given | extra[name]) for name in names}
     size = studies[names[0]].profile
     workers = size.workers if workers is None else workers
-    # The first notebook should appear soon, so the one with the least left to train comes first. Later ones are trained
-    # two by two, which shares views and teacher passes.
-    order = sorted(names, key=lambda name: lab.plan(studies[name].specs).seconds)
-    stages = [order[:1], *(order[i : i + 2] for i in range(1, len(order), 2))]
+    # The first notebook should appear soon; later ones are trained two by two, which shares views and teacher passes.
+    stages = [names[:1], *(names[i : i + 2] for i in range(1, len(names), 2))]
     groups = [[spec for name in stage for spec in studies[name].specs] for stage in stages]
     if only_plan:
         print(lab.plan(*groups).describe(workers or os.cpu_count() or 1))
