@@ -69,7 +69,7 @@ def figures(
         return True
     folder = home() / size.name
     wanted = {name: {lab.run_key(s) for s in study.specs} for name, study in studies.items()}
-    press = Press(size.name, folder, {k: _parameter(v) for k, v in given.items()}, extra, started)
+    press = Press(size.name, folder, given, extra, started)
     try:
         lab.run(*groups, workers=workers, after=lambda keys: press.start(n for n in names if wanted[n] <= keys))
     finally:
@@ -80,10 +80,6 @@ def figures(
     if failed:
         print(f"failed: {', '.join(failed)}; see {folder / 'notebooks'}", file=sys.stderr)
     return not failed
-
-
-def _parameter(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 class Press:
