@@ -69,10 +69,11 @@ def _train_claimed(specs: dict[str, RunSpec], store: Store, stop: Path, tick) ->
     splits = splits._replace(val=splits.val.to(where), test=splits.test.to(where))
     subset = splits.train.subset(first.fraction, first.seed).to(where)
     teachers, taught = {}, {}
-    for spec in specs.values():
-        if spec.teacher is not None and (key := teacher_key(spec.teacher)) not in teachers:
-            teachers[key] = _teacher(spec.teacher, key, splits, store).to(where)
-            taught[key] = predict(teachers[key], splits.test)
+    for teacher in (s.teacher for s in specs.values()):
+        if teacher is not None and (key := teacher_key(teacher)) not in teachers:
+            teachers[key] = _teacher(teacher, key, splits, store).to(where)
+            ours = isinstance(teacher, RunSpec) and (teacher.data, teacher.sizes) == (first.data, first.sizes)
+            taught[key] = store.logits(key)["test"] if ours else predict(teachers[key], splits.test)
     views = Views(
         subset, first.seed, first.replicate, first.budget.originals_per_step, teachers, where,
         autocast=first.precision == "bfloat16",

@@ -1,5 +1,6 @@
 """Training: the same bits alone, in company and after a stop; streams that do not move; failures that stay alone."""
 
+import dataclasses
 import json
 import math
 import signal
@@ -93,7 +94,7 @@ def together(splits):
 def test_alone_is_as_in_company(splits, teacher, together, name):
     alone = train(splits, teacher, {name: ARMS[name]})
     assert_same_bits(alone, tuple({name: part[name]} for part in together))
-    assert any(k.startswith("momentum/") for k in alone[1][name]) == (name != "plain sgd")
+    assert any(k.startswith("momentum/") and v.any() for k, v in alone[1][name].items()) == (name != "plain sgd")
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 10, 11])  # 10 steps are an epoch
@@ -329,10 +330,27 @@ def test_schedules(rule, rates):
 def test_a_step_uses_the_rate_of_its_progress(splits, teacher):
     views = make_views(splits, teacher)
     arm = Arm("", BASE, None, 12).build(views, 10, 1)
+    used, descend = [], arm._descend
+    arm._descend = lambda rate: (used.append(rate), descend(rate))
     for step in range(12):
         views.at(step)
         arm.train_step(views)
-        assert arm.optimiser.param_groups[0]["lr"] == BASE.optimiser.rate(step / 12)
+    assert used == [BASE.optimiser.rate(step / 12) for step in range(12)]
+
+
+@pytest.mark.parametrize("rule", [Optimiser(0.1), Optimiser(0.1, nesterov=False), Optimiser(0.1, momentum=0)], ids=str)
+def test_steps_are_those_of_torch_sgd(rule, splits, teacher):
+    arm = Arm("", dataclasses.replace(BASE, optimiser=rule), None, 12).build(make_views(splits, teacher), 10, 1)
+    theirs = [p.detach().clone().requires_grad_() for p in arm.parameters]
+    nesterov = rule.nesterov and rule.momentum > 0
+    sgd = torch.optim.SGD(theirs, 1, rule.momentum, weight_decay=rule.weight_decay, nesterov=nesterov, fused=True)
+    draw = torch.Generator().manual_seed(0)
+    for rate in (0.1, 0.05, 0.2):
+        for mine, other in zip(arm.parameters[1:], theirs[1:], strict=True):  # the first never has a gradient
+            mine.grad = other.grad = torch.randn(mine.shape, generator=draw)
+        sgd.param_groups[0]["lr"] = rate
+        arm._descend(rate), sgd.step()
+    assert all(map(torch.equal, arm.parameters, theirs))
 
 
 def test_costs_are_counted(together):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch.optim.sgd import sgd
 
 from kdlab.losses.base import Context
 from kdlab.models import build, outputs
@@ -54,12 +54,8 @@ class Arm:
         self.method.setup(student, teacher, Context(num_classes, len(train), draw))
         self.method.to(views.device)
         self.student.train(), self.method.train()
-        o = spec.optimiser
-        self.optimiser = torch.optim.SGD(
-            itertools.chain(self.student.parameters(), self.method.parameters()),
-            lr=o.lr, momentum=o.momentum, nesterov=o.nesterov and o.momentum > 0, weight_decay=o.weight_decay,
-            fused=True,
-        )  # fmt: skip
+        self.parameters = [p for part in (self.student, self.method) for p in part.parameters() if p.requires_grad]
+        self.momentum = [torch.zeros_like(p) for p in self.parameters]
         return self
 
     @property
@@ -73,8 +69,6 @@ class Arm:
         batch = views.batch(self.layout, progress)
         teacher = views.teach(self.teacher, self.layout, self.spec.teacher_view) if self.teacher else None
         started = time.perf_counter()  # views and teacher are shared by the cohort: not this arm's seconds
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.spec.optimiser.rate(progress)
         with torch.autocast(views.device.type, torch.bfloat16, enabled=self.spec.precision == "bfloat16"):
             student = outputs(self.student, batch.x)
         terms = self.method(student, teacher, batch)
@@ -83,14 +77,27 @@ class Arm:
         if not math.isfinite(value):
             self.diverged_at = self.step
             return
-        self.optimiser.zero_grad(set_to_none=True)
+        for parameter in self.parameters:
+            parameter.grad = None
         loss.backward()
-        self.optimiser.step()
+        self._descend(self.spec.optimiser.rate(progress))
         self.method.after_step(batch)
         self._running = getattr(self, "_running", [])
         self._running.append(value)
         self.step += 1
         self.seconds += time.perf_counter() - started
+
+    @torch.no_grad()
+    def _descend(self, rate: float) -> None:
+        """One step of SGD, by torch's functional form: making a torch.optim.SGD imports the compiler first, 8 s."""
+        o = self.spec.optimiser
+        moved = [(p, p.grad, m) for p, m in zip(self.parameters, self.momentum, strict=True) if p.grad is not None]
+        parameters, gradients, momentum = map(list, zip(*moved, strict=True))
+        sgd(
+            parameters, gradients, momentum if o.momentum else [None] * len(moved), fused=True,
+            lr=rate, momentum=o.momentum, nesterov=o.nesterov and o.momentum > 0, weight_decay=o.weight_decay,
+            dampening=0, maximize=False,
+        )  # fmt: skip
 
     def record(self, **measures: float) -> None:
         """Add a point to the curve: the mean training loss since the last point, and what was measured on val."""
@@ -107,9 +114,7 @@ class Arm:
         """Everything needed to go on bit for bit: tensors, and plain values beside them."""
         tensors = {f"student/{k}": v for k, v in self.student.state_dict().items()}
         tensors |= {f"method/{k}": v for k, v in self.method.state_dict().items()}
-        for number, slot in self.optimiser.state_dict()["state"].items():
-            if slot.get("momentum_buffer") is not None:
-                tensors[f"momentum/{number}"] = slot["momentum_buffer"]
+        tensors |= {f"momentum/{number}": buffer for number, buffer in enumerate(self.momentum)}
         plain = {
             "step": self.step, "curve": self.curve, "seconds": self.seconds, "diverged_at": self.diverged_at,
             "running": getattr(self, "_running", []),
@@ -124,8 +129,8 @@ class Arm:
 
         self.student.load_state_dict(part("student"))
         self.method.load_state_dict(part("method"))
-        momentum = {int(k): {"momentum_buffer": v} for k, v in part("momentum").items()}
-        self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": momentum})
+        for number, buffer in part("momentum").items():
+            self.momentum[int(number)].copy_(buffer)
         self.step, self.curve, self.seconds = plain["step"], plain["curve"], plain["seconds"]
         self.diverged_at, self._running = plain["diverged_at"], plain["running"]
         return self
