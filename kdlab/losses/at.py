@@ -15,7 +15,7 @@ def attention(features: Tensor) -> Tensor:
     return F.normalize(features.square().mean(1).flatten(1), dim=1)
 
 
-@register("at", revision=1, knowledge="features", coupling="agnostic", needs=("teacher", "features"))
+@register("at", revision=1, knowledge="features", coupling="agnostic", needs=("teacher", "features"), tune="weight")
 class AT(KD):
     """KD plus the squared distance between spatial attention maps, summed over stages.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -78,22 +79,43 @@ class Context:
 
     Attributes:
         num_classes: number of classes K.
-        train_size: number of training images.
+        train_size: number of training images N.
         generator: CPU stream for the method's own initial weights.
+        seed: of the run's streams, for draws at every step: ``generator(context.seed, name, batch.epoch, batch.step)``.
+        labels: classes of the training images, int64 (N,); ``batch.index`` points into it.
+        student: the network in training.
+        teacher: the frozen network.
+        teacher_pass: runs the teacher over all clean training images in order; yields (Outputs, labels) of a part
+            after another.
+        prepared: state dict of the method that prepared the teacher; None where nothing was prepared.
     """
 
     num_classes: int
     train_size: int
     generator: torch.Generator
+    seed: int = 0
+    labels: Tensor | None = None
+    student: nn.Module | None = None
+    teacher: nn.Module | None = None
+    teacher_pass: Callable[[], Iterable[tuple[Outputs, Tensor]]] | None = None
+    prepared: Mapping[str, Tensor] | None = None
 
 
 class Method(nn.Module):
     """A distillation objective: a dictionary of named, weighted terms whose sum the student minimises.
 
     A subclass writes ``rows`` when all its terms are means over rows, else ``terms``. Its parameters are
-    trained with the student's. Register it with what planning must know: ``knowledge`` (none, logits,
-    features, relations), ``coupling`` to augmentation (none, agnostic, required), ``needs`` (teacher, pairs,
-    features, embedding).
+    trained with the student's; its buffers are saved with them. Register it with what planning must know:
+
+    - ``knowledge``: none, logits, features, relations or contrastive;
+    - ``coupling`` to augmentation: none, agnostic or required;
+    - ``needs``: teacher, pairs (two views of an image), features, embedding, final (map before pooling, and a linear
+      classifier), labels (of one class a row: mixed images are refused), dataset (the training set's size and labels,
+      or a pass of the teacher over it), turns (its own views: all four quarter turns), prepared (a teacher with parts
+      of its own, see ``prepared``), memory (grows with the training set), inference (its parts are used at test time);
+    - ``tune``: the option that weighs the method's own terms, which ``kdlab tune`` scales;
+    - ``prepared``: the method that trains the parts of the teacher this one reads;
+    - ``stage="teacher"``: this method prepares a teacher: the network in training is the frozen teacher itself.
     """
 
     def setup(self, student: Outputs, teacher: Outputs | None, context: Context) -> None:

@@ -11,7 +11,7 @@ from kdlab.losses.kd import KD
 from kdlab.registry import choose, register
 
 
-@register("fitnet", revision=1, knowledge="features", coupling="agnostic", needs=("teacher", "features"))
+@register("fitnet", revision=1, knowledge="features", coupling="agnostic", needs=("teacher", "features"), tune="weight")
 class FitNet(KD):
     """KD plus the squared distance between a regressed student map and the teacher's map of one stage.
 

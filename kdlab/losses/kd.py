@@ -8,7 +8,7 @@ from kdlab.registry import choose, register
 PRESETS = {"crd": (0.1, 0.9)}  # CE and KD weights of the CRD comparison (Tian et al., ICLR 2020)
 
 
-@register("kd", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher",))
+@register("kd", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher",), tune="kd_weight")
 class KD(Method):
     """Cross-entropy plus the divergence from the teacher's softened probabilities.
 

@@ -16,7 +16,7 @@ def similarity(features: Tensor) -> Tensor:
     return F.normalize(flat @ flat.T, dim=1)
 
 
-@register("sp", revision=1, knowledge="relations", coupling="agnostic", needs=("teacher", "features"))
+@register("sp", revision=1, knowledge="relations", coupling="agnostic", needs=("teacher", "features"), tune="weight")
 class SP(KD):
     """KD plus the squared distance between the similarity matrices of the last stage.
 

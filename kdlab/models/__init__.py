@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from kdlab.models.outputs import Outputs, Tapped, outputs
+from kdlab.models.outputs import Outputs, Tapped, classifier, outputs
 from kdlab.registry import create
 from kdlab.rng import stream_seed
 
-__all__ = ["Outputs", "Tapped", "build", "outputs"]
+__all__ = ["Outputs", "Tapped", "build", "classifier", "outputs"]
 
 
 def build(name: str, num_classes: int, in_channels: int = 3, *, seed: int, **options: Any) -> nn.Module:

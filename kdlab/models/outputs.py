@@ -19,14 +19,17 @@ class Outputs:
         logits: class scores before softmax, (B, K).
         features: maps after each stage, input side first, each (B, C, H, W).
         embedding: what the classifier reads, (B, D).
+        final: the map whose mean over positions is the embedding, (B, D, H, W); None where a model has no such map.
     """
 
     logits: Tensor
     features: tuple[Tensor, ...]
     embedding: Tensor
+    final: Tensor | None = None
 
     def _map(self, change) -> Outputs:
-        return Outputs(change(self.logits), tuple(change(f) for f in self.features), change(self.embedding))
+        final = None if self.final is None else change(self.final)
+        return Outputs(change(self.logits), tuple(change(f) for f in self.features), change(self.embedding), final)
 
     def rows(self, index: Tensor | slice) -> Outputs:
         """The rows that ``index`` (positions, a bool mask or a slice) selects, of everything."""
@@ -53,7 +56,8 @@ class Outputs:
             return torch.where(mask.view(-1, *[1] * (mine.dim() - 1)), theirs, mine)
 
         features = tuple(map(pick, self.features, other.features))
-        return Outputs(pick(self.logits, other.logits), features, pick(self.embedding, other.embedding))
+        final = None if self.final is None else pick(self.final, other.final)
+        return Outputs(pick(self.logits, other.logits), features, pick(self.embedding, other.embedding), final)
 
     @classmethod
     def cat(cls, parts: Sequence[Outputs]) -> Outputs:
@@ -61,7 +65,8 @@ class Outputs:
         if len(parts) == 1:
             return parts[0]
         features = tuple(torch.cat(maps) for maps in zip(*(p.features for p in parts), strict=True))
-        return cls(torch.cat([p.logits for p in parts]), features, torch.cat([p.embedding for p in parts]))
+        final = None if parts[0].final is None else torch.cat([p.final for p in parts])
+        return cls(torch.cat([p.logits for p in parts]), features, torch.cat([p.embedding for p in parts]), final)
 
 
 def outputs(model: nn.Module, x: Tensor) -> Outputs:
@@ -78,6 +83,23 @@ def outputs(model: nn.Module, x: Tensor) -> Outputs:
         name = type(model).__name__
         raise SpecError(f"model {name} gives logits only; name its layers: Tapped({name}(...), taps=[...]).")
     return model.outputs(x)
+
+
+def classifier(model: nn.Module, example: Outputs) -> nn.Linear:
+    """The linear layer that turns a model's embedding into its logits.
+
+    Args:
+        model: ours or a foreign one.
+        example: Outputs of a few rows of the model, which tell D and K.
+
+    Raises:
+        SpecError: when the model has no such layer.
+    """
+    shape = (example.logits.shape[1], example.embedding.shape[1])
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear) and tuple(m.weight.shape) == shape]
+    if not layers:
+        raise SpecError(f"model {type(model).__name__} has no linear classifier from {shape[1]} to {shape[0]} numbers.")
+    return layers[-1]
 
 
 class Tapped(nn.Module):
@@ -130,5 +152,6 @@ class Tapped(nn.Module):
                 hook.remove()
         features = tuple(seen[name] for name in self.taps)
         if self.embedding is None:
-            return Outputs(logits, features, features[-1].flatten(2).mean(2))
+            final = features[-1]
+            return Outputs(logits, features, final.flatten(2).mean(2), final if final.dim() == 4 else None)
         return Outputs(logits, features, seen[self.embedding].flatten(1))

@@ -102,7 +102,7 @@ class ResNet(nn.Module):
         second = self.layer2(first)
         third = self.layer3(second)
         embedding = third.mean((2, 3))
-        return Outputs(self.fc(embedding), (first, second, third), embedding)
+        return Outputs(self.fc(embedding), (first, second, third), embedding, third)
 
 
 @register("resnet8", "resnet14", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", revision=1)

@@ -76,8 +76,9 @@ class WideResNet(nn.Module):
         first = self.block1(self.conv1(x))
         second = self.block2(first)
         third = self.block3(second)
-        embedding = F.relu(self.bn1(third), inplace=True).mean((2, 3))
-        return Outputs(self.fc(embedding), (first, second, third), embedding)
+        final = F.relu(self.bn1(third), inplace=True)
+        embedding = final.mean((2, 3))
+        return Outputs(self.fc(embedding), (first, second, third), embedding, final)
 
 
 @register("wrn_16_1", "wrn_16_2", "wrn_40_1", "wrn_40_2", revision=1)
