@@ -68,15 +68,17 @@ def _train_claimed(specs: dict[str, RunSpec], store: Store, stop: Path, tick) ->
     splits = data.load(first.data, sizes=first.sizes)
     splits = splits._replace(val=splits.val.to(where), test=splits.test.to(where))
     subset = splits.train.subset(first.fraction, first.seed).to(where)
-    teachers, taught = {}, {}
+    teachers, taught, prepared = {}, {}, {}
     for teacher in (s.teacher for s in specs.values()):
         if teacher is not None and (key := teacher_key(teacher)) not in teachers:
             teachers[key] = _teacher(teacher, key, splits, store).to(where)
             ours = isinstance(teacher, RunSpec) and (teacher.data, teacher.sizes) == (first.data, first.sizes)
+            if isinstance(teacher, RunSpec):
+                prepared[key] = store.weights(key, "method")
             taught[key] = store.logits(key)["test"] if ours else predict(teachers[key], splits.test)
     views = Views(
         subset, first.seed, first.replicate, first.budget.originals_per_step, teachers, where,
-        autocast=first.precision == "bfloat16",
+        autocast=first.precision == "bfloat16", prepared=prepared,
     )  # fmt: skip
     arms = [Arm(k, s, s.teacher and teacher_key(s.teacher), steps(s)) for k, s in specs.items()]
     keeper = Keeper(store, stop, taught, tick)

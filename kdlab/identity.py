@@ -47,6 +47,13 @@ def normal(spec: RunSpec) -> dict[str, Any]:
         "replicate": spec.replicate,
         "precision": spec.precision,
     }
+    if wraps := entries["losses"].facts.get("wraps"):
+        base = dict(entries["losses"].options | spec.method_options)[wraps]
+        plain["revisions"]["base"] = find("losses", base).revision
+    if spec.model_options:
+        plain["model_options"] = chosen("models", spec.model_options)
+    if augmented and spec.hard_labels != "all":
+        plain["hard_labels"] = spec.hard_labels
     if augmented:
         plain |= {"ratio": float(spec.ratio), "augmentation_options": chosen("augment", spec.augmentation_options)}
     if spec.teacher is not None:
@@ -69,7 +76,8 @@ def teacher_key(teacher: RunSpec | Checkpoint) -> str:
     if isinstance(teacher, RunSpec):
         return key(teacher)
     revision = find("models", teacher.arch).revision
-    return _digest({"checkpoint": teacher.sha256, "arch": teacher.arch, "revision": revision})
+    options = {"options": dict(teacher.options)} if teacher.options else {}
+    return _digest({"checkpoint": teacher.sha256, "arch": teacher.arch, "revision": revision} | options)
 
 
 def _digest(plain: dict) -> str:

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from kdlab import data, engine
+from kdlab.feasible import check
 from kdlab.identity import key as run_key
 from kdlab.identity import steps, teacher_key
-from kdlab.spec import Checkpoint, RunSpec, SpecError, check_options, create, find
+from kdlab.spec import RunSpec, SpecError, create, find
 from kdlab.store import MissingRuns, Store
 
 ARMS_IN_A_COHORT = 16
@@ -64,37 +65,6 @@ class Plan:
         minutes = self.seconds / max(1, workers) / 60
         lines.append(f"  about {minutes:.1f} minutes on {max(1, workers)} core(s), {len(self.jobs)} cohorts")
         return "\n".join(lines)
-
-
-def check(spec: RunSpec) -> None:
-    """Refuse a spec that cannot run: unknown names and options, unmet needs, classes that do not match.
-
-    Raises:
-        SpecError: naming what is wrong and what would be right.
-    """
-    check_options("models", spec.model, {})
-    check_options("augment", spec.augmentation, dict(spec.augmentation_options))
-    method = check_options("losses", spec.method, dict(spec.method_options))
-    needs = method.facts.get("needs", ())
-    if "teacher" in needs and spec.teacher is None:
-        raise SpecError(f"method {spec.method!r} needs a teacher, but the spec has none.")
-    if "pairs" in needs and spec.views < 2:
-        raise SpecError(
-            f"method {spec.method!r} compares two views of one image, but views={spec.views}; use views=2 or more."
-        )
-    if isinstance(spec.teacher, Checkpoint):
-        check_options("models", spec.teacher.arch, {})
-    elif spec.teacher is not None:
-        own, other = data.facts(spec.data)["classes"], data.facts(spec.teacher.data)["classes"]
-        if own != other:
-            raise SpecError(
-                f"the teacher's data {spec.teacher.data!r} has {other} classes, the student's {spec.data!r} has {own}."
-            )
-    there = data.facts(spec.data)
-    for split, size in zip(data.SPLITS, spec.sizes or (), strict=False):
-        if size > there[split]:
-            raise SpecError(f"sizes: {split} must be between 1 and {there[split]}, but got {size}.")
-    steps(spec)
 
 
 def lineage(spec: RunSpec) -> list[RunSpec]:

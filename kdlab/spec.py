@@ -22,6 +22,7 @@ __all__ = [
 
 UNITS = ("epochs", "steps", "student_images")
 TEACHER_VIEWS = ("same", "clean", "independent")
+HARD_LABELS = ("all", "plain")
 SCHEDULES = ("cosine", "step", "constant")
 
 
@@ -138,11 +139,13 @@ class Checkpoint:
         path: the file.
         sha256: its digest, which stands in the key; a file that does not match is refused.
         arch: the model's registered name, or ``module:Class``.
+        options: the model's own options, such as ``taps`` for a foreign one.
     """
 
     path: str
     sha256: str
     arch: str
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,7 @@ class RunSpec:
         sizes: (train, val, test) images to keep, balanced and nested, or None for all.
         fraction: share of the training set, stratified and nested, in (0, 1]; which images depends on the seed.
         model: the network that is trained: a registered name or ``module:Class``.
+        model_options: its options; a foreign model names the layers to read by ``taps`` and ``embedding``.
         teacher: RunSpec, Checkpoint or None.
         method: the distillation objective; ``"ce"`` needs no teacher.
         method_options: its options.
@@ -162,6 +166,8 @@ class RunSpec:
         views: rows per original in a step, >= 1.
         ratio: share of all rows that are augmented, in [0, 1]. With two views 0 is ``weak2``, 1/2 is joint
             augmentation as published, 1 augments both rows of every original.
+        hard_labels: ``"all"`` rows carry their hard label (a mixed one where images are mixed), or only the ``"plain"``
+            ones, so that augmented rows teach by the teacher's answer alone.
         teacher_view: what the teacher sees: the ``same`` view as the student, the ``clean`` original, or an
             ``independent`` view of the same policy.
         budget: how long.
@@ -175,6 +181,7 @@ class RunSpec:
     sizes: tuple[int, int, int] | None = None
     fraction: float = 1.0
     model: str = "resnet8_s2_w8"
+    model_options: Mapping[str, Any] = field(default_factory=dict)
     teacher: RunSpec | Checkpoint | None = None
     method: str = "ce"
     method_options: Mapping[str, Any] = field(default_factory=dict)
@@ -182,6 +189,7 @@ class RunSpec:
     augmentation_options: Mapping[str, Any] = field(default_factory=dict)
     views: int = 1
     ratio: float = 0.0
+    hard_labels: str = "all"
     teacher_view: str = "same"
     budget: Budget = Budget(24)
     optimiser: Optimiser = Optimiser()
@@ -200,6 +208,7 @@ class RunSpec:
         _integer("views", self.views, 1)
         _number("ratio", self.ratio, 0, 1)
         _number("fraction", self.fraction, 0, 1, open_low=True)
+        choose("hard_labels", self.hard_labels, HARD_LABELS)
         choose("teacher_view", self.teacher_view, TEACHER_VIEWS)
         choose("precision", self.precision, ("float32", "bfloat16"))
         if self.sizes is not None:
@@ -208,7 +217,7 @@ class RunSpec:
             for name, size in zip(("train", "val", "test"), self.sizes, strict=True):
                 _integer(f"sizes: {name}", size, 1)
             object.__setattr__(self, "sizes", tuple(self.sizes))
-        for options in ("method_options", "augmentation_options"):
+        for options in ("model_options", "method_options", "augmentation_options"):
             _kind(options, getattr(self, options), Mapping, "a mapping of option names to values")
             object.__setattr__(self, options, dict(sorted(getattr(self, options).items())))
 

@@ -63,7 +63,7 @@ def context(name: str | None = None, classes=CLASSES) -> Context:
     labels = torch.arange(TRAIN) % classes
     prepared = None
     if name and (preparing := ENTRIES[name].facts.get("prepared")):
-        prepared = made(preparing, *example_for(preparing)[:2], classes=classes).state_dict()
+        prepared = made(preparing[0], *example_for(preparing[0])[:2], classes=classes).state_dict()
     draw = torch.Generator().manual_seed(1)
     return Context(classes, TRAIN, draw, 1, labels, student, teacher, teacher_pass, prepared)
 

@@ -7,7 +7,6 @@ Made to give the same numbers on every processor: training in float64 from weigh
 that are only summed.
 """
 
-import itertools
 import json
 from pathlib import Path
 
@@ -40,31 +39,76 @@ def spread(module: torch.nn.Module, seed: int) -> torch.nn.Module:
     return module
 
 
+LAYOUTS = {"": Layout("invert", (), 2, 0.5)} | {turns: Layout("weak", (), 4, 0.0, turns) for turns in ("shared", "own")}
+
+
+class Lesson:
+    """One method, its student and their optimiser.
+
+    Args:
+        name: of the method.
+        source: views, at any step.
+        teacher: the frozen network in float64.
+    """
+
+    def __init__(self, name, source, teacher):
+        self.facts = catalogue("losses")[name].facts
+        self.layout, self.teacher = LAYOUTS[self.facts.get("turns", "")], teacher
+        prepares = self.facts.get("stage") == "teacher"
+        self.student = teacher if prepares else spread(build(RunSpec.model, 10, 1, seed=0), 0)
+        self.method = self.set_up(name, source)
+        learned = [*self.student.parameters(), *self.method.parameters()]
+        self.optimiser = torch.optim.SGD([p for p in learned if p.requires_grad], 0.01, 0.9)
+
+    def set_up(self, name, source):
+        """The method in float64 after ``setup``, its weights spread, on what its preparing method would leave."""
+        method, prepared = create("losses", name), None
+        if preparing := catalogue("losses")[name].facts.get("prepared"):
+            prepared = self.set_up(preparing[0], source).state_dict()
+        x = source.batch(self.layout, 0.0).x.double()[:2]
+        train = source.train
+
+        def teacher_pass():
+            for index in torch.arange(len(train)).split(160):
+                x = train.normalise(train.batch(index)).double()
+                yield self.teacher.outputs(x), train.labels[index]
+
+        with torch.no_grad():
+            training = self.student.training
+            example = self.student.eval().outputs(x)
+            self.student.train(training)
+            method.setup(
+                example, self.teacher.outputs(x),
+                Context(10, len(train), generator(0, "method"), 0, train.labels, self.student, self.teacher,
+                        teacher_pass, prepared),
+            )  # fmt: skip
+        return spread(method, 2)
+
+    def step(self, source, progress) -> float:
+        """Train one step; returns the loss."""
+        batch = source.batch(self.layout, progress)
+        x = batch.x.double()
+        with torch.no_grad():
+            taught = self.teacher.outputs(x)
+        loss = sum(self.method(self.student.outputs(x), taught, batch).values())
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        self.method.after_step(batch)
+        return loss.item()
+
+
 def methods() -> dict[str, list[float]]:
-    """The total loss at every tenth of fifty steps of SGD, on pairs of a weak and an inverted view."""
-    source, layout = views(), Layout("invert", (), 2, 0.5)
-    names = {f"losses/{name}@{entry.revision}": name for name, entry in catalogue("losses").items()}
+    """The total loss at every tenth of fifty steps of SGD, on pairs of a weak and an inverted view, or on turns."""
+    source = views()
+    source.at(0)
     teacher = spread(build("resnet8_s2_w8", 10, 1, seed=0), 1).eval().requires_grad_(False)
-    arms, losses = {}, {part: [] for part in names}
+    lessons = {f"losses/{n}@{e.revision}": Lesson(n, source, teacher) for n, e in catalogue("losses").items()}
+    losses = {part: [] for part in lessons}
     for step in range(STEPS):
         source.at(step)
-        batch = source.batch(layout, step / STEPS)
-        taught = teacher.outputs(batch.x.double())
-        for part, name in names.items():
-            if part not in arms:
-                student, method = spread(build(RunSpec.model, 10, 1, seed=0), 0), create("losses", name)
-                example = student.outputs(batch.x.double())
-                method.setup(example.detach(), taught, Context(10, 320, generator(0, "method")))
-                spread(method, 2)
-                parameters = itertools.chain(student.parameters(), method.parameters())
-                arms[part] = student, method, torch.optim.SGD(parameters, 0.01, 0.9)
-            student, method, optimiser = arms[part]
-            loss = sum(method(student.outputs(batch.x.double()), taught, batch).values())
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            method.after_step(batch)
-            losses[part].append(loss.item())
+        for part, lesson in lessons.items():
+            losses[part].append(lesson.step(source, step / STEPS))
     return {part: values[9::10] for part, values in losses.items()}
 
 

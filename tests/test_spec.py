@@ -87,6 +87,7 @@ CHANGES = {
     "sizes": (300, 200, 500),
     "fraction": 0.5,
     "model": "resnet8_s2_w8",
+    "model_options": {"taps": ["layer1"]},
     "teacher": TEACHER.replace(seed=1),
     "method": "ccd",
     "method_options": {"temperature": 2.0},
@@ -94,6 +95,7 @@ CHANGES = {
     "augmentation_options": {"policy": "cifar10"},
     "views": 3,
     "ratio": 0.25,
+    "hard_labels": "plain",
     "teacher_view": "clean",
     "budget": Budget(7, "steps", 32),
     "optimiser": Optimiser(lr=0.05),
@@ -134,6 +136,7 @@ def test_every_field_changes_the_key(monkeypatch):
         (STUDENT, STUDENT.replace(budget=Budget(6 * 32 * 2, "student_images", 32))),
         (STUDENT, STUDENT.replace(optimiser=Optimiser(milestones=(0.5,)))),
         (TEACHER, TEACHER.replace(teacher_view="clean")),
+        (TEACHER.replace(ratio=0.0), TEACHER.replace(ratio=0.0, hard_labels="plain")),
         (
             STUDENT.replace(optimiser=Optimiser(momentum=0, nesterov=True)),
             STUDENT.replace(optimiser=Optimiser(momentum=0, nesterov=False)),

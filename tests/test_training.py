@@ -18,6 +18,7 @@ from kdlab.rng import generator
 from kdlab.spec import Budget, Optimiser, RunSpec
 from kdlab.store import Store
 from kdlab.training import Arm, Layout, Stopped, Views, slot_shares
+from kdlab.training.layout import Name
 
 ORIGINALS = 32
 BASE = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(12, "steps", ORIGINALS))
@@ -224,11 +225,11 @@ def test_the_crop_and_flip_of_a_copy_are_the_same_whatever_the_policy(splits, te
     views = make_views(splits, teacher)
     views.at(4)
     for copy in (0, 1, 2):
-        weak = views.pixels(("weak", ()), copy)
-        assert torch.equal(weak, views.pixels(("test_training:Untouched", ()), copy))
+        weak = views.view(Name(("weak", ()), copy)).x
+        assert torch.equal(weak, views.view(Name(("test_training:Untouched", ()), copy)).x)
         draw = CropFlip().draw(ORIGINALS, (1, 28, 28), generator(0, f"weak/{copy}", 0, 4))
         assert torch.equal(weak, splits.train.normalise(CropFlip().apply(views.raw, draw)))
-    assert not torch.equal(weak, views.pixels(("weak", ()), 0))
+    assert not torch.equal(weak, views.view(Name(("weak", ()), 0)).x)
 
 
 # --- teachers -----------------------------------------------------------------------------------------------------

@@ -114,7 +114,9 @@ class Method(nn.Module):
       or a pass of the teacher over it), turns (its own views: all four quarter turns), prepared (a teacher with parts
       of its own, see ``prepared``), memory (grows with the training set), inference (its parts are used at test time);
     - ``tune``: the option that weighs the method's own terms, which ``kdlab tune`` scales;
-    - ``prepared``: the method that trains the parts of the teacher this one reads;
+    - ``prepared``: the methods that train the parts of the teacher this one reads, the usual one first;
+    - ``turns``: whether its four quarter turns are of one crop (``shared``) or have a crop each (``own``);
+    - ``wraps``: the option that names another method inside this one;
     - ``stage="teacher"``: this method prepares a teacher: the network in training is the frozen teacher itself.
     """
 
@@ -162,6 +164,17 @@ def cross_entropy_rows(logits: Tensor, batch: Batch) -> Tensor:
     if batch.partner is None:
         return own
     return torch.lerp(F.cross_entropy(logits, batch.partner, reduction="none"), own, batch.share)
+
+
+def one_class(method: str, batch: Batch) -> Tensor:
+    """The class of each row, (B,), for a method that cannot take two.
+
+    Raises:
+        SpecError: when the batch has mixed rows.
+    """
+    if batch.partner is not None:
+        raise SpecError(f"{method} needs one class a row, but this batch has mixed images, which have two.")
+    return batch.label
 
 
 def kl_rows(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:

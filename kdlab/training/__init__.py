@@ -2,6 +2,7 @@
 
 from kdlab.training.arm import Arm
 from kdlab.training.cohort import Result, Stopped, device, predict, train
-from kdlab.training.views import Layout, Views, slot_shares
+from kdlab.training.layout import Layout, slot_shares
+from kdlab.training.views import Views
 
 __all__ = ["Arm", "Layout", "Result", "Stopped", "Views", "device", "predict", "slot_shares", "train"]

@@ -13,8 +13,9 @@ from torch.optim.sgd import sgd
 from kdlab.losses.base import Context
 from kdlab.models import build, outputs
 from kdlab.rng import generator
-from kdlab.spec import RunSpec, create
-from kdlab.training.views import Layout, Views
+from kdlab.spec import RunSpec, create, find
+from kdlab.training.layout import WEAK, Layout, Name
+from kdlab.training.views import Views
 
 
 @dataclass
@@ -38,25 +39,47 @@ class Arm:
     diverged_at: int | None = None
 
     def __post_init__(self):
-        self.layout = Layout.of(self.spec)
+        self.layout = Layout.of(self.spec, self.key, self.teacher)
+        self.prepares = find("losses", self.spec.method).facts.get("stage") == "teacher"
 
     def build(self, views: Views, num_classes: int, in_channels: int) -> Arm:
-        """Make student, method and optimiser; initial weights depend on the seed alone."""
-        spec, train = self.spec, views.train
-        self.student = build(spec.model, num_classes, in_channels, seed=views.seed).to(views.device)
+        """Make student and method; initial weights depend on the seed alone.
+
+        Where the method prepares a teacher, the network is the frozen teacher itself and only the method learns.
+        """
+        spec = self.spec
+        self.student = build(spec.model, num_classes, in_channels, seed=views.seed, **spec.model_options)
+        if self.prepares:
+            self.student.load_state_dict(views.teachers[self.teacher].state_dict())
+            self.student.requires_grad_(False)
+        self.student.to(views.device)
+        views.students[self.key] = self.student
         self.method = create("losses", spec.method, **spec.method_options)
         views.at(0)
-        x = views.pixels(("weak", ()), 0)[:2]
+        x = views.view(Name(WEAK, 0)).x[:2]
         with torch.no_grad():
             student = outputs(self.student.eval(), x)
             teacher = outputs(views.teachers[self.teacher], x) if self.teacher else None
-        draw = generator(views.seed, "method")
-        self.method.setup(student, teacher, Context(num_classes, len(train), draw))
+        self.method.setup(student, teacher, self._context(views, num_classes))
         self.method.to(views.device)
-        self.student.train(), self.method.train()
+        self.student.train(not self.prepares), self.method.train()
         self.parameters = [p for part in (self.student, self.method) for p in part.parameters() if p.requires_grad]
         self.momentum = [torch.zeros_like(p) for p in self.parameters]
         return self
+
+    def _context(self, views: Views, num_classes: int) -> Context:
+        taught = self.teacher is not None
+        return Context(
+            num_classes,
+            len(views.train),
+            generator(views.seed, "method"),
+            views.seed,
+            views.train.labels.to(views.device),
+            self.student,
+            views.teachers[self.teacher] if taught else None,
+            views.teacher_pass(self.teacher) if taught else None,
+            views.prepared.get(self.teacher),
+        )
 
     @property
     def active(self) -> bool:
@@ -109,6 +132,17 @@ class Arm:
     def student_images(self) -> int:
         """Rows the student has seen."""
         return self.step * self.spec.budget.originals_per_step * self.spec.views
+
+    @property
+    def teacher_forwards(self) -> int:
+        """Rows the teacher has seen for this arm: one a student's row (a clean view serves all views of an original),
+        and two candidates for each row that it picked."""
+        if self.teacher is None:
+            return 0
+        views = 1 if self.spec.teacher_view == "clean" else self.spec.views
+        picked = self.layout.picker == self.teacher
+        candidates = 2 * self.spec.views * self.spec.ratio if picked else 0
+        return round(self.step * self.spec.budget.originals_per_step * (views + candidates))
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Everything needed to go on bit for bit: tensors, and plain values beside them."""

@@ -173,7 +173,7 @@ def _result(arm: Arm, splits) -> Result:
     numbers = {
         "steps": arm.step,
         "student_images": arm.student_images,
-        "teacher_forwards": arm.student_images if arm.teacher else 0,
+        "teacher_forwards": arm.teacher_forwards,
         "seconds": round(arm.seconds, 3),
         "diverged": diverged,
         "diverged_at": arm.diverged_at,

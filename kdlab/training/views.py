@@ -2,49 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from kdlab.augment.weak import CropFlip
 from kdlab.losses.base import Batch
 from kdlab.models import Outputs, outputs
 from kdlab.rng import generator, stream_seed
-from kdlab.spec import RunSpec, create
-
-
-def slot_shares(views: int, ratio: float) -> list[float]:
-    """Share of augmented rows in each of an original's row slots, so that ``ratio`` of all rows are augmented.
-
-    Slots fill one after another, the first slot last: with two views a ratio of 1/2 augments the whole second slot
-    (joint augmentation), and above 1/2 some originals have both rows augmented. A larger ratio keeps every row that a
-    smaller one augments.
-
-    >>> slot_shares(2, 0.25), slot_shares(2, 0.75), slot_shares(4, 0.75)
-    ([0.0, 0.5], [0.5, 1.0], [0.0, 1.0, 1.0, 1.0])
-    """
-    amount = ratio * views
-    shares = [0.0] * views
-    for filled, slot in enumerate([*range(1, views), 0]):
-        shares[slot] = min(1.0, max(0.0, amount - filled))
-    return shares
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What decides the rows of a step: arms of one layout share their batch and their teacher's outputs."""
-
-    augmentation: str
-    options: tuple
-    views: int
-    ratio: float
-
-    @classmethod
-    def of(cls, spec: RunSpec) -> Layout:
-        """The layout of a spec; without augmented rows the policy does not matter."""
-        if spec.ratio == 0 or spec.augmentation == "weak":
-            return cls("weak", (), spec.views, 0.0)
-        return cls(spec.augmentation, tuple(spec.augmentation_options.items()), spec.views, spec.ratio)
+from kdlab.spec import create
+from kdlab.training.layout import TURNS, WEAK, Layout, Name, View, slot_shares
 
 
 class Views:
@@ -58,13 +27,18 @@ class Views:
         teachers: frozen networks by teacher key, in eval mode.
         device: where views are applied; draws are always made on the CPU.
         autocast: run teachers in bfloat16.
+        prepared: what the methods that prepared the teachers have learned, by teacher key.
+
+    Attributes:
+        students: networks in training by run key, for policies that pick rows by the student's entropy.
     """
 
-    def __init__(self, train, seed, replicate, originals, teachers, device="cpu", autocast=False):
+    def __init__(self, train, seed, replicate, originals, teachers, device="cpu", autocast=False, prepared=None):
         self.train, self.originals, self.teachers = train, originals, teachers
         self.seed = stream_seed(seed, "replicate", replicate) if replicate else seed
         self.steps_per_epoch = len(train) // originals
         self.device, self.autocast = torch.device(device), autocast
+        self.prepared, self.students = prepared or {}, {}
         self.weak, self._policies, self._order = CropFlip(), {}, (None, None)
 
     def at(self, step: int) -> None:
@@ -77,65 +51,127 @@ class Views:
         self.index = self._order[1][start : start + self.originals]
         self.raw = self.train.batch(self.index)
         self.label = self.train.labels[self.index].to(self.device)
-        self._pixels, self._outputs, self._batches, self._joined = {}, {}, {}, {}
+        self.every = torch.arange(self.originals, device=self.device)
+        self._views, self._outputs, self._batches, self._joined = {}, {}, {}, {}
 
     def _generator(self, name: str) -> torch.Generator:
         return generator(self.seed, name, self.epoch, self.step)
 
-    def pixels(self, policy: tuple, copy: int, stream: str = "") -> torch.Tensor:
-        """Normalised float rows of one view: the policy on the raw image, then the weak crop and flip of that copy."""
-        if (policy, copy, stream) not in self._pixels:
-            name, options = policy
-            images = self.raw
-            shape = tuple(images.shape[1:])
-            if policy not in self._policies:
-                self._policies[policy] = create("augment", name, **dict(options))
-            draw = self._policies[policy].draw(len(images), shape, self._generator(f"{stream}{name}/{copy}"))
-            images = self._policies[policy].apply(images, self._on_device(draw))
-            draw = self.weak.draw(len(images), shape, self._generator(f"{stream}weak/{copy}"))
-            images = self.weak.apply(images, self._on_device(draw))
-            self._pixels[policy, copy, stream] = self.train.normalise(images)
-        return self._pixels[policy, copy, stream]
+    def view(self, name: Name, stream: str = "") -> View:
+        """Rows of one view, made once a step.
+
+        Args:
+            name: which view.
+            stream: prefix of the names of its draws; another prefix gives an independent view.
+        """
+        if (name, stream) not in self._views:
+            if name.turn:
+                whole = self.view(name._replace(turn=0), stream)
+                made = whole._replace(x=torch.rot90(whole.x, name.turn, (2, 3)))
+            elif name.picker:
+                made = self._picked(name, stream)
+            else:
+                made = self._made(name.policy, name.copy, stream)
+            self._views[name, stream] = made
+        return self._views[name, stream]
+
+    def _made(self, policy: tuple, copy: int, stream: str) -> View:
+        """The policy on the raw image, then the weak crop and flip of that copy; policies that mix come after these."""
+        name, options = policy
+        if policy not in self._policies:
+            self._policies[policy] = create("augment", name, **dict(options))
+        part = self._policies[policy]
+        late = getattr(part, "facts", {}).get("where") == "view"
+        shape = tuple(self.raw.shape[1:])
+        draw = self._on_device(part.draw(self.originals, shape, self._generator(f"{stream}{name}/{copy}")))
+        images = self.raw if late else part.apply(self.raw, draw)
+        weak = self._on_device(self.weak.draw(self.originals, shape, self._generator(f"{stream}weak/{copy}")))
+        images = self.weak.apply(images, weak)
+        if late:
+            images = part.apply(images, draw)
+        return View(self.train.normalise(images), self.every, draw.get("partner"), draw.get("share"))
+
+    def _picked(self, name: Name, stream: str) -> View:
+        """The half of two candidates a row that the picker is least sure of."""
+        from kdlab.augment.mixing import pick
+
+        parts = [self._made(name.policy, name.copy, stream + prefix) for prefix in ("", "pick/")]
+        logits = torch.cat([self._scores(name.picker, part.x) for part in parts])
+        log_p = logits.float().log_softmax(1)
+        kept = pick(-(log_p.exp() * log_p).sum(1))
+        return View(*(torch.cat(column)[kept] for column in zip(*parts, strict=True)))
+
+    def _scores(self, picker: str, x: Tensor) -> Tensor:
+        model = self.students.get(picker) or self.teachers[picker]
+        training = model.training
+        with torch.no_grad():
+            logits = model.eval()(x)
+        model.train(training)
+        return logits
 
     def _on_device(self, draw: dict) -> dict:
         if self.device.type == "cpu":
             return draw
-        return {k: v.to(self.device) if isinstance(v, torch.Tensor) else v for k, v in draw.items()}
+        return {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in draw.items()}
 
-    def _slots(self, layout: Layout):
-        """For every slot: the mask of augmented rows (None = no row, True = all rows) and the two policies."""
+    def _slots(self, layout: Layout) -> Iterator[tuple[Tensor | bool, Name, Name]]:
+        """For every slot: which rows are augmented (a mask, or True or False for all), its plain and its rich view."""
+        if layout.turns:
+            for turn in range(TURNS):
+                name = Name(WEAK, turn if layout.turns == "own" else 0, turn)
+                yield False, name, name
+            return
         rank = torch.empty(self.originals, dtype=torch.long)
-        draw = self._generator("select")
-        rank[torch.randperm(self.originals, generator=draw)] = torch.arange(self.originals)
+        rank[torch.randperm(self.originals, generator=self._generator("select"))] = torch.arange(self.originals)
         for slot, share in enumerate(slot_shares(layout.views, layout.ratio)):
             count = round(share * self.originals)
-            whole = None if count == 0 else True if count == self.originals else (rank < count).to(self.device)
-            yield slot, whole, (layout.augmentation, layout.options), ("weak", ())
+            chosen = count > 0 if count in (0, self.originals) else (rank < count).to(self.device)
+            rich = Name((layout.augmentation, layout.options), slot, picker=layout.picker)
+            yield chosen, Name(WEAK, slot), rich
+
+    def _rows(self, chosen: Tensor | bool, plain: Name, rich: Name) -> View:
+        """A slot's rows: those of the rich view where chosen, of the plain one elsewhere."""
+        if isinstance(chosen, bool):
+            return self.view(rich if chosen else plain)
+        a, b = self.view(plain), self.view(rich)
+        mixed = (None, None)
+        if b.partner is not None:
+            mixed = torch.where(chosen, b.partner, b.rows), torch.where(chosen, b.share, torch.ones_like(b.share))
+        return View(torch.where(chosen.view(-1, 1, 1, 1), b.x, a.x), self.every, *mixed)
 
     def batch(self, layout: Layout, progress: float) -> Batch:
         """The rows that students of a layout see in this step, slot after slot; ``origin`` tells the pairs."""
         if layout not in self._batches:
-            rows, augmented, on = [], [], self.device
-            for slot, mask, policy, weak in self._slots(layout):
-                if mask is None or mask is True:
-                    rows.append(self.pixels(weak if mask is None else policy, slot))
-                    augmented.append(torch.full((self.originals,), mask is True, device=on))
-                else:
-                    chosen = mask.view(-1, 1, 1, 1)
-                    rows.append(torch.where(chosen, self.pixels(policy, slot), self.pixels(weak, slot)))
-                    augmented.append(mask)
-            every = torch.arange(self.originals, device=on)
+            slots = list(self._slots(layout))
+            views = [self._rows(*slot) for slot in slots]
+            rows = torch.cat([v.rows for v in views])
+            number = torch.arange(len(slots), device=self.device).repeat_interleave(self.originals)
+            augmented = torch.cat([torch.zeros_like(self.every, dtype=torch.bool) | chosen for chosen, _, _ in slots])
             self._batches[layout] = Batch.of(
-                x=torch.cat(rows),
-                label=self.label.repeat(layout.views),
-                index=self.index.to(on).repeat(layout.views),
-                origin=every.repeat(layout.views),
-                view=torch.arange(layout.views, device=on).repeat_interleave(self.originals),
-                augmented=torch.cat(augmented),
+                x=torch.cat([v.x for v in views]),
+                label=self.label[rows],
+                index=self.index.to(self.device)[rows],
+                origin=rows,
+                view=number,
+                variant=number if layout.turns else torch.zeros_like(number),
+                augmented=augmented,
+                hard_weight=(~augmented).float() if layout.hard_labels == "plain" else None,
                 epoch=self.epoch,
                 step=self.step,
+                **self._mixture(views),
             )
         return replace(self._batches[layout], progress=progress)
+
+    def _mixture(self, views: list[View]) -> dict[str, Tensor]:
+        """Partner classes and shares of all rows, where any view is mixed."""
+        if all(v.partner is None for v in views):
+            return {}
+        partner = torch.cat([v.rows if v.partner is None else v.partner for v in views])
+        ones = torch.ones(self.originals, device=self.device)
+        return {
+            "partner": self.label[partner],
+            "share": torch.cat([ones if v.share is None else v.share for v in views]),
+        }
 
     def teach(self, teacher: str, layout: Layout, mode: str) -> Outputs:
         """The teacher's outputs on the rows of a layout.
@@ -147,20 +183,34 @@ class Views:
         """
         if (teacher, layout, mode) not in self._joined:
             parts = []
-            for slot, mask, policy, weak in self._slots(layout):
-                plain = self._forward(teacher, weak, slot, mode) if mask is not True else None
-                rich = self._forward(teacher, policy, slot, mode) if mask is not None else None
-                parts.append(plain if rich is None else rich if plain is None else plain.where(mask, rich))
+            for chosen, plain, rich in self._slots(layout):
+                if isinstance(chosen, bool):
+                    parts.append(self._forward(teacher, rich if chosen else plain, mode))
+                else:
+                    parts.append(self._forward(teacher, plain, mode).where(chosen, self._forward(teacher, rich, mode)))
             self._joined[teacher, layout, mode] = Outputs.cat(parts)
         return self._joined[teacher, layout, mode]
 
-    def _forward(self, teacher: str, policy: tuple, slot: int, mode: str) -> Outputs:
-        where = ("clean",) if mode == "clean" else (policy, slot, mode)
+    def _forward(self, teacher: str, name: Name, mode: str) -> Outputs:
+        where = ("clean",) if mode == "clean" else (name, mode)
         if (teacher, where) not in self._outputs:
             if mode == "clean":
                 x = self.train.normalise(self.raw)
             else:
-                x = self.pixels(policy, slot, "teacher/" if mode == "independent" else "")
-            with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-                self._outputs[teacher, where] = outputs(self.teachers[teacher], x)
+                x = self.view(name, "teacher/" if mode == "independent" else "").x
+            self._outputs[teacher, where] = self._taught(self.teachers[teacher], x)
         return self._outputs[teacher, where]
+
+    def _taught(self, teacher: torch.nn.Module, x: Tensor) -> Outputs:
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            return outputs(teacher, x)
+
+    def teacher_pass(self, teacher: str) -> Callable[[], Iterator[tuple[Outputs, Tensor]]]:
+        """What ``Context.teacher_pass`` is for a teacher: its Outputs on all clean training images, in order."""
+
+        def run(rows: int = 500):
+            for index in torch.arange(len(self.train)).split(rows):
+                x = self.train.normalise(self.train.batch(index).to(self.device))
+                yield self._taught(self.teachers[teacher], x), self.train.labels[index].to(self.device)
+
+        return run

@@ -1,0 +1,95 @@
+"""What decides the rows of a step, before any of them is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from kdlab.spec import RunSpec, find
+
+WEAK = ("weak", ())
+TURNS = 4
+
+
+def slot_shares(views: int, ratio: float) -> list[float]:
+    """Share of augmented rows in each of an original's row slots, so that ``ratio`` of all rows are augmented.
+
+    Slots fill one after another, the first slot last: with two views a ratio of 1/2 augments the whole second slot
+    (joint augmentation), and above 1/2 some originals have both rows augmented. A larger ratio keeps every row that a
+    smaller one augments.
+
+    >>> slot_shares(2, 0.25), slot_shares(2, 0.75), slot_shares(4, 0.75)
+    ([0.0, 0.5], [0.5, 1.0], [0.0, 1.0, 1.0, 1.0])
+    """
+    amount = ratio * views
+    shares = [0.0] * views
+    for filled, slot in enumerate([*range(1, views), 0]):
+        shares[slot] = min(1.0, max(0.0, amount - filled))
+    return shares
+
+
+class Name(NamedTuple):
+    """Which view: a policy with its options, a copy number, quarter turns, and whose entropy picks its rows."""
+
+    policy: tuple
+    copy: int
+    turn: int = 0
+    picker: str = ""
+
+
+class View(NamedTuple):
+    """The rows of one view.
+
+    Attributes:
+        x: normalised images, (n, C, H, W).
+        rows: number of each row's original within the step, int64 (n,).
+        partner: number of the original that is mixed in, int64 (n,); None where nothing is mixed.
+        share: share of the row's own original, in [0, 1], (n,); None where nothing is mixed.
+    """
+
+    x: Tensor
+    rows: Tensor
+    partner: Tensor | None = None
+    share: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What decides the rows of a step: arms of one layout share their batch and their teacher's outputs.
+
+    Args:
+        augmentation, options, views, ratio: as in RunSpec.
+        turns: ``"shared"`` or ``"own"`` for methods that see all four quarter turns of one crop, or of a crop each.
+        hard_labels: as in RunSpec.
+        picker: key of the network whose entropy picks the rows of augmented views, where one does.
+    """
+
+    augmentation: str
+    options: tuple
+    views: int
+    ratio: float
+    turns: str = ""
+    hard_labels: str = "all"
+    picker: str = ""
+
+    @classmethod
+    def of(cls, spec: RunSpec, key: str = "", teacher: str | None = None) -> Layout:
+        """The layout of a spec; without augmented rows the policy does not matter.
+
+        Args:
+            spec: the run.
+            key: its key, the picker of policies that pick by the student.
+            teacher: key of its teacher, the picker of policies that pick by the teacher.
+        """
+        turns = find("losses", spec.method).facts.get("turns", "")
+        if spec.ratio == 0 or spec.augmentation == "weak":
+            return cls("weak", (), spec.views, 0.0, turns)
+        entry = find("augment", spec.augmentation)
+        picker = ""
+        if entry.facts.get("picks"):
+            by = dict(entry.options | spec.augmentation_options)["by"]
+            picker = key if by == "student" else teacher
+        options = tuple(spec.augmentation_options.items())
+        return cls(spec.augmentation, options, spec.views, spec.ratio, turns, spec.hard_labels, picker)
