@@ -30,6 +30,11 @@ ARMS = {
     "jda 1/4": KD_JDA.replace(ratio=0.25),
     "fitnet": KD_JDA.replace(method="fitnet"),  # its regressor has weights and batch norm of its own
     "ccd, clean": KD_JDA.replace(method="ccd", teacher_view="clean"),
+    "cutmix": KD_JDA.replace(augmentation="cutmix", ratio=0.25, hard_labels="plain"),
+    "picked": KD_JDA.replace(augmentation="cutmix_pick", augmentation_options={"by": "student"}),
+    "picked by teacher": KD_JDA.replace(augmentation="cutmix_pick"),
+    "crd": KD_JDA.replace(method="crd"),  # a memory
+    "ctkd": KD_JDA.replace(method="ctkd"),  # a learned temperature
     "short": KD_JDA.replace(budget=Budget(5, "steps", ORIGINALS)),
     "plain sgd": BASE.replace(optimiser=Optimiser(momentum=0.0)),
 }
@@ -100,7 +105,10 @@ def test_alone_is_as_in_company(splits, teacher, together, name):
 
 @pytest.mark.parametrize("stop_at", [1, 3, 10, 11])  # 10 steps are an epoch
 def test_after_a_stop_as_without(splits, teacher, together, tmp_path, stop_at):
-    store, specs = Store(tmp_path), {n: ARMS[n] for n in ("jda", "fitnet", "short", "plain sgd")}
+    store, specs = (
+        Store(tmp_path),
+        {n: ARMS[n] for n in ("jda", "fitnet", "picked", "crd", "ctkd", "short", "plain sgd")},
+    )
     with pytest.raises(Stopped, match=f"stopped at step {stop_at - 1}"):
         train(splits, teacher, specs, beat=lambda arms: max(a.step for a in arms) == stop_at, store=store)
     unfinished = {n: s for n, s in specs.items() if store.checkpoint_path(n).exists()}
@@ -250,8 +258,8 @@ class Counted(torch.nn.Module):
 def test_a_view_passes_the_teacher_once_and_leaves_it_as_it_was(splits, teacher):
     counted = Counted(teacher)
     before = {k: v.clone() for k, v in teacher.state_dict().items()}
-    specs = {n: s.replace(budget=Budget(3, "steps", ORIGINALS)) for n, s in ARMS.items()}
-    train(splits, counted, specs)
+    names = ("ce", "weak2", "jda", "jda 1/4", "fitnet", "ccd, clean", "crd", "ctkd", "plain sgd")
+    train(splits, counted, {n: ARMS[n].replace(budget=Budget(3, "steps", ORIGINALS)) for n in names})
     # Per step: weak/0, weak/1 and jda/1, whoever asks for them, and the clean originals.
     assert sum(rows == ORIGINALS for rows in counted.calls) == 3 * 4
     assert all(rows in (2, ORIGINALS) for rows in counted.calls)  # 2: the example rows of a method's setup

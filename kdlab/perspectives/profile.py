@@ -6,13 +6,13 @@ import dataclasses
 import os
 from dataclasses import dataclass
 
-from kdlab.spec import Budget, Optimiser, SpecError, choose
+from kdlab.spec import Budget, Optimiser, SpecError, catalogue, choose
 
 OPERATIONS = (
     "shearX", "shearY", "translateX", "translateY", "rotate", "color", "contrast",
     "sharpness", "brightness", "posterize", "solarize", "autocontrast", "equalize", "invert",
 )  # fmt: skip
-METHODS = ("kd", "ccd", "fitnet", "at", "sp")
+METHODS = ("kd", "ccd", "dkd", "dist", "lskd", "mlld", "fitnet", "at", "sp", "rkd", "pkt", "crd")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Profile:
         copies: augmented copies per original.
         fractions: few-shot fractions at equal epochs.
         step_fractions: few-shot fractions at equal steps.
-        methods: rows of the compatibility grid.
+        methods: rows of the compatibility grid, the reference first; empty takes every registered one.
+        policies: augmented columns of the compatibility grid.
         matched: also run the compute-matched controls: a student with twice the originals a step and twice the
             epochs, a teacher on two weak views.
         workers: processes; 0 trains where the notebook runs, None takes one per core.
@@ -59,8 +60,16 @@ class Profile:
     fractions: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
     step_fractions: tuple[float, ...] = (0.1, 0.25)
     methods: tuple[str, ...] = METHODS
+    policies: tuple[str, ...] = ("jda",)
     matched: bool = False
     workers: int | None = None
+
+    @property
+    def grid(self) -> tuple[str, ...]:
+        """The methods of the compatibility grid, by name."""
+        facts = {name: entry.facts for name, entry in catalogue("losses").items()}
+        every = [n for n, f in facts.items() if "teacher" in f["needs"] and f.get("stage") != "teacher"]
+        return self.methods or ("kd", *(n for n in every if n != "kd"))
 
     def replace(self, **changes) -> Profile:
         """A copy with some fields changed; None leaves a field alone. A folder of images is taken whole.
@@ -135,6 +144,8 @@ PROFILES = {
         copies=(0, 1, 2, 3, 4),
         fractions=(0.05, 0.1, 0.25, 0.5, 1.0),
         step_fractions=(0.05, 0.1, 0.25, 0.5),
+        methods=(),
+        policies=("rotation", "jda", "cutmix", "randaugment"),
         matched=True,
     ),
     "paper": Profile(

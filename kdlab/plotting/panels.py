@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from kdlab.plotting.look import BAND, FAINT, INK, figure, style
+from kdlab.plotting.look import BAND, FAINT, INK, PAGE, figure, style
 from kdlab.stats import Verdict, interval
 
 MINUS = "\u2212"
@@ -153,9 +154,47 @@ def contrast_panel(ax: Axes, verdicts: Sequence[Verdict], *, label: str = "Effec
 
 
 def forest(verdicts: Sequence[Verdict]) -> Figure:
-    """A figure of its own for ``contrast_panel``, as high as its rows need."""
-    made = figure(0.5 + 0.66 * len(verdicts))
-    contrast_panel(made.subplots(), verdicts)
+    """A figure of its own for ``contrast_panel``, as high as its rows need; many rows stand in two columns."""
+    half = math.ceil(len(verdicts) / 2)
+    if len(verdicts) <= 8:
+        made = figure(0.5 + 0.66 * len(verdicts))
+        contrast_panel(made.subplots(), verdicts)
+        return made
+    made = figure(0.5 + 0.66 * half, PAGE)
+    for ax, part in zip(made.subplots(1, 2, sharex=True), (verdicts[:half], verdicts[half:]), strict=True):
+        contrast_panel(ax, part)
+        ax.set_ylim(half - 0.5, -0.5)
+    return made
+
+
+def effects(panels: Mapping[str, Mapping[str, pd.Series]], labels: Sequence[str]) -> Figure:
+    """Small multiples that share rows and scale: mean and 95 % t-interval of each effect, with its seeds.
+
+    Args:
+        panels: title to row name to one value per seed. Rows are those of all panels in their order; a row that a panel
+            lacks is hatched.
+        labels: of the panels' effect axes, with the unit.
+    """
+    names = list(dict.fromkeys(name for rows in panels.values() for name in rows))
+    made = figure(0.75 + 0.2 * len(names), PAGE)
+    axes = made.subplots(1, len(panels), sharex=True, sharey=True)
+    for ax, label, (title, rows) in zip(axes, labels, panels.items(), strict=True):
+        ax.axvline(0, color=INK, lw=0.8, zorder=1)
+        for place, name in enumerate(names):
+            if name not in rows:
+                ax.axhspan(place - 0.4, place + 0.4, facecolor="#F4F4F4", edgecolor=FAINT, hatch="////", lw=0)
+                continue
+            values = rows[name]
+            found = interval(values)
+            ax.plot(values, [place] * len(values), ls="", marker="o", ms=2.2, mew=0, color=FAINT)
+            ax.plot([found.low, found.high], [place] * 2, color="#0072B2", lw=1.6, solid_capstyle="butt")
+            ax.plot(found.mean, place, marker="D", ms=3.6, color="#0072B2")
+        ax.set_title(title)
+        ax.set_xlabel(label)
+        ax.grid(axis="x")
+        ax.tick_params(axis="y", length=0)
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].set_ylim(len(names) - 0.5, -0.5)
     return made
 
 

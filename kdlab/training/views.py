@@ -105,7 +105,7 @@ class Views:
         model = self.students.get(picker) or self.teachers[picker]
         training = model.training
         with torch.no_grad():
-            logits = model.eval()(x)
+            logits = outputs(model.eval(), x).logits
         model.train(training)
         return logits
 
