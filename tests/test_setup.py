@@ -18,6 +18,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
 REQUIREMENTS = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+NOT_ON_CONDA = {"torchdistill"}
 PYTHONS = ("3.11", "3.12", "3.13")
 
 
@@ -39,8 +40,9 @@ def test_conda_asks_for_the_same_as_pip():
     asked = [line for line in environment["dependencies"] if isinstance(line, str) and line != "pip"]
     conda = {name: SpecifierSet(bounds) for name, bounds in (line.split(" ", 1) for line in asked)}
     ours = {CONDA_NAMES.get(r.name, r.name): r.specifier for r in map(Requirement, REQUIREMENTS)}
+    by_pip = {name: ours.pop(name) for name in NOT_ON_CONDA}
     assert conda == ours | {"python": SpecifierSet(PROJECT["requires-python"])}
-    assert environment["dependencies"][-1] == {"pip": ["-e ."]}
+    assert environment["dependencies"][-1] == {"pip": [*(f"{n}{bounds}" for n, bounds in by_pip.items()), "-e ."]}
 
 
 def test_conda_channels_need_no_licence():
