@@ -8,7 +8,10 @@ from torch import Tensor
 
 from kdlab.losses.base import Batch, Method, cross_entropy_rows, kl_rows, require
 from kdlab.models import Outputs
-from kdlab.registry import SpecError, register
+from kdlab.registry import SpecError, choose, register
+from kdlab.rng import generator
+
+WEIGHTINGS = ("cosine", "normalised", "constant", "shuffled")
 
 
 def first_views(batch: Batch) -> Tensor:
@@ -27,42 +30,83 @@ def first_views(batch: Batch) -> Tensor:
     return first[batch.origin]
 
 
-@register("ccd", revision=1, knowledge="logits", coupling="required", needs=("teacher", "pairs"))
+@register("ccd", revision=1, knowledge="logits", coupling="required", needs=("teacher", "pairs"), tune="kd_weight")
 class CCD(Method):
     """KD in which every further view of an image counts by the teacher's agreement with itself on the first view.
 
-    ``L = mean_i CE(s_i, y_i) + T^2 mean_i w_i KL(softmax(t_i / T) || softmax(s_i / T))``
+    ``L = a mean_i CE(s_i, y_i) + b T^2 mean_i w_i KL(softmax(t_i / T) || softmax(s_i / T))``
 
     ``w_i = 1 + cos(t_first(i), t_i)`` in [0, 2] with raw teacher logits, where first(i) is view 0 of the same
     original; ``w_i = 1`` for view 0 itself. With one weak and one augmented view of each original this is the
     published ``T^2 (L_orig + L_aug) / 2``; cosines of 0 give KD. Under a trained teacher most cosines are positive, so
     that mainly the second view gains weight. The cosine sees the teacher's logit offset, which softmax does not.
 
+    The other weightings are controls that take one thing away from w on the paired rows (those with a first view
+    beside them): ``"normalised"`` its mean, by dividing by it; ``"constant"`` all but its mean; ``"shuffled"`` what
+    belongs to which pair, by a new permutation at each step.
+
     Args:
         temperature: T > 0.
+        weighting: ``"cosine"`` (published), ``"normalised"``, ``"constant"`` or ``"shuffled"``.
+        centred: subtract each row's mean logit before the cosine, which takes the offset away.
+        ce_weight: a >= 0.
+        kd_weight: b >= 0.
 
     Raises:
-        SpecError: in a batch where no original has a second view beside its first.
+        SpecError: for a value out of range, and in a batch where no original has a second view beside its first.
 
     Reference: Li, Shao, Liu et al., What Role Does Data Augmentation Play in Knowledge Distillation?, ACCV 2022.
     """
 
-    def __init__(self, temperature: float = 4.0):
+    def __init__(
+        self,
+        temperature: float = 4.0,
+        weighting: str = "cosine",
+        centred: bool = False,
+        ce_weight: float = 1.0,
+        kd_weight: float = 1.0,
+    ):
         super().__init__()
         self.temperature = require("temperature", temperature, positive=True)
+        self.weighting = choose("weighting", weighting, WEIGHTINGS)
+        self.centred = choose("centred", centred, (False, True))
+        self.ce_weight = require("ce_weight", ce_weight)
+        self.kd_weight = require("kd_weight", kd_weight)
+        self.seed = 0
+
+    def setup(self, student, teacher, context):
+        self.seed = context.seed
 
     def weights(self, teacher: Outputs, batch: Batch) -> Tensor:
-        """The confidence weights w, (B,), in [0, 2]."""
+        """The confidence weights w, (B,), those of the cosine in [0, 2]."""
         first = first_views(batch)
         paired = (first >= 0) & (batch.view > 0)
         if not paired.any():
             raise SpecError(
                 "ccd needs pairs: no original of this step has a second view beside its first; use views=2 or more."
             )
-        cosine = F.cosine_similarity(teacher.logits[first], teacher.logits, dim=1)
-        return 1 + torch.where(paired, cosine, torch.zeros_like(cosine))
+        t = teacher.logits - teacher.logits.mean(1, keepdim=True) if self.centred else teacher.logits
+        cosine = F.cosine_similarity(t[first], t, dim=1)
+        weights = 1 + torch.where(paired, cosine, torch.zeros_like(cosine))
+        return weights if self.weighting == "cosine" else self.controlled(weights, paired, batch)
+
+    def controlled(self, weights: Tensor, paired: Tensor, batch: Batch) -> Tensor:
+        """What a control leaves of the weights (B,) of the paired rows; the other rows keep theirs."""
+        if self.weighting == "shuffled":
+            rows = paired.nonzero()[:, 0]
+            # A row's place in the permutation is that of its address among the pairs, whatever the order of rows.
+            address = batch.origin[rows] * (batch.view.max() + 1) + batch.view[rows]
+            rows = rows[address.argsort()]
+            permutation = torch.randperm(len(rows), generator=generator(self.seed, "ccd", batch.epoch, batch.step))
+            return weights.index_copy(0, rows, weights[rows[permutation.to(rows.device)]])
+        share = paired.to(weights.dtype)
+        mean = batch.mean(share * weights) / batch.mean(share).clamp_min(torch.finfo(weights.dtype).tiny)
+        if self.weighting == "constant":
+            return torch.where(paired, mean, weights)
+        return torch.where(paired, weights / mean.clamp_min(torch.finfo(weights.dtype).eps), weights)
 
     def rows(self, student, teacher, batch):
         soft = kl_rows(student.logits, teacher.logits, self.temperature)
         confident = self.weights(teacher, batch) * soft
-        return {"ce": cross_entropy_rows(student.logits, batch), "ccd": self.temperature**2 * confident}
+        hard = self.ce_weight * cross_entropy_rows(student.logits, batch)
+        return {"ce": hard, "ccd": self.kd_weight * self.temperature**2 * confident}

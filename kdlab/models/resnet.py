@@ -3,6 +3,8 @@ laptops."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -103,6 +105,17 @@ class ResNet(nn.Module):
         third = self.layer3(second)
         embedding = third.mean((2, 3))
         return Outputs(self.fc(embedding), (first, second, third), embedding, third)
+
+    def branch(self, tap: int) -> nn.Sequential:
+        """New stages from a stage map to a final map: those that follow it, or once more the last one, at stride 1.
+
+        Args:
+            tap: which of the three maps, from 0.
+        """
+        stages = (self.layer1, self.layer2, self.layer3)
+        blocks, widths = len(self.layer1), [stage[0].conv2.out_channels for stage in stages]
+        later = [self._stage(a, b, blocks, 2) for a, b in pairwise(widths[tap:])]
+        return nn.Sequential(*(later or [self._stage(widths[-1], widths[-1], blocks, 1)]))
 
 
 @register("resnet8", "resnet14", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", revision=1)

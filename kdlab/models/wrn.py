@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -79,6 +80,18 @@ class WideResNet(nn.Module):
         final = F.relu(self.bn1(third), inplace=True)
         embedding = final.mean((2, 3))
         return Outputs(self.fc(embedding), (first, second, third), embedding, final)
+
+    def branch(self, tap: int) -> nn.Sequential:
+        """New groups from a group map to a final map: those that follow it, or once more the last one, at stride 1.
+
+        Args:
+            tap: which of the three maps, from 0.
+        """
+        groups = (self.block1, self.block2, self.block3)
+        blocks, widths = len(self.block1.layer), [group.layer[0].conv2.out_channels for group in groups]
+        later = [self._group(a, b, blocks, 2) for a, b in pairwise(widths[tap:])]
+        later = later or [self._group(widths[-1], widths[-1], blocks, 1)]
+        return nn.Sequential(*later, nn.BatchNorm2d(widths[-1]), nn.ReLU())
 
 
 @register("wrn_16_1", "wrn_16_2", "wrn_40_1", "wrn_40_2", revision=1)

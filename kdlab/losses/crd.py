@@ -1,0 +1,176 @@
+"""Contrastive representation distillation: an image's embeddings agree, those of other classes' images do not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdlab.losses.base import Batch, require
+from kdlab.losses.kd import KD
+from kdlab.losses.learned import drawn
+from kdlab.registry import SpecError, register
+from kdlab.rng import generator
+
+EPSILON = 1e-7
+
+
+def contrastive_rows(
+    embeds: Sequence[Tensor],
+    memories: Sequence[Tensor],
+    index: Tensor,
+    negatives: Tensor,
+    constants: Tensor,
+    temperature: float,
+) -> tuple[Tensor, Tensor]:
+    """Noise-contrastive loss of each row, both sides summed.
+
+    ``- log P_i / (P_i + q) - sum_j log q / (P_j + q)`` with ``P_j = exp(m_j . e_i / tau) / Z``, ``q = K / N``: each
+    side's embedding e against the other side's memory m.
+
+    Args:
+        embeds: unit vectors of student and teacher, (B, D) each.
+        memories: of student and teacher, (N, D) each.
+        index: each row's place in the memories, int64 (B,).
+        negatives: places of its K negatives, int64 (B, K).
+        constants: Z of student and teacher, (2,); 0 is taken from this batch, ``N mean_ij exp(m_j . e_i / tau)``.
+        temperature: tau > 0.
+
+    Returns:
+        The loss, (B,), and the constants that were used.
+    """
+    contrast = torch.cat([index[:, None], negatives], 1)
+    size, noise = len(memories[0]), negatives.shape[1] / len(memories[0])
+    rows, used = 0, []
+    for embed, memory, constant in zip(embeds, reversed(memories), constants, strict=True):
+        # All scores by one product and then gathered: gathering the memories would take K times the embeddings.
+        score = (embed @ memory.T / temperature).gather(1, contrast).exp()
+        used.append(torch.where(constant > 0, constant, size * score.detach().mean()))
+        chance = score / used[-1]
+        own = (chance[:, 0] / (chance[:, 0] + noise + EPSILON)).log()
+        others = (noise / (chance[:, 1:] + noise + EPSILON)).log()
+        rows = rows - own - others.sum(1)
+    return rows, torch.stack(used)
+
+
+def draw_negatives(labels: Tensor, order: Tensor, label: Tensor, count: int) -> Tensor:
+    """The first images in an order that are of another class than the row.
+
+    Args:
+        labels: classes of all images, (N,).
+        order: a permutation of the images, int64 (N,).
+        label: classes of the rows, (B,).
+        count: K; at least so many images must be of another class.
+
+    Returns:
+        Numbers of images, int64 (B, K).
+    """
+    classes, row = label.unique(return_inverse=True)
+    allowed = labels[order] != classes[:, None]
+    chosen = allowed & (allowed.cumsum(1) <= count)
+    return order.expand_as(allowed)[chosen].view(len(classes), count)[row]
+
+
+@torch.no_grad()
+def remember(memory: Tensor, index: Tensor, embed: Tensor, momentum: float) -> None:
+    """Move the memory of each image in the batch once, ``m = normalise(momentum m + (1 - momentum) mean e)``.
+
+    Args:
+        memory: (N, D), changed in place.
+        index: each row's image, int64 (B,); rows of one image are averaged.
+        embed: (B, D).
+        momentum: in [0, 1].
+    """
+    image, row = index.unique(return_inverse=True)
+    mean = memory.new_zeros(len(image), memory.shape[1]).index_add_(0, row, embed) / row.bincount()[:, None]
+    memory[image] = F.normalize(momentum * memory[image] + (1 - momentum) * mean, dim=1)
+
+
+@register(
+    "crd", revision=1, knowledge="contrastive", coupling="agnostic",
+    needs=("teacher", "embedding", "dataset", "memory"), tune="weight",
+)  # fmt: skip
+class CRD(KD):
+    """KD plus a contrastive loss: the embeddings of one image agree, against many images of other classes.
+
+    ``L = L_KD + c mean_i (l_s(i) + l_t(i))``, each side's l the noise-contrastive loss (``contrastive_rows``) of its
+    embedding, after a trained linear layer and scaled to unit length, against a memory of the other side's embeddings
+    of all training images: the own image's and K of other classes'. The K are drawn afresh in each step, without
+    repetition, as the start of one random order of the data set, which all rows share. Afterwards each image's
+    memories move to the mean of its rows' embeddings. The constants Z are those of the first batch. A mixed row counts
+    as its first class.
+
+    Args:
+        weight: c >= 0.
+        negatives: K >= 1; all that every class has, where they are fewer.
+        width: length of the embeddings compared, >= 1.
+        nce_temperature: tau > 0.
+        momentum: share of the old memory, in [0, 1].
+        temperature, ce_weight, kd_weight, preset: of the KD term, see ``KD``.
+
+    Raises:
+        SpecError: for a value out of range, or a training set of one class.
+
+    Reference: Tian, Krishnan and Isola, Contrastive Representation Distillation, ICLR 2020.
+    """
+
+    def __init__(
+        self,
+        weight: float = 0.8,
+        negatives: int = 16384,
+        width: int = 128,
+        nce_temperature: float = 0.07,
+        momentum: float = 0.5,
+        temperature: float = 4.0,
+        ce_weight: float = 1.0,
+        kd_weight: float = 1.0,
+        preset: str | None = None,
+    ):
+        super().__init__(temperature, ce_weight, kd_weight, preset)
+        for name, value in (("negatives", negatives), ("width", width)):
+            if not isinstance(value, int) or value < 1:
+                raise SpecError(f"{name} must be a whole number of at least 1, but got {value!r}.")
+        self.weight = require("weight", weight)
+        self.negatives, self.width = negatives, width
+        self.nce_temperature = require("nce_temperature", nce_temperature, positive=True)
+        self.momentum = require("momentum", momentum)
+        if momentum > 1:
+            raise SpecError(f"momentum must be in [0, 1], but got {momentum!r}.")
+        self.embeds = nn.ModuleList()
+        self.seed, self.seen = 0, None
+
+    def setup(self, student, teacher, context):
+        self.seed, draw = context.seed, context.generator
+        available = context.train_size - int(context.labels.bincount().max())
+        if available < 1:
+            raise SpecError("crd needs images of at least two classes, but the training set has one.")
+        self.count = min(self.negatives, available)
+        widths = student.embedding.shape[1], teacher.embedding.shape[1]
+        embeds = [drawn(nn.Linear, inputs, self.width, generator=draw) for inputs in widths]
+        self.embeds = nn.ModuleList(embeds).to(student.embedding)
+        bound = (3 / self.width) ** 0.5  # of unit length on average
+        for side in ("student", "teacher"):
+            memory = torch.empty(context.train_size, self.width).uniform_(-bound, bound, generator=draw)
+            self.register_buffer(f"{side}_memory", memory.to(student.embedding))
+        self.register_buffer("constants", student.embedding.new_zeros(2))  # 0 until the first batch
+        self.register_buffer("labels", context.labels.to(student.embedding.device), persistent=False)
+
+    def rows(self, student, teacher, batch):
+        outputs = zip(self.embeds, (student, teacher), strict=True)
+        embeds = [F.normalize(embed(out.embedding), dim=1) for embed, out in outputs]
+        order = torch.randperm(len(self.labels), generator=generator(self.seed, "crd", batch.epoch, batch.step))
+        negatives = draw_negatives(self.labels, order.to(self.labels.device), batch.label, self.count)
+        memories = (self.student_memory, self.teacher_memory)
+        loss, constants = contrastive_rows(
+            embeds, memories, batch.index, negatives, self.constants, self.nce_temperature
+        )
+        self.constants.copy_(constants)
+        self.seen = [embed.detach() for embed in embeds]
+        return super().rows(student, teacher, batch) | {"crd": self.weight * loss}
+
+    def after_step(self, batch: Batch) -> None:
+        """Move the memories by what ``forward`` saw last."""
+        for memory, embed in zip((self.student_memory, self.teacher_memory), self.seen, strict=True):
+            remember(memory, batch.index, embed, self.momentum)

@@ -1,0 +1,58 @@
+"""Curriculum temperature: an adversary learns the temperature that makes the lesson hard."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from kdlab.losses.base import Method, cross_entropy_rows, kl_rows, require
+from kdlab.registry import register
+
+LOWEST, SPAN = 1.0, 20.0  # the learned temperature lies between LOWEST and LOWEST + SPAN
+
+
+@register("ctkd", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher",), tune="kd_weight")
+class CTKD(Method):
+    """KD at a learned temperature, one for all rows, that climbs the loss which the student descends.
+
+    ``L = a mean_i CE(s_i, y_i) + b T^2 mean_i KL(softmax(t_i / T) || softmax(s_i / T))``, with
+    ``T = 1 + 20 sigmoid(theta)`` and theta = 1 at first. The gradient of theta is multiplied by ``-l(p)``, where l
+    rises from 0 to 1 along a cosine: ``l = (1 - cos(pi min(240 p / w, 1))) / 2`` at progress p. The factor T^2 is part
+    of the loss that theta climbs. This is the global variant of the paper, which starts at T = 15.6.
+
+    Args:
+        ce_weight: a >= 0.
+        kd_weight: b >= 0.
+        warmup: w, length of the rise of l, in epochs of 240, >= 0; 0 is none.
+
+    Raises:
+        SpecError: for a value out of range.
+
+    Reference: Li, Li, Yang, Zhao, Song, Luo, Li and Yang, Curriculum Temperature for Knowledge Distillation, AAAI 2023.
+    """
+
+    def __init__(self, ce_weight: float = 0.1, kd_weight: float = 0.9, warmup: float = 10.0):
+        super().__init__()
+        self.ce_weight = require("ce_weight", ce_weight)
+        self.kd_weight = require("kd_weight", kd_weight)
+        self.warmup = require("warmup", warmup)
+        self.theta = nn.Parameter(torch.ones(()))
+
+    def strength(self, progress: float) -> float:
+        """How strongly the temperature climbs, l in [0, 1]."""
+        done = min(240 * progress / self.warmup, 1.0) if self.warmup else 1.0
+        return (1 - math.cos(math.pi * done)) / 2
+
+    def temperature(self, progress: float) -> Tensor:
+        """T as a scalar whose gradient for theta has the opposite sign and the strength of the moment."""
+        fixed = self.theta.detach()
+        theta = fixed - self.strength(progress) * (self.theta - fixed)
+        return LOWEST + SPAN * torch.sigmoid(theta)
+
+    def rows(self, student, teacher, batch):
+        temperature = self.temperature(batch.progress)
+        hard = self.ce_weight * cross_entropy_rows(student.logits, batch)
+        soft = kl_rows(student.logits, teacher.logits, temperature)
+        return {"ce": hard, "kd": self.kd_weight * temperature**2 * soft}

@@ -1,0 +1,216 @@
+"""Hierarchical self-supervised distillation: heads on every stage name the class and the turn of an image at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdlab.losses.base import Batch, Context, Method, cross_entropy_rows, kl_rows, require
+from kdlab.losses.learned import drawn
+from kdlab.losses.sskd import TURNS, frozen, select
+from kdlab.models import Outputs
+from kdlab.registry import SpecError, register
+
+
+class Head(nn.Module):
+    """Stages from a tap to a map of D channels, its mean over positions, a linear classifier of D numbers."""
+
+    def __init__(self, branch: nn.Module, fc: nn.Linear):
+        super().__init__()
+        self.branch, self.fc = branch, fc
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Joint logits (B, 4K) of a stage map (B, C, H, W)."""
+        return self.fc(self.branch(x).mean((2, 3)))
+
+
+def new_stages(network: nn.Module, tap: int, generator: torch.Generator) -> nn.Module:
+    """The stages that follow a tap, made anew: He initialisation by fan-out from a given stream.
+
+    Raises:
+        SpecError: for a network that does not show how its stages are made.
+    """
+    if not hasattr(network, "branch"):
+        raise SpecError(
+            f"hsakd repeats the stages of a network, and {type(network).__name__} has no method branch(tap) that makes "
+            "them; the resnet and wrn families do."
+        )
+    with torch.random.fork_rng(devices=[]):  # what the layers draw at first is thrown away
+        branch = network.branch(tap)
+    for layer in branch.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    return branch
+
+
+def auxiliary_heads(network: nn.Module, example: Outputs, context: Context) -> nn.ModuleList:
+    """A head for each stage map of a network, with new weights from the context's stream.
+
+    Args:
+        network: has ``branch(tap)``.
+        example: its Outputs on a few rows.
+        context: gives the number of classes and the stream.
+
+    Raises:
+        SpecError: for a network that does not show how its stages are made.
+    """
+    width, outputs, draw = example.embedding.shape[1], TURNS * context.num_classes, context.generator
+    heads = [
+        Head(new_stages(network, tap, draw), drawn(nn.Linear, width, outputs, generator=draw))
+        for tap in range(len(example.features))
+    ]
+    return nn.ModuleList(heads).to(example.embedding)
+
+
+def joint_logits(heads: nn.ModuleList, out: Outputs) -> list[Tensor]:
+    """What the heads say of the stage maps, one (B, 4K) each."""
+    return [head(stage) for head, stage in zip(heads, out.features, strict=True)]
+
+
+def joint_rows(logits: Iterable[Tensor], batch: Batch) -> Tensor:
+    """Cross-entropy against class and turn at once, label 4 y + j, summed over heads: (B,) from (B, 4K) each.
+
+    Raises:
+        SpecError: where images are mixed.
+    """
+    if batch.partner is not None:
+        raise SpecError("auxiliary heads need one class a row, but the images of this step are mixed.")
+    label = TURNS * batch.label + batch.variant
+    return sum(F.cross_entropy(values, label, reduction="none") for values in logits)
+
+
+def soft_rows(student: Iterable[Tensor], teacher: Iterable[Tensor], temperature: float) -> Tensor:
+    """``T^2 KL(softmax(t / T) || softmax(s / T))`` of each row, summed over heads: (B,) from (B, 4K) each."""
+    pairs = zip(student, teacher, strict=True)
+    return temperature**2 * sum(kl_rows(mine, theirs, temperature) for mine, theirs in pairs)
+
+
+def upright_cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
+    """Mean cross-entropy of the rows that are not turned."""
+    upright = batch.variant == 0
+    plain = select(batch, upright)
+    return plain.mean(cross_entropy_rows(logits[upright], plain), hard=True)
+
+
+@register(
+    "hsakd_heads", revision=1, knowledge="none", coupling="required", needs=("teacher", "features", "labels", "turns"),
+    stage="teacher", turns="shared",
+)  # fmt: skip
+class HSAKDHeads(Method):
+    """Prepares a frozen teacher for ``hsakd``: auxiliary heads on its stages learn class and quarter turn at once.
+
+    ``L = mean_i sum_l CE(a_il, 4 y_i + j_i)``, with ``a_il`` the 4K logits of the head of stage l on row i, turned j_i
+    times. A head is the stages that follow, made anew (after the last stage, that one once more at stride 1), the mean
+    over positions and a linear layer. Only the heads are trained.
+
+    Args: none; the published loss has no numbers to choose.
+
+    Raises:
+        SpecError: for a teacher whose stages cannot be made anew, or mixed images.
+
+    Reference: Yang, An, Cai and Xu, Hierarchical Self-supervised Augmented Knowledge Distillation, IJCAI 2021.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.heads: nn.ModuleList | None = None
+
+    def setup(self, student, teacher, context):
+        self.heads = auxiliary_heads(context.teacher, teacher, context)
+
+    def rows(self, student, teacher, batch):
+        return {"aux": joint_rows(joint_logits(self.heads, teacher), batch)}
+
+
+@register(
+    "hsakd_joint", revision=1, knowledge="none", coupling="required", needs=("features", "labels", "turns"),
+    tune="weight", turns="shared",
+)  # fmt: skip
+class HSAKDJoint(Method):
+    """Trains a teacher for ``hsakd`` from scratch, backbone and auxiliary heads together.
+
+    ``L = mean_{upright i} CE(s_i, y_i) + c mean_i sum_l CE(a_il, 4 y_i + j_i)``, with the heads of ``hsakd_heads``,
+    whose gradients reach the backbone. It needs no teacher, and its run may teach any student.
+
+    Args:
+        weight: c >= 0; 1 is published.
+
+    Raises:
+        SpecError: for a value out of range, a network whose stages cannot be made anew, or mixed images.
+
+    Reference: Yang, An, Cai and Xu, Hierarchical Self-supervised Augmented Knowledge Distillation, IJCAI 2021.
+    """
+
+    def __init__(self, weight: float = 1.0):
+        super().__init__()
+        self.weight = require("weight", weight)
+        self.heads: nn.ModuleList | None = None
+
+    def setup(self, student, teacher, context):
+        self.heads = auxiliary_heads(context.student, student, context)
+
+    def rows(self, student, teacher, batch):
+        return {"aux": self.weight * joint_rows(joint_logits(self.heads, student), batch)}
+
+    def terms(self, student, teacher, batch):
+        return {"ce": upright_cross_entropy(student.logits, batch)} | super().terms(student, teacher, batch)
+
+
+@register(
+    "hsakd", revision=1, knowledge="logits", coupling="required", needs=("teacher", "features", "turns", "prepared"),
+    tune="weight", prepared=("hsakd_heads", "hsakd_joint"), turns="shared",
+)  # fmt: skip
+class HSAKD(Method):
+    """KD of the main classifier and of auxiliary heads on every stage, over all four quarter turns of an image.
+
+    ``L = a mean_{upright i} CE(s_i, y_i) + b KD(s, t) + c sum_l KD(a_l, b_l)``, with ``KD(s, t) = T^2 mean_i
+    KL(softmax(t_i / T) || softmax(s_i / T))`` over all rows, and a_l, b_l the 4K joint logits of the heads of stage l:
+    the student's are trained with it and dropped afterwards, the teacher's are the prepared ones in eval mode.
+
+    Args:
+        temperature: T > 0.
+        ce_weight, kd_weight, weight: a, b, c >= 0; 1 is published.
+
+    Raises:
+        SpecError: for a value out of range, networks with other numbers of stages or whose stages cannot be made anew,
+            or a teacher that was not prepared.
+
+    Reference: Yang, An, Cai and Xu, Hierarchical Self-supervised Augmented Knowledge Distillation, IJCAI 2021.
+    """
+
+    def __init__(self, temperature: float = 3.0, ce_weight: float = 1.0, kd_weight: float = 1.0, weight: float = 1.0):
+        super().__init__()
+        self.temperature = require("temperature", temperature, positive=True)
+        self.ce_weight, self.kd_weight = require("ce_weight", ce_weight), require("kd_weight", kd_weight)
+        self.weight = require("weight", weight)
+        self.heads: nn.ModuleList | None = None
+        self.teacher_heads: nn.ModuleList | None = None
+
+    def setup(self, student, teacher, context):
+        mine, theirs = len(student.features), len(teacher.features)
+        if mine != theirs:
+            raise SpecError(f"hsakd compares stage by stage, but the student has {mine} maps and the teacher {theirs}.")
+        self.heads = auxiliary_heads(context.student, student, context)
+        self.teacher_heads = frozen(auxiliary_heads(context.teacher, teacher, context), "heads", context)
+
+    def train(self, mode: bool = True):
+        """Train or eval mode for all but the teacher's heads, whose statistics are frozen."""
+        super().train(mode)
+        if self.teacher_heads is not None:
+            self.teacher_heads.eval()
+        return self
+
+    def rows(self, student, teacher, batch):
+        theirs = joint_logits(self.teacher_heads, teacher)
+        soft = soft_rows(joint_logits(self.heads, student), theirs, self.temperature)
+        main = soft_rows([student.logits], [teacher.logits], self.temperature)
+        return {"kd": self.kd_weight * main, "aux": self.weight * soft}
+
+    def terms(self, student, teacher, batch):
+        hard = self.ce_weight * upright_cross_entropy(student.logits, batch)
+        return {"ce": hard} | super().terms(student, teacher, batch)

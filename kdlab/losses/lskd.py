@@ -1,0 +1,88 @@
+"""Logit standardisation: any method on logits, freed from their mean and scale."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from kdlab.losses.base import Method, cross_entropy_rows, require
+from kdlab.models import Outputs
+from kdlab.registry import Entry, SpecError, catalogue, choose, create, find, register
+
+SUPPLIED = {"teacher", "labels", "pairs"}
+
+
+def fits(entry: Entry) -> bool:
+    """Whether a method reads nothing of the networks but their logits, and does not wrap one itself."""
+    facts = entry.facts
+    return facts.get("knowledge") == "logits" and set(facts.get("needs", ())) <= SUPPLIED and "wraps" not in facts
+
+
+def standardised(out: Outputs) -> Outputs:
+    """Each row's logits less their mean, over ``1e-7`` plus their standard deviation (with K below the root)."""
+    centred = out.logits - out.logits.mean(1, keepdim=True)
+    return dataclasses.replace(out, logits=centred / (1e-7 + centred.std(1, correction=0, keepdim=True)))
+
+
+@register("lskd", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher",), tune="weight", wraps="base")
+class LSKD(Method):
+    """A method on logits that sees them standardised: the order and the shape of a row count, not its scale.
+
+    ``L = a mean_i CE(s_i, y_i) + c B(Z(s), Z(t))``, with Z the logits of each row less their mean over 1e-7 plus their
+    standard deviation, B the base's terms but its cross-entropy, under the base's own weights, and CE on the raw
+    logits. The standard deviation has K below the root as in the paper; with K - 1, as in the usual code, the base's
+    temperature is sqrt((K - 1) / K) of that here.
+
+    Args:
+        base: the method within: one that reads nothing but logits.
+        weight: c >= 0.
+        ce_weight: a >= 0.
+        temperature: T > 0 of the base, where it has that option.
+        base_options: the base's other options, by name; None keeps its defaults.
+
+    Raises:
+        SpecError: for a value out of range, a base that reads more than logits, and whatever the base refuses.
+
+    Reference: Sun, Ren, Li, Wang and Cao, Logit Standardization in Knowledge Distillation, CVPR 2024.
+    """
+
+    def __init__(
+        self,
+        base: str = "kd",
+        weight: float = 9.0,
+        ce_weight: float = 0.1,
+        temperature: float = 2.0,
+        base_options: dict | None = None,
+    ):
+        super().__init__()
+        if not (isinstance(base, str) and ":" in base and fits(find("losses", base))):
+            choose("base", base, [name for name, entry in catalogue("losses").items() if fits(entry)])
+        self.weight, self.ce_weight = require("weight", weight), require("ce_weight", ce_weight)
+        self.temperature = require("temperature", temperature, positive=True)
+        self.base = create("losses", base, **self._options(base, base_options or {}))
+
+    def _options(self, base: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        if not isinstance(given, Mapping):
+            raise SpecError(f"base_options must be a mapping of option names to values, but got {given!r}.")
+        shared = {"temperature": self.temperature} if "temperature" in find("losses", base).options else {}
+        return shared | dict(given)
+
+    def setup(self, student, teacher, context):
+        self.base.setup(standardised(student), standardised(teacher), context)
+
+    def _own(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: self.weight * value for name, value in terms.items() if name != "ce"}
+
+    def rows(self, student, teacher, batch):
+        hard = self.ce_weight * cross_entropy_rows(student.logits, batch)
+        return {"ce": hard} | self._own(self.base.rows(standardised(student), standardised(teacher), batch))
+
+    def terms(self, student, teacher, batch):
+        hard = batch.mean(self.ce_weight * cross_entropy_rows(student.logits, batch), hard=True)
+        return {"ce": hard} | self._own(self.base.terms(standardised(student), standardised(teacher), batch))
+
+    def after_step(self, batch):
+        self.base.after_step(batch)
