@@ -78,6 +78,11 @@ def _check_views(spec: RunSpec, method: Entry, policy: Entry) -> None:
             f"method {spec.method!r} makes its own views, all four quarter turns of each original: it takes views=4 "
             f"and ratio=0, but got views={spec.views} and ratio={spec.ratio:g}."
         )
+    if "turns" in needed and spec.teacher is not None and spec.teacher_view != "same":
+        raise SpecError(
+            f"method {spec.method!r} compares turns with turns: the teacher must see the same views, but got "
+            f"teacher_view={spec.teacher_view!r}."
+        )
     if mixes and "labels" in needed:
         raise SpecError(
             f"method {spec.method!r} needs one class a row, but {spec.augmentation!r} gives mixed images two."

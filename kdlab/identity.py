@@ -24,7 +24,7 @@ def normal(spec: RunSpec) -> dict[str, Any]:
 
     def chosen(kind: str, options) -> dict:
         default = entries[kind].options
-        return {k: float(v) if type(v) is int else v for k, v in options.items() if v != default.get(k)}
+        return {k: float(v) if type(v) is int else v for k, v in options.items() if _flat(v) != _flat(default.get(k))}
 
     rule = {"lr": spec.optimiser.lr, "momentum": spec.optimiser.momentum, "weight_decay": spec.optimiser.weight_decay,
             "warmup": spec.optimiser.warmup, "schedule": spec.optimiser.schedule,
@@ -59,6 +59,11 @@ def normal(spec: RunSpec) -> dict[str, Any]:
     if spec.teacher is not None:
         plain |= {"teacher": teacher_key(spec.teacher), "teacher_view": spec.teacher_view}
     return plain
+
+
+def _flat(value: Any) -> Any:
+    """Lists for tuples: json knows no tuples, and a spec that came from json is the same spec."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def steps(spec: RunSpec) -> int:

@@ -130,6 +130,7 @@ def test_every_field_changes_the_key(monkeypatch):
             STUDENT.replace(method_options={"temperature": 2.0, "ce_weight": 0.5}),
             STUDENT.replace(method_options={"ce_weight": 0.5, "temperature": 2.0}),
         ),
+        (STUDENT.replace(method="sdd"), STUDENT.replace(method="sdd", method_options={"scales": [1, 2]})),
         (STUDENT.replace(ratio=0.0), STUDENT.replace(ratio=0.0, augmentation="invert")),
         (STUDENT.replace(augmentation="weak", ratio=0.0), STUDENT.replace(augmentation="weak", ratio=0.5)),
         (STUDENT.replace(budget=Budget(2, "epochs", 32)), STUDENT.replace(budget=Budget(20, "steps", 32))),

@@ -129,6 +129,7 @@ def test_what_the_teacher_is_asked_is_counted(views, spec, rows):
         (PICK.replace(teacher=None, method="ce", augmentation_options={"by": "student"}), None),
         (KD.replace(method="sskd", views=4), "'sskd_head' trains"),
         (KD.replace(method="sskd", views=2), "takes views=4 and ratio=0"),
+        (KD.replace(method="hsakd", views=4, teacher_view="clean"), "compares turns with turns"),
         (KD.replace(method="ft"), "'ft_paraphraser' trains"),
         (KD.replace(method="ft", teacher=Checkpoint("t.pt", "0" * 64, "resnet8_s2_w4")), "must be a RunSpec"),
         (KD.replace(method="ft", teacher=KD.replace(method="ft_paraphraser")), None),

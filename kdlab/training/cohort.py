@@ -178,7 +178,7 @@ def _result(arm: Arm, splits) -> Result:
         "diverged": diverged,
         "diverged_at": arm.diverged_at,
         "parameters": sum(p.numel() for p in arm.student.parameters()),
-        "method_parameters": sum(p.numel() for p in arm.method.parameters()),
+        "method_parameters": sum(p.numel() for p in arm.method.parameters() if p.requires_grad),
     }
     for split, values in logits.items():
         labels = getattr(splits, split).labels.numpy()
