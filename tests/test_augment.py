@@ -196,6 +196,8 @@ def test_replay_is_bit_equal_and_leaves_its_input_alone(augmentation, test_image
 
 
 def test_rows_do_not_depend_on_each_other(augmentation, test_images):
+    if getattr(augmentation, "facts", {}).get("mixes"):
+        pytest.skip("mixing takes another row by its very nature")
     images = test_images[:50]
     drawn = draw(augmentation, images)
     rows = torch.tensor([7, 3, 44, 3, 20])
@@ -278,7 +280,13 @@ def test_crops_are_uniform_and_flips_fair():
 
 
 def test_the_catalogue_names_every_augmentation():
-    assert set(catalogue("augment")) == {*SCALES, "weak", "jda", "rotation"}
+    drawn = {"autoaugment", "randaugment", "trivialaugment"}
+    lossy = {"blur", "cutout", "degrade", "masking", "noise"}
+    mixing = {"cutmix", "cutmix_pick", "mixup"}
+    assert set(catalogue("augment")) == {*SCALES, "weak", "jda", "rotation"} | drawn | lossy | mixing
+    assert {name for name, entry in catalogue("augment").items() if entry.facts.get("mixes")} == mixing
+    assert all(catalogue("augment")[name].facts["where"] == "view" for name in mixing)
+    assert catalogue("augment")["cutmix_pick"].facts["picks"] == catalogue("augment")["cutmix_pick"].options["by"]
     assert catalogue("augment")["shearX"].options == {"magnitude": None, "probability": 1.0}
     assert create("augment", "jda", policy="imagenet").steps == POLICIES["imagenet"][1]
 

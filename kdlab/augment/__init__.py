@@ -2,7 +2,8 @@
 
 Each class has ``draw(n, image_shape, generator, guide=None)``, which makes all the random choices on the CPU, one per
 sample, and ``apply(images, params)``, which is deterministic, works on any device and treats each row by itself.
-To add an augmentation, write one such class and give it ``@register``.
+Those that mix images (the fact ``mixes``) also draw each row's ``partner`` and own ``share``, and they come after the
+weak crop and flip (``where="view"``). To add an augmentation, write one such class and give it ``@register``.
 """
 
 from __future__ import annotations
@@ -10,12 +11,26 @@ from __future__ import annotations
 import importlib
 
 _HOMES = {
+    "AutoAugment": "autoaugment",
+    "Blur": "degrade",
     "CropFlip": "weak",
+    "CutMix": "mixing",
+    "CutMixPick": "mixing",
+    "Cutout": "erase",
+    "Degrade": "degrade",
     "JointAugmentation": "joint",
+    "Masking": "erase",
+    "MixUp": "mixing",
+    "Noise": "degrade",
     "Operation": "operations",
     "POLICIES": "joint",
+    "PerImage": "foreign",
     "QuarterTurn": "rotation",
+    "RandAugment": "automatic",
+    "TrivialAugment": "automatic",
     "Weak": "weak",
+    "label_safety": "safety",
+    "pick": "mixing",
 }
 __all__ = list(_HOMES)
 

@@ -1,7 +1,7 @@
 """Shifts, shears and turns, with the pixel centres and the interpolation of Pillow.
 
 Which source pixels a target pixel reads depends on the image size and the amount only, so it is worked out once per
-amount and kept. What comes from outside the image is mid-grey.
+amount and kept. What comes from outside the image is ``fill``, mid-grey unless said otherwise.
 """
 
 from __future__ import annotations
@@ -12,41 +12,78 @@ import math
 import torch
 from torch import Tensor
 
+from kdlab.registry import choose
+
 FILL = 128
+INTERPOLATIONS = ("nearest", "bicubic")
 
 
-def translate(images: Tensor, share: Tensor, axis: str) -> Tensor:
+def translate(images: Tensor, share: Tensor, axis: str, fill: int = FILL) -> Tensor:
     """Read each pixel ``share`` of the side away along ``"x"`` or ``"y"``, nearest neighbour.
 
     Args:
         images: uint8 (m, C, H, W).
         share: (m,) signed amounts; few distinct ones.
         axis: ``"x"`` or ``"y"``.
+        fill: grey level from outside.
     """
-    return _by_amount(images, share, functools.partial(_shift, axis=axis))
+    dim = 3 if axis == "x" else 2
+    size = images.shape[dim]
+
+    def move(rows: Tensor, amount: float) -> Tensor:
+        # Pixel centres: target k reads the source at floor(k + 1/2 + share size).
+        return _shift(rows, math.floor(0.5 + amount * size), dim, fill)
+
+    return by_amount(images, share, move)
 
 
-def rotate(images: Tensor, degrees: float) -> Tensor:
+def shift(images: Tensor, pixels: Tensor, axis: str, fill: int = FILL) -> Tensor:
+    """Move the image right (``"x"``) or down (``"y"``) by whole pixels.
+
+    Args:
+        images: uint8 (m, C, H, W).
+        pixels: (m,) signed amounts, of which the fraction is dropped; few distinct ones.
+        axis: ``"x"`` or ``"y"``.
+        fill: grey level from outside.
+    """
+    dim = 3 if axis == "x" else 2
+    return by_amount(images, pixels, lambda rows, amount: _shift(rows, -int(amount), dim, fill))
+
+
+def rotate(images: Tensor, degrees: float, fill: int = FILL) -> Tensor:
     """Turn counter-clockwise about the centre, nearest neighbour."""
     height, width = images.shape[-2:]
-    return _take(images, _turned_pixels(height, width, degrees, images.device))
+    angle = -math.radians(degrees % 360.0)
+    cos, sin = round(math.cos(angle), 15), round(math.sin(angle), 15)
+    left = -cos * width / 2 - sin * height / 2 + width / 2
+    top = sin * width / 2 - cos * height / 2 + height / 2
+    return _take(images, _pixels(height, width, (cos, sin, left, -sin, cos, top), images.device), fill)
 
 
-def shear(images: Tensor, slope: Tensor, axis: str) -> Tensor:
-    """Read along ``axis`` at x + slope y (or y + slope x) from the origin in the corner, bicubic with a = -1.
+def shear(images: Tensor, slope: Tensor, axis: str, interpolation: str = "bicubic", fill: int = FILL) -> Tensor:
+    """Read along ``axis`` at x + slope y (or y + slope x) from the origin in the corner.
 
     Args:
         images: uint8 (m, C, H, W).
         slope: (m,) signed slopes; few distinct ones.
         axis: ``"x"`` or ``"y"``.
+        interpolation: ``"bicubic"`` with a = -1, or ``"nearest"``.
+        fill: grey level from outside.
     """
     if axis == "y":
-        return shear(images.transpose(2, 3), slope, "x").transpose(2, 3)
-    return _by_amount(images, slope, _shear_rows)
+        return shear(images.transpose(2, 3), slope, "x", interpolation, fill).transpose(2, 3)
+    bicubic = choose("interpolation", interpolation, INTERPOLATIONS) == "bicubic"
+    return by_amount(images, slope, functools.partial(_shear_rows if bicubic else _shear_nearest, fill=fill))
 
 
-def _by_amount(images: Tensor, amounts: Tensor, move) -> Tensor:
-    """Apply ``move(images, amount)`` to the rows of each distinct amount."""
+def by_amount(images: Tensor, amounts: Tensor, move) -> Tensor:
+    """Apply ``move(images, amount)`` to the rows of each distinct amount.
+
+    Args:
+        images: uint8 (m, C, H, W).
+        amounts: (m,) numbers.
+        move: function of some of the images and a Python number.
+    """
     moved = torch.empty_like(images)
     for amount in set(amounts.tolist()):
         rows = torch.nonzero(amounts == amount).flatten()
@@ -54,45 +91,50 @@ def _by_amount(images: Tensor, amounts: Tensor, move) -> Tensor:
     return moved
 
 
-def _shift(images: Tensor, share: float, axis: str) -> Tensor:
-    dim = 3 if axis == "x" else 2
-    size = images.shape[dim]
-    # Pixel centres: target k reads the source at floor(k + 1/2 + share size).
-    start = math.floor(0.5 + share * size)
-    moved = torch.full_like(images, FILL)
-    length = size - abs(start)
+def _shift(images: Tensor, start: int, dim: int, fill: int) -> Tensor:
+    moved = torch.full_like(images, fill)
+    length = images.shape[dim] - abs(start)
     if length > 0:
         source = images.narrow(dim, max(start, 0), length)
         moved.narrow(dim, max(-start, 0), length).copy_(source)
     return moved
 
 
-def _take(images: Tensor, source: Tensor) -> Tensor:
+def _take(images: Tensor, source: Tensor, fill: int) -> Tensor:
     """Pixels of each image at flat positions ``source`` (H W,); -1 means outside."""
     taken = images.flatten(2).index_select(2, source.clamp(min=0))
-    return taken.masked_fill_(source < 0, FILL).view(images.shape)
+    return taken.masked_fill_(source < 0, fill).view(images.shape)
 
 
-@functools.lru_cache(maxsize=64)
-def _turned_pixels(height: int, width: int, degrees: float, device: torch.device) -> Tensor:
-    """Flat source position of each target pixel of a turned image, in Pillow's 16-bit fixed point; -1 is outside."""
-    angle = -math.radians(degrees % 360.0)
-    cos, sin = round(math.cos(angle), 15), round(math.sin(angle), 15)
-    left = -cos * width / 2 - sin * height / 2 + width / 2
-    top = sin * width / 2 - cos * height / 2 + height / 2
+@functools.lru_cache(maxsize=128)
+def _pixels(height: int, width: int, matrix: tuple[float, ...], device: torch.device) -> Tensor:
+    """Flat source position of each target pixel of an affine map, in Pillow's 16-bit fixed point; -1 is outside.
+
+    Args:
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        matrix: (a, b, c, d, e, f); the target point (x, y) reads the source at (a x + b y + c, d x + e y + f).
+        device: where the positions are wanted.
+    """
+    a, b, c, d, e, f = matrix
 
     def fixed(value: float) -> int:
         return math.floor(value * 65536.0 + 0.5)
 
     y = torch.arange(height, device=device)[:, None]
     x = torch.arange(width, device=device)
-    column = (fixed(left + cos * 0.5 + sin * 0.5) + fixed(cos) * x + fixed(sin) * y) >> 16
-    row = (fixed(top - sin * 0.5 + cos * 0.5) + fixed(-sin) * x + fixed(cos) * y) >> 16
+    column = (fixed(c + a * 0.5 + b * 0.5) + fixed(a) * x + fixed(b) * y) >> 16
+    row = (fixed(f + d * 0.5 + e * 0.5) + fixed(d) * x + fixed(e) * y) >> 16
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     return torch.where(inside, row * width + column, -1).flatten()
 
 
-def _shear_rows(images: Tensor, slope: float) -> Tensor:
+def _shear_nearest(images: Tensor, slope: float, fill: int) -> Tensor:
+    height, width = images.shape[-2:]
+    return _take(images, _pixels(height, width, (1.0, slope, 0.0, 0.0, 1.0, 0.0), images.device), fill)
+
+
+def _shear_rows(images: Tensor, slope: float, fill: int) -> Tensor:
     height, width = images.shape[-2:]
     source, weights, outside = _sheared_pixels(height, width, slope, images.device)
     read = images.flatten(2).index_select(2, source).view(*images.shape[:3], width + 3).float()
@@ -102,7 +144,7 @@ def _shear_rows(images: Tensor, slope: float) -> Tensor:
     moved += (after - at).mul_(weights[1])
     moved += (beyond - at).mul_(weights[2])
     moved += at
-    return moved.clamp_(0, 255).to(torch.uint8).masked_fill_(outside, FILL)
+    return moved.clamp_(0, 255).to(torch.uint8).masked_fill_(outside, fill)
 
 
 @functools.lru_cache(maxsize=64)

@@ -91,5 +91,5 @@ class Layout:
         if entry.facts.get("picks"):
             by = dict(entry.options | spec.augmentation_options)["by"]
             picker = key if by == "student" else teacher
-        options = tuple(spec.augmentation_options.items())
+        options = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in spec.augmentation_options.items())
         return cls(spec.augmentation, options, spec.views, spec.ratio, turns, spec.hard_labels, picker)

@@ -1,0 +1,96 @@
+"""Which augmentations may change the class that an image shows, by kind of data.
+
+A note is about the label alone. A shoe that lies on its side is still a shoe: that no test image looks so is a
+question of distribution, which experiments answer, and gets no note.
+"""
+
+from __future__ import annotations
+
+from kdlab.registry import catalogue, choose, kind_word
+
+# What there is in the images of a data set; other data (folders) is unknown.
+SHOWS = {
+    "fashion": "clothes",
+    "fashion-mnist": "clothes",
+    "cifar10": "scenes",
+    "cifar100": "scenes",
+    "digits": "digits",
+    "mnist": "digits",
+    "svhn": "digits",
+}
+
+_MIXED = "two classes by design: the row's own by its share, the partner's by the rest"
+_HIDDEN = "hidden strokes turn one digit into another (8 and 3, 7 and 1)"
+_SHIFTED = "strokes are pushed out of the image, and what is left may be another digit"
+_TURNED = "safe up to about 25 degrees, but it turns by up to 30"
+_SLEEVES = "hidden sleeves and collars are what tells a shirt from a T-shirt, a pullover and a coat"
+_EMPTY = "shifts by up to 32 pixels push everything out of an image of 32 or fewer"
+_COARSE = "from a factor of 4 on too few pixels are left to tell similar classes apart"
+
+NOTES = {
+    "digits": {
+        "weak": "mirrored digits are no digits (a 2 becomes a 5 or an S); every view is mirrored half the time",
+        "rotation": "half a turn makes a 6 of a 9; a quarter turn makes no digit",
+        "rotate": "safe up to about 25 degrees (magnitude 7)",
+        "translateX": _SHIFTED,
+        "translateY": _SHIFTED,
+        "jda": _SHIFTED,
+        "randaugment": _TURNED,
+        "autoaugment": _TURNED,
+        "trivialaugment": "turns by up to 135 degrees and shifts by up to 32 pixels leave no digit or another one",
+        "cutout": _HIDDEN,
+        "masking": _HIDDEN,
+        "degrade": _COARSE,
+    },
+    "clothes": {"trivialaugment": _EMPTY, "cutout": _SLEEVES, "masking": _SLEEVES, "degrade": _COARSE},
+    "scenes": {"trivialaugment": _EMPTY, "degrade": _COARSE},
+}
+
+# For unknown data: what to look at before taking the label for granted.
+EFFECTS = {
+    "weak": "mirroring",
+    "rotation": "quarter turns",
+    "rotate": "turns by up to 30 degrees",
+    "shearX": "shears by up to 0.3",
+    "shearY": "shears by up to 0.3",
+    "translateX": "shifts by up to 45 % of the side",
+    "translateY": "shifts by up to 45 % of the side",
+    "jda": "shifts, turns and inverted colours",
+    "randaugment": "shifts, turns and shifted colours",
+    "autoaugment": "shifts, turns and inverted colours",
+    "trivialaugment": "turns by up to 135 degrees and shifts by up to 32 pixels",
+    "color": "other saturation",
+    "invert": "inverted colours",
+    "solarize": "inverted colours",
+    "cutout": "a hidden part",
+    "masking": "hidden parts",
+    "blur": "lost detail",
+    "degrade": "lost detail",
+}
+
+
+def label_safety(data: str, augmentation: str) -> str | None:
+    """Why an augmentation may change what the label says.
+
+    >>> label_safety("fashion", "rotation") is None
+    True
+
+    Args:
+        data: a data set's name.
+        augmentation: a registered name or ``module:Class``.
+
+    Returns:
+        A short reason; None where no reason is known.
+
+    Raises:
+        SpecError: for an unknown augmentation.
+    """
+    if ":" in augmentation:
+        return "foreign code: not known here; look at its images"
+    entries = catalogue("augment")
+    if entries[choose(kind_word("augment"), augmentation, entries)].facts.get("mixes"):
+        return _MIXED
+    if data in SHOWS:
+        return NOTES[SHOWS[data]].get(augmentation)
+    effect = EFFECTS.get(augmentation)
+    return effect and f"unknown data: see whether {effect} may change the class"
