@@ -38,7 +38,7 @@ figures: $(VENV)/.ready ## train what is missing, run the notebooks, draw figure
 	$(BIN)/kdlab figures --profile $(PROFILE) $(ARGS)
 
 publish: $(VENV)/.ready ## copy the finished figures of PROFILE to figures/ and refresh the README
-	$(BIN)/python -c "from kdlab import report; report.publish('$(PROFILE)'); report.readme()"
+	$(BIN)/python -c "from kdlab import readme, report; report.publish('$(PROFILE)'); readme.write()"
 
 test: lint ## lint, unit tests, and every notebook in the smoke profile
 	$(BIN)/python -m pytest
@@ -50,8 +50,8 @@ lint: $(VENV)/.ready-test ## check style and formatting of code and notebooks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-readme: $(VENV)/.ready ## rewrite the README's verdict table from figures/
-	$(BIN)/python -c "from kdlab import report; report.readme()"
+readme: $(VENV)/.ready ## rewrite the README's tables from figures/, the registry and the tests
+	$(BIN)/python -c "from kdlab import readme; readme.write()"
 
 lab: $(VENV)/.ready ## open the notebooks in JupyterLab
 	$(BIN)/kdlab lab

@@ -66,13 +66,13 @@ def figures(
 
 @app.command()
 def run(
-    method: Annotated[str, typer.Argument(help="ce, kd, ccd, fitnet, at, sp, module:Class")] = "kd",
+    method: Annotated[str, typer.Argument(help="see `kdlab methods`, or module:Class")] = "kd",
     profile: ProfileOption = None,
     data: DataOption = None,
     teacher: Annotated[Optional[str], typer.Option(help="model name, or a checkpoint file with --arch")] = None,  # noqa: UP045
     arch: Annotated[Optional[str], typer.Option(help="model of the teacher's checkpoint")] = None,  # noqa: UP045
     student: StudentOption = None,
-    augmentation: Annotated[str, typer.Option(help="weak, jda, rotation, invert ...")] = "weak",
+    augmentation: Annotated[str, typer.Option(help="see `kdlab augmentations`")] = "weak",
     views: Annotated[Optional[int], typer.Option(help="rows per original")] = None,  # noqa: UP045
     ratio: Annotated[Optional[float], typer.Option(help="share of augmented rows, 0 to 1")] = None,  # noqa: UP045
     epochs: Annotated[Optional[float], typer.Option(help="of the student")] = None,  # noqa: UP045
@@ -125,6 +125,46 @@ def export(key: str, out: Annotated[Path, typer.Option(help="folder to write to"
     from kdlab import batch
 
     print(batch.export(key, out))
+
+
+@app.command()
+def methods(
+    name: Annotated[Optional[str], typer.Argument(help="show this one in full, with its options")] = None,  # noqa: UP045
+) -> None:
+    """The distillation methods, by the knowledge they pass on, and what they need."""
+    from kdlab import listing
+
+    print(listing.methods(name))
+
+
+@app.command()
+def augmentations(
+    name: Annotated[Optional[str], typer.Argument(help="show this one in full, with its options")] = None,  # noqa: UP045
+    data: Annotated[Optional[str], typer.Option("--data", help="say which may change a label of these data")] = None,  # noqa: UP045
+) -> None:
+    """The augmentations, and which of them mix images or pick rows."""
+    from kdlab import listing
+
+    print(listing.augmentations(name, data))
+
+
+@app.command()
+def tune(
+    methods: Annotated[Optional[list[str]], typer.Argument(help="methods; none means the profile's")] = None,  # noqa: UP045
+    profile: ProfileOption = None,
+    data: DataOption = None,
+    teacher: TeacherOption = None,
+    student: StudentOption = None,
+    seeds: Annotated[str, typer.Option(help="seeds that the profile does not compare on")] = "100,101,102",
+    workers: WorkersOption = None,
+    plan: Annotated[bool, typer.Option("--plan", help="say what would be trained, and stop")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="let perspectives use the chosen weights")] = False,
+) -> None:
+    """Try each method's own weight at 1/4, 1 and 4 times its default, and choose on val."""
+    from kdlab import tuning
+
+    given = {"data": data, "teacher": teacher, "student": student}
+    tuning.tune(methods, profile, given, seeds, workers=workers, only_plan=plan, keep=keep)
 
 
 @app.command()

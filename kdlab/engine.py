@@ -152,35 +152,18 @@ def _teacher(teacher: RunSpec | Checkpoint, key: str, splits, store: Store):
     Raises:
         SpecError: when a checkpoint's file is missing, is another file than its digest says, or does not fit.
     """
-    from kdlab.models import build
+    from kdlab.models import build, load_teacher
+    from kdlab.models.checkpoints import fit
 
-    arch = teacher.model if isinstance(teacher, RunSpec) else teacher.arch
-    model = build(arch, len(splits.train.classes), splits.train.images.shape[1], seed=0)
-    state = store.weights(key) if isinstance(teacher, RunSpec) else _checkpoint_state(teacher)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise SpecError(f"the teacher's weights do not fit {arch!r}: {str(error).splitlines()[-1].strip()}") from error
-    return model.eval().requires_grad_(False)
-
-
-def _checkpoint_state(teacher: Checkpoint) -> dict:
-    from pickle import UnpicklingError
-
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
+    numbers = len(splits.train.classes), splits.train.images.shape[1]
+    if isinstance(teacher, RunSpec):
+        model = build(teacher.model, *numbers, seed=0, **teacher.model_options)
+        fit(model, store.weights(key), teacher.model)
+        return model.eval().requires_grad_(False)
     path = Path(teacher.path)
-    if not path.exists():
-        raise SpecError(f"teacher checkpoint {path} does not exist.")
-    if hashlib.sha256(path.read_bytes()).hexdigest() != teacher.sha256:
+    if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() != teacher.sha256:
         raise SpecError(f"teacher checkpoint {path} is not the file its sha256 {teacher.sha256[:12]}... names.")
-    try:
-        return load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).splitlines()[0]
-        raise SpecError(f"teacher checkpoint {path} cannot be read as a file of weights: {reason}") from error
+    return load_teacher(teacher.arch, path, *numbers, **teacher.options)
 
 
 @functools.cache

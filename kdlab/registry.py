@@ -17,12 +17,14 @@ import functools
 import hashlib
 import importlib
 import inspect
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 KINDS = ("augment", "models", "losses")
+REQUIRED = inspect.Parameter.empty  # stands for the default of an option that has none
 
 
 class SpecError(ValueError):
@@ -65,7 +67,7 @@ def register(*names: str, revision: int = 1, **facts: Any):
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered part, as far as its source text tells."""
+    """One registered part, as far as its source text tells; ``doc`` is the first paragraph of its ``text``."""
 
     name: str
     kind: str
@@ -76,6 +78,7 @@ class Entry:
     facts: dict[str, Any] = field(default_factory=dict)
     doc: str = ""
     many: bool = False
+    text: str = ""
 
 
 def _signature(node: ast.ClassDef | ast.FunctionDef, skip: int) -> dict[str, Any]:
@@ -133,9 +136,9 @@ def _entries(kind, stem, node, call, classes) -> list[Entry]:
     source = _inherited(node, classes) if isinstance(node, ast.ClassDef) else node
     options = _signature(source, skip=1 if len(names) > 1 else 0)
     module = f"kdlab.{kind}" if stem == "__init__" else f"kdlab.{kind}.{stem}"
-    doc = (ast.get_docstring(node) or "").split("\n\n")[0]
-    many = len(names) > 1
-    return [Entry(n, kind, module, node.name, revision, options, facts, doc, many) for n in names]
+    text = ast.get_docstring(node) or ""
+    doc, many = text.split("\n\n")[0], len(names) > 1
+    return [Entry(n, kind, module, node.name, revision, options, facts, doc, many, text) for n in names]
 
 
 def find(kind: str, name: str) -> Entry:
@@ -149,14 +152,28 @@ def find(kind: str, name: str) -> Entry:
     if ":" not in name:
         return catalogue(kind)[choose(kind_word(kind), name, catalogue(kind))]
     module, _, target = name.partition(":")
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it would ask the network for a newer one
     try:
         part = getattr(importlib.import_module(module), target)
     except (ImportError, AttributeError, ValueError) as error:
         raise SpecError(f"{kind_word(kind)} {name!r} cannot be imported: {error}.") from error
-    revision = hashlib.sha256(inspect.getsource(part).encode()).hexdigest()[:12]
-    given = inspect.signature(part).parameters.values()
-    options = {p.name: p.default for p in given if p.default is not inspect.Parameter.empty}
-    return Entry(name, kind, module, target, revision, options, getattr(part, "facts", {}), inspect.getdoc(part) or "")
+    try:
+        revision = hashlib.sha256(inspect.getsource(part).encode()).hexdigest()[:12]
+        given = inspect.signature(part).parameters.values()
+    except (OSError, TypeError, ValueError) as error:
+        raise SpecError(f"{kind_word(kind)} {name!r} must be a class or function of a Python file: {error}.") from error
+    named = [p for p in given if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    # Models and methods get their arguments without a default from the builder, augmentations from nobody.
+    options = {p.name: p.default for p in named if kind == "augment" or p.default is not REQUIRED}
+    text, own = inspect.getdoc(part) or "", getattr(part, "facts", {})
+    return Entry(name, kind, module, target, revision, options, own, text.split("\n\n")[0], False, text)
+
+
+def preparations() -> set[str]:
+    """The methods that prepare a teacher: by their fact ``stage``, or because another reads what they train."""
+    entries = catalogue("losses")
+    named = {name for entry in entries.values() for name in entry.facts.get("prepared", ())}
+    return named | {name for name, entry in entries.items() if entry.facts.get("stage") == "teacher"}
 
 
 def kind_word(kind: str) -> str:
@@ -165,14 +182,17 @@ def kind_word(kind: str) -> str:
 
 
 def check_options(kind: str, name: str, options: dict[str, Any]) -> Entry:
-    """Refuse options that the named part does not have.
+    """Refuse options that the named part does not have, and the lack of one that it must have.
 
     Raises:
-        SpecError: naming the unknown option and the nearest one.
+        SpecError: naming the unknown option and the nearest one, or the missing one.
     """
     entry = find(kind, name)
     for option in options:
         choose(f"option of {kind_word(kind)} {name!r}", option, entry.options)
+    missing = [o for o, default in entry.options.items() if default is REQUIRED and o not in options]
+    if missing:
+        raise SpecError(f"{kind_word(kind)} {name!r} needs the option {missing[0]!r}, which has no default.")
     return entry
 
 
@@ -185,9 +205,14 @@ def create(kind: str, name: str, /, *args: Any, **options: Any) -> Any:
         *args: what the builder needs besides options (number of classes, channels).
         **options: the part's own options; unknown ones are refused.
 
+    Returns:
+        The part. A foreign augmentation without ``draw`` and ``apply`` comes in a ``kdlab.augment.foreign.PerImage``.
+
     Raises:
         SpecError: for unknown names and options.
     """
     entry = check_options(kind, name, options)
     target = getattr(importlib.import_module(entry.module), entry.target)
+    if kind == "augment" and ":" in name:
+        return importlib.import_module("kdlab.augment.foreign").build(name, target, options)
     return target(*((name, *args) if entry.many else args), **options)

@@ -1,4 +1,4 @@
-"""Run the notebooks in batch, and publish what they made: executed notebooks, gallery, README table.
+"""Run the notebooks in batch, and publish what they made: executed notebooks, figures, gallery.
 
 papermill executes. What it records is no proof of success (after a kernel's death it calls every cell completed):
 a batch run is done when its own marker, ``NAME.done.json``, says so, and that is written last.
@@ -13,17 +13,15 @@ import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from kdlab import __version__, store
 from kdlab.pages import gallery, html, load_verdicts, unfinished, write_text
+from kdlab.readme import CHECKOUT
 from kdlab.registry import SpecError, choose
 
-CHECKOUT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = CHECKOUT / "notebooks" / "perspectives"
-MARKERS = "<!-- verdicts:start -->", "<!-- verdicts:end -->"
 PUBLISHED = ("png", "svg", "csv", "json")
 
 
@@ -149,7 +147,8 @@ def _execute(template: Path, executed: Path, values: dict[str, Any]) -> str:
 def publish(profile: str = "quick", target: Path | None = None) -> Path:
     """Replace the committed set of figures by a finished profile's, with its gallery page and notebooks.
 
-    What the profile does not make (``regime.csv`` and its like) stays in place.
+    What the profile does not make (``regime.csv`` and its like, ``tuning.csv`` where nothing was tuned) stays in
+    place.
 
     Args:
         profile: whose figures to publish.
@@ -174,55 +173,12 @@ def publish(profile: str = "quick", target: Path | None = None) -> Path:
             shutil.copy(path, fresh)
     for page in source.glob("notebooks/*.html"):
         shutil.copy(page, fresh / "notebooks")
-    for path in target.glob("regime.*"):
-        shutil.copy(path, fresh)
+    for path in [*target.glob("regime.*"), target / "tuning.csv", source / "tuning.csv"]:
+        if path.exists():  # the profile's own table replaces an earlier one
+            shutil.copy(path, fresh)
     gallery(fresh, figures=fresh)
     if target.exists():
         os.replace(target, old)
     os.replace(fresh, target)
     shutil.rmtree(old, ignore_errors=True)
     return target
-
-
-def verdict_block(figures: Path) -> str:
-    """What stands between the README's markers: the verdicts, and the first figure of each perspective."""
-    studies = load_verdicts(figures)
-    if not studies:
-        return "_Nothing published yet: `make figures`, then `make publish`._"
-    rows = ["| perspective | the paper's claim | verdict |", "|---|---|---|"]
-    for study in studies:
-        page = f"notebooks/perspectives/{study['perspective']}.ipynb"
-        rows.append(f"| [{study['title']}]({page}) | {study['claim']} | **{study['overall']}** |")
-    images = []
-    for study in studies:
-        stem = study["figures"][0]
-        alt = json.loads((figures / f"{stem}.json").read_text(encoding="utf-8"))["alt"]
-        images.append(f'<img src="figures/{stem}.png" width="49%" alt="{escape(alt)}">')
-    gallery_line = "Captions, intervals and numbers are in the gallery, `figures/index.html`."
-    return "\n".join([*rows, "", "<p>", *images, "</p>", "", gallery_line])
-
-
-def readme(path: Path | None = None, figures: Path | None = None) -> str:
-    """Bring the README's verdicts up to date with the published figures.
-
-    Args:
-        path: the README; None takes the checkout's.
-        figures: the published set; None takes ``figures/`` beside the README.
-
-    Returns:
-        The text written.
-
-    Raises:
-        SpecError: when the README has lost its markers.
-    """
-    path = path or CHECKOUT / "README.md"
-    text = path.read_text(encoding="utf-8")
-    start, end = MARKERS
-    before, opened, rest = text.partition(start)
-    _, closed, after = rest.partition(end)
-    if not (opened and closed):
-        raise SpecError(f"{path.name} must hold the markers {start} and {end}.")
-    block = verdict_block(figures or path.parent / "figures")
-    text = f"{before}{start}\n{block}\n{end}{after}"
-    write_text(path, text)
-    return text

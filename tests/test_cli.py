@@ -2,20 +2,24 @@
 
 import re
 import signal
+import subprocess
 import sys
 
 import pandas as pd
 import pytest
 import torch
 
-from kdlab import batch, engine, lab, store
+from kdlab import batch, engine, lab, listing, store
+from kdlab.augment.safety import label_safety
 from kdlab.cli import main
 from kdlab.data import load
-from kdlab.spec import Budget, RunSpec
+from kdlab.registry import preparations
+from kdlab.spec import Budget, RunSpec, catalogue
 from kdlab.store import Store
 from kdlab.training import predict
 
 TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(4, "steps", 32))
+COMMANDS = ("figures", "run", "runs", "compare", "export", "methods", "augmentations", "tune", "doctor", "lab")
 STUDENT = TEACHER.replace(method="kd", teacher=TEACHER, views=2)
 
 
@@ -81,6 +85,18 @@ def runs():
         ("run kd --fraction 0.01", "the training subset has .* fewer than budget.originals_per_step"),
         ("compare 00 11", "no finished run has a key that starts with '00'; `kdlab runs` lists 0"),
         ("export 00", "no finished run has a key that starts with '00'"),
+        ("methods kdd", "method must be one of .*'kdd'. Did you mean 'kd'?"),
+        ("augmentations rotat", "augmentation must be one of .*'rotat'. Did you mean 'rotate'?"),
+        ("augmentations --data fashon", "data must be one of .*'fashon'. Did you mean 'fashion'?"),
+        ("tune kd kdd --profile smoke", "method must be one of .*'kdd'. Did you mean 'kd'?"),
+        ("tune ce --profile smoke", "method 'ce' has no weight of its own that could be tuned"),
+        ("tune ft_paraphraser --profile smoke", "method 'ft_paraphraser' prepares a teacher"),
+        ("tune kd --profile smok", "profile must be one of .*'smok'. Did you mean 'smoke'?"),
+        ("tune kd --profile smoke --seeds 1,100", "seeds must not be those that profile 'smoke' compares on, .* got 1"),
+        ("tune kd --profile smoke --seeds 100", "seeds must number at least 2"),
+        ("tune kd --profile smoke --seeds 100,101,100", "seeds must be .* distinct .* but got"),
+        ("tune kd --profile smoke --seeds 100;101", "seeds must be numbers like 100,101,102, but got '100;101'"),
+        ("tune kd --profile smoke --student resnet14 --keep", "--keep takes a choice made on .* profile 'smoke'"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_sentence_and_exit_code_2(kdlab, monkeypatch, tmp_path, words, said):
@@ -124,7 +140,7 @@ def test_a_bug_still_shows_its_traceback(kdlab, monkeypatch):
 def test_help_names_every_command(kdlab):
     code, out, _ = kdlab("--help")
     assert code == 0
-    assert all(f"\n  {name} " in out for name in ("figures", "run", "runs", "compare", "export", "doctor", "lab"))
+    assert all(f"\n  {name} " in out for name in COMMANDS)
 
 
 def test_a_plan_trains_nothing(kdlab):
@@ -189,3 +205,59 @@ def test_doctor_tells_versions_data_disk_and_damage(kdlab, runs):
     assert code == 0 and f"torch {torch.__version__.split('+')[0]}" in out
     assert "data fashion: 6000 train, 1000 val, 5000 test, 10 classes" in out and "data cifar10: not here" in out
     assert "store: 6 finished runs, 1 damaged" in out and f"damaged {runs.index[0]}: spec.json" in out
+
+
+# --- listings -----------------------------------------------------------------------------------------------------
+
+
+def assert_fits(out):
+    """Lines fit the terminal, and no docstring's word is cut."""
+    assert max(map(len, out.splitlines())) <= listing.WIDTH
+    assert not any(line != line.rstrip() for line in out.splitlines())
+
+
+def test_methods_are_listed_by_knowledge_and_preparations_apart(kdlab):
+    code, out, _ = kdlab("methods")
+    assert code == 0 and assert_fits(out) is None
+    students, _, prepare = out.partition(f"\n{listing.PREPARING}\n")
+    names = set(re.findall(r"^(\w+)  ", prepare, re.MULTILINE))
+    assert names == preparations() and {"ft_paraphraser", "hsakd_joint"} <= names
+    assert names | set(re.findall(r"^(\w+)  ", students, re.MULTILINE)) - {"name"} == set(catalogue("losses"))
+    assert re.search(r"^kd +agnostic +teacher +Cross-entropy plus the divergence", students, re.MULTILINE)
+    assert students.index("\nLogits") < students.index("\nkd ") < students.index("\nFeatures") < students.index("\nat ")
+    words = set(out.split())
+    for entry in catalogue("losses").values():
+        assert set(entry.doc.split()) <= words, entry.name
+
+
+def test_a_method_in_full(kdlab):
+    code, out, _ = kdlab("methods", "ft")
+    assert code == 0 and assert_fits(out) is None
+    assert out.startswith("ft\n\nKD plus") and "\nReference: Kim, Park and Kwak" in out
+    assert re.search(r"^prepared: +ft_paraphraser$", out, re.MULTILINE) and re.search(
+        r"^  weight +500.0$", out, re.MULTILINE
+    )
+    assert set(" ".join(catalogue("losses")["ft"].text.split()).split()) <= set(out.split())
+    assert "options and defaults:\n  none" in kdlab("methods", "ce")[1]
+    assert "A method of one's own." in kdlab("methods", "test_spec:Foreign")[1]
+
+
+def test_augmentations_tell_options_deeds_and_label_safety(kdlab):
+    code, out, _ = kdlab("augmentations")
+    assert code == 0 and assert_fits(out) is None and "On " not in out
+    words = {word.strip(",") for word in out.split()}
+    assert set(catalogue("augment")) <= words
+    assert re.search(r"^mixup +mixes +alpha=1.0 +Blend", out, re.MULTILINE)
+    code, told, _ = kdlab("augmentations", "--data", "fashion")
+    assert code == 0 and assert_fits(told) is None and "On fashion:" in told
+    note = label_safety("cifar10", "mixup")
+    assert f"On cifar10: {note}" in " ".join(kdlab("augmentations", "mixup", "--data", "cifar10")[1].split())
+    assert "On fashion" not in kdlab("augmentations", "invert", "--data", "fashion")[1]
+    unknown = " ".join(kdlab("augmentations", "shearX", "--data", "folder:photos")[1].split())
+    assert f"On folder:photos: {label_safety('folder:photos', 'shearX')}." in unknown
+
+
+def test_listings_import_no_torch():
+    script = "import sys; from kdlab import cli, listing; listing.methods(); listing.augmentations(None, 'fashion')\n"
+    script += "assert not {'torch', 'pandas', 'matplotlib'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0

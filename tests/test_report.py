@@ -10,8 +10,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from kdlab import pages, report
-from kdlab.registry import SpecError
+from kdlab import pages, readme, report
+from kdlab.registry import SpecError, catalogue, preparations
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 # papermill and its kernel client leave sockets and event loops to the garbage collector.
@@ -189,23 +189,76 @@ def test_nothing_to_publish_is_an_error(tmp_path):
         report.publish("quick", tmp_path / "figures")
 
 
-def test_readme_table_is_written_between_the_markers(tmp_path):
+def test_tuning_is_published_and_kept(tmp_path):
+    source, target = tmp_path / "out" / "quick", tmp_path / "figures"
+    write_study(source / "figures", "few_shot", "supported")
+    (source / "tuning.csv").write_text("method,chosen\nkd,True\n")
+    report.publish("quick", target)
+    (source / "tuning.csv").unlink()
+    report.publish("quick", target)
+    assert (target / "tuning.csv").read_text() == "method,chosen\nkd,True\n"
+    (source / "tuning.csv").write_text("method,chosen\nat,True\n")
+    report.publish("quick", target)
+    assert "at,True" in (target / "tuning.csv").read_text()
+
+
+# --- the README's tables ------------------------------------------------------------------------------------------
+
+
+def test_readme_tables_are_written_between_the_markers(tmp_path):
     write_study(tmp_path / "figures", "few_shot", "undecided")
     path = tmp_path / "README.md"
-    path.write_text("before\n" + "\nstale\n".join(report.MARKERS) + "\nafter\n")
-    text = report.readme(path)
-    assert text == report.readme(path) == path.read_text()
+    path.write_text("before\n" + "\n".join("\nstale\n".join(readme.markers(b)) for b in readme.BLOCKS) + "\nafter\n")
+    text = readme.write(path)
+    assert text == readme.write(path) == path.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "stale" not in text
     assert "| It is. | **undecided** |" in text
     assert '<img src="figures/few_shot-gain.png" width="49%" alt="Dots of few_shot">' in text
-    path.write_text("no markers")
-    with pytest.raises(SpecError, match="markers"):
-        report.readme(path)
+    path.write_text("\n".join(readme.markers("verdicts")))
+    with pytest.raises(SpecError, match="README.md must hold the markers <!-- methods:start -->"):
+        readme.write(path)
 
 
 def test_the_readme_has_not_drifted(tmp_path):
-    """`make readme` writes the table; this fails when somebody published figures or edited the table without it."""
+    """`make readme` writes the tables; this fails when figures, methods or a table changed without it."""
     text = (CHECKOUT / "README.md").read_text()
     copy = tmp_path / "README.md"
     copy.write_text(text)
-    assert report.readme(copy, CHECKOUT / "figures") == text, "run `make readme`"
+    assert readme.write(copy, CHECKOUT / "figures") == text, "run `make readme`"
+
+
+def rows(block: str) -> dict[str, list[str]]:
+    """First cell to the other cells of a Markdown table."""
+    cells = [re.split(r"(?<!\\) \| ", line.strip("| ")) for line in block.splitlines() if line.startswith("| `")]
+    return {first: rest for first, *rest in cells}
+
+
+def test_every_method_has_a_row_with_its_source():
+    table = rows(readme.method_block())
+    assert table.keys() == {f"`{name}`" for name in catalogue("losses")}
+    assert {len(cells) for cells in table.values()} == {6}
+    assert table["`kd`"][1:4] == ["logits", "agnostic", "teacher"]
+    assert (
+        table["`kd`"][4].startswith("Hinton, Vinyals and Dean, Distilling the Knowledge")
+        and "numpy" in table["`kd`"][5]
+    )
+    assert list(table)[-1] in {f"`{name}`" for name in preparations()}
+
+
+def test_every_augmentation_has_a_row():
+    table = rows(readme.augmentation_block())
+    assert {name for names in table for name in re.findall("`(.*?)`", names)} == set(catalogue("augment"))
+    assert table["`mixup`"][1] == "mixes" and table["`jda`"][0].startswith("JDA")
+
+
+def test_checks_are_read_from_the_tests_without_running_them(tmp_path):
+    (tmp_path / "test_losses_a.py").write_text(
+        'raise SystemExit\nRESTATED = {"kd": kd, "at": at}\nRESTATED |= {"sp": sp}\nGOLDEN = ("at",)\nOTHER = ("ce",)'
+    )
+    (tmp_path / "test_losses_b.py").write_text(
+        'RESTATED: dict = {"ccd": ccd} | {"dkd": dkd}\nAGAINST_TORCHDISTILL = ("kd", *MORE)\nGOLDEN = {"dkd": 1}'
+    )
+    assert readme.checks(sorted(tmp_path.glob("*.py"))) == {
+        "at": ["numpy", "golden vector"], "ccd": ["numpy"], "dkd": ["numpy", "golden vector"],
+        "kd": ["numpy", "torchdistill"], "sp": ["numpy"],
+    }  # fmt: skip

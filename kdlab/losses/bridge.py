@@ -21,11 +21,19 @@ def stages(method: str, student: Outputs, teacher: Outputs) -> list[tuple[Tensor
     return list(zip(student.features, teacher.features, strict=True))
 
 
+def blank(kind: type[nn.Module], *sizes: int, **options) -> nn.Module:
+    """A layer whose weights are to be set by the caller; the global generator stays as it was.
+
+    torch's ``skip_init`` does the same, but imports a computer algebra system on the way (8 s).
+    """
+    with torch.random.fork_rng(devices=[]):
+        return kind(*sizes, **options)
+
+
 def convolution(
     inputs: int, outputs: int, generator: torch.Generator, size: int = 1, nonlinearity: str = "relu"
 ) -> nn.Conv2d:
     """A convolution without bias that keeps height and width; what follows it sets the scale of its initial weights."""
-    # skip_init and the given stream: the global generator stays as it was.
-    layer = torch.nn.utils.skip_init(nn.Conv2d, inputs, outputs, size, padding=size // 2, bias=False)
+    layer = blank(nn.Conv2d, inputs, outputs, size, padding=size // 2, bias=False)
     nn.init.kaiming_normal_(layer.weight, nonlinearity=nonlinearity, generator=generator)
     return layer

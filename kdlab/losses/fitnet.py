@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlab.losses.base import match_size, require
+from kdlab.losses.bridge import convolution
 from kdlab.losses.kd import KD
 from kdlab.registry import choose, register
 
@@ -48,9 +48,7 @@ class FitNet(KD):
         stages = range(1, 1 + min(len(student.features), len(teacher.features)))
         number = choose("stage", self.stage, stages) - 1
         hint, target = student.features[number], teacher.features[number]
-        # skip_init and the given stream: the global generator stays as it was.
-        layer = torch.nn.utils.skip_init(nn.Conv2d, hint.shape[1], target.shape[1], 1, bias=False)
-        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=context.generator)
+        layer = convolution(hint.shape[1], target.shape[1], context.generator)
         self.regressor = nn.Sequential(layer, nn.BatchNorm2d(target.shape[1]), nn.ReLU()).to(hint)
 
     def hint_rows(self, hint: Tensor, target: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from kdlab.losses.bridge import convolution
+from kdlab.losses.bridge import blank, convolution
 
 
 def drawn(kind: type[nn.Module], *sizes: int, generator: torch.Generator, **options) -> nn.Module:
@@ -19,7 +19,7 @@ def drawn(kind: type[nn.Module], *sizes: int, generator: torch.Generator, **opti
         generator: CPU stream.
         **options: of the layer, for example ``bias=False``.
     """
-    layer = torch.nn.utils.skip_init(kind, *sizes, **options)
+    layer = blank(kind, *sizes, **options)
     bound = layer.weight[0].numel() ** -0.5
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -bound, bound, generator=generator)

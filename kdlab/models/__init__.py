@@ -7,30 +7,50 @@ from typing import Any
 import torch
 from torch import nn
 
+from kdlab.models.foreign import TAPPING, foreign
 from kdlab.models.outputs import Outputs, Tapped, classifier, outputs
-from kdlab.registry import create
+from kdlab.registry import SpecError, create, find
 from kdlab.rng import stream_seed
 
-__all__ = ["Outputs", "Tapped", "build", "classifier", "outputs"]
+__all__ = ["Outputs", "Tapped", "build", "classifier", "load_teacher", "outputs"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load_teacher":  # reading files needs more imports than building networks
+        from kdlab.models.checkpoints import load_teacher
+
+        return load_teacher
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def build(name: str, num_classes: int, in_channels: int = 3, *, seed: int, **options: Any) -> nn.Module:
     """Make a model whose initial weights depend on the seed alone; the global generator is left as it was.
 
     Args:
-        name: a registered name, or ``module:Class`` (called with ``num_classes, in_channels``).
+        name: a registered name, or ``module:Class`` or ``module:function`` of a foreign model, which is called with
+            those of ``num_classes``, ``in_channels``, ``in_chans`` that it takes (``kdlab.models.foreign``).
         num_classes: number of classes K.
         in_channels: 1 (grey) or 3 (colour).
         seed: the run's seed; the weights come from its stream ``"init"``.
-        **options: the model's own options.
+        **options: the model's own options; of a foreign one also ``taps`` (the layers read as stage maps) and
+            ``embedding``, which make it a ``Tapped`` one.
 
     Returns:
         The model in train mode, float32, on the CPU.
 
     Raises:
         SpecError: for an unknown name or option.
+
+    Example:
+        >>> build("torchvision.models:resnet18", 10, 1, seed=0, taps=["layer1", "layer2", "layer3", "layer4"])
+        ... # doctest: +SKIP
     """
+    find("models", name)
+    if ":" not in name and (tapped := [option for option in TAPPING if option in options]):
+        raise SpecError(f"model {name!r} shows its stages by itself; leave out {', '.join(tapped)}.")
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would reseed the accelerators as well, which fork_rng does not give back here.
         torch.default_generator.manual_seed(stream_seed(seed, "init"))
+        if ":" in name:
+            return foreign(name, num_classes, in_channels, options)
         return create("models", name, num_classes, in_channels, **options)

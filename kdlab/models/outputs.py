@@ -107,10 +107,9 @@ class Tapped(nn.Module):
 
     Args:
         model: any module whose forward takes images and returns logits (B, K).
-        taps: the layers whose outputs are the stage maps, named as in ``model.named_modules()``, input side
-        first. embedding: the layer whose output, flattened, is the embedding; None takes the last tap's mean
-        over
-            positions.
+        taps: the layers whose outputs are the stage maps, named as in ``model.named_modules()``, input side first.
+        embedding: the layer whose output, flattened, is the embedding; None takes the last tap's mean over positions.
+        repeat_grey: show a grey image to a model of colour images as three equal channels.
 
     Raises:
         SpecError: for a layer that the model does not have, or no tap at all.
@@ -119,18 +118,24 @@ class Tapped(nn.Module):
         >>> Tapped(torchvision.models.resnet18(), ["layer1", "layer2", "layer3"], "avgpool")  # doctest: +SKIP
     """
 
-    def __init__(self, model: nn.Module, taps: Sequence[str], embedding: str | None = None):
+    def __init__(
+        self, model: nn.Module, taps: Sequence[str], embedding: str | None = None, *, repeat_grey: bool = False
+    ):
         super().__init__()
-        if not taps:
-            raise SpecError("taps must name at least one layer, but got none.")
+        if isinstance(taps, str) or not taps:
+            raise SpecError(f"taps must name at least one layer, as a list, but got {taps!r}.")
         layers = [name for name, _ in model.named_modules() if name]
         self.taps = tuple(choose("tap", name, layers) for name in taps)
         self.embedding = None if embedding is None else choose("embedding", embedding, layers)
+        self.repeat_grey = repeat_grey
         self.model = model
+
+    def _colour(self, x: Tensor) -> Tensor:
+        return x.expand(-1, 3, -1, -1) if self.repeat_grey and x.shape[1] == 1 else x
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K) of images (B, C, H, W)."""
-        return self.model(x)
+        return self.model(self._colour(x))
 
     def outputs(self, x: Tensor) -> Outputs:
         """One forward pass with the tapped layers read.
@@ -146,7 +151,7 @@ class Tapped(nn.Module):
             for name in wanted
         ]
         try:
-            logits = self.model(x)
+            logits = self.model(self._colour(x))
         finally:
             for hook in hooks:
                 hook.remove()

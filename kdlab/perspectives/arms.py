@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import functools
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kdlab.feasible import needs
 from kdlab.identity import steps
 from kdlab.perspectives.profile import Profile
-from kdlab.spec import Budget, RunSpec
+from kdlab.registry import preparations
+from kdlab.spec import Budget, RunSpec, check_options
+from kdlab.store import writing
+
+TUNED = Path(__file__).with_name("tuned.csv")
+TURNS = 4
 
 
 def teacher(profile: Profile, *, joint: bool = False) -> RunSpec:
@@ -34,6 +46,75 @@ def ce(profile: Profile, **changes) -> RunSpec:
 def kd(profile: Profile, method: str = "kd", *, joint_teacher: bool = False, **changes) -> RunSpec:
     """A distilled student, one weak view of each original."""
     return ce(profile, method=method, teacher=teacher(profile, joint=joint_teacher), **changes)
+
+
+@functools.cache
+def tuned(profile_name: str) -> dict[str, dict[str, float]]:
+    """The weights that ``kdlab tune --keep`` chose for a profile: method to option to value.
+
+    Methods that are not in the file, and those whose default was chosen, are left out. Read once a process.
+
+    Args:
+        profile_name: smoke, quick, full or paper.
+    """
+    rows = [row for row in _choices() if row["profile"] == profile_name and float(row["factor"]) != 1]
+    return {row["method"]: {row["option"]: float(row["weight"])} for row in rows}
+
+
+def keep_tuned(profile_name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write choices to the file that ``tuned`` reads; methods that are not among them keep what it says.
+
+    Args:
+        profile_name: the profile that they were made in.
+        rows: method, option, factor and weight of each choice; the default is a choice too.
+
+    Returns:
+        The file.
+    """
+    kept = {(row["profile"], row["method"]): row for row in _choices()}
+    kept |= {(profile_name, row["method"]): {"profile": profile_name} | dict(row) for row in rows}
+    with writing(TUNED), TUNED.open("w", encoding="utf-8", newline="") as file:
+        columns = ("profile", "method", "option", "factor", "weight")
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(kept[key] for key in sorted(kept))
+    tuned.cache_clear()
+    return TUNED
+
+
+def _choices() -> list[dict[str, str]]:
+    if not TUNED.exists():
+        return []
+    with TUNED.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def method(profile: Profile, name: str, options: Mapping[str, Any] | None = None) -> RunSpec:
+    """Any registered method as it runs without augmentation: with the views, the teacher and the weight it asks for.
+
+    A student sees one weak view of each original, to which ``weak2`` and ``augmented`` apply; a method that compares
+    pairs of views can only run with those. A method that makes its own views has the four quarter turns of each
+    original, and nothing else applies to it. What a method reads of its teacher is prepared first, by the usual
+    preparing method. A method that prepares a teacher trains on the teacher's network and budget.
+
+    Args:
+        profile: sizes and budgets.
+        name: registered name or ``module:Class``.
+        options: the method's options; None takes the tuned ones of the profile.
+
+    Raises:
+        SpecError: for an unknown method or option.
+    """
+    options = tuned(profile.name).get(name, {}) if options is None else options
+    entry = check_options("losses", name, dict(options))
+    preparing, needed = name in preparations(), needs(entry, options)
+    spec = (teacher if preparing else ce)(profile).replace(method=name, method_options=options)
+    if "teacher" in needed:
+        prepared = entry.facts.get("prepared")
+        spec = spec.replace(teacher=method(profile, prepared[0]) if prepared else teacher(profile))
+    if "turns" in needed:
+        return spec.replace(views=TURNS)
+    return weak2(spec) if preparing and "pairs" in needed else spec
 
 
 def weak2(spec: RunSpec) -> RunSpec:

@@ -1,0 +1,189 @@
+"""ShuffleNets for small images. Both keep PyTorch's default initialisation, as their family does."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdlab.models.outputs import Outputs
+from kdlab.registry import register
+
+
+def grouped(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    """A convolution without bias in groups that keeps the size at stride 1."""
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
+
+
+def shuffle(x: Tensor, groups: int) -> Tensor:
+    """Channel ``i * n + j`` (group i of n channels each) goes to ``j * groups + i``."""
+    if groups == 1:
+        return x
+    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+
+
+class UnitV1(nn.Module):
+    """``relu(bn(1x1(r(3x3(shuffle(r(1x1(x))))))) + x)``, ``r = relu(bn(.))``: 1x1 in groups, 3x3 depthwise.
+
+    With stride 2 the 3x3 mean of x is appended to the channels instead of added. The middle has a quarter of the
+    channels that the unit itself computes.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, groups: int):
+        super().__init__()
+        own = outputs - inputs if stride == 2 else outputs
+        middle = own // 4
+        self.stride, self.groups = stride, 1 if inputs == 24 else groups  # 24 channels: too few for groups
+        self.conv1, self.bn1 = grouped(inputs, middle, 1, groups=self.groups), nn.BatchNorm2d(middle)
+        self.conv2, self.bn2 = grouped(middle, middle, 3, stride, middle), nn.BatchNorm2d(middle)
+        self.conv3, self.bn3 = grouped(middle, own, 1, groups=groups), nn.BatchNorm2d(own)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = shuffle(F.relu(self.bn1(self.conv1(x)), inplace=True), self.groups)
+        inner = F.relu(self.bn2(self.conv2(inner)), inplace=True)
+        inner = self.bn3(self.conv3(inner))
+        if self.stride == 2:
+            return F.relu(torch.cat([inner, F.avg_pool2d(x, 3, 2, padding=1)], 1), inplace=True)
+        return F.relu(inner + x, inplace=True)
+
+
+class BasicV2(nn.Module):
+    """Half of the channels through ``r(1x1(bn(3x3(r(1x1(.))))))``, the others as they are; 3x3 is depthwise."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        half = channels // 2
+        self.conv1, self.bn1 = grouped(half, half, 1), nn.BatchNorm2d(half)
+        self.conv2, self.bn2 = grouped(half, half, 3, groups=half), nn.BatchNorm2d(half)
+        self.conv3, self.bn3 = grouped(half, half, 1), nn.BatchNorm2d(half)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept, inner = x.chunk(2, 1)
+        inner = F.relu(self.bn1(self.conv1(inner)), inplace=True)
+        inner = self.bn2(self.conv2(inner))
+        inner = F.relu(self.bn3(self.conv3(inner)), inplace=True)
+        return shuffle(torch.cat([kept, inner], 1), 2)
+
+
+class DownV2(nn.Module):
+    """All channels through two branches, each giving half of the outputs."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 2):
+        super().__init__()
+        half = outputs // 2
+        self.conv1, self.bn1 = grouped(inputs, inputs, 3, stride, inputs), nn.BatchNorm2d(inputs)
+        self.conv2, self.bn2 = grouped(inputs, half, 1), nn.BatchNorm2d(half)
+        self.conv3, self.bn3 = grouped(inputs, half, 1), nn.BatchNorm2d(half)
+        self.conv4, self.bn4 = grouped(half, half, 3, stride, half), nn.BatchNorm2d(half)
+        self.conv5, self.bn5 = grouped(half, half, 1), nn.BatchNorm2d(half)
+
+    def forward(self, x: Tensor) -> Tensor:
+        left = self.bn1(self.conv1(x))
+        left = F.relu(self.bn2(self.conv2(left)), inplace=True)
+        right = F.relu(self.bn3(self.conv3(x)), inplace=True)
+        right = self.bn4(self.conv4(right))
+        right = F.relu(self.bn5(self.conv5(right)), inplace=True)
+        return shuffle(torch.cat([left, right], 1), 2)
+
+
+class ShuffleNet(nn.Module):
+    """What both versions share: a 1x1 stem to 24 channels, three stages of stride 2, mean, linear classifier.
+
+    Parameter names are those of RepDistiller, so that its weight files fit.
+
+    Args:
+        in_channels: 1 or 3.
+    """
+
+    widths: tuple[int, int, int]
+
+    def __init__(self, in_channels: int):
+        super().__init__()
+        self.conv1, self.bn1 = grouped(in_channels, 24, 1), nn.BatchNorm2d(24)
+        self.layer1 = self._stage(24, self.widths[0], 4, 2)
+        self.layer2 = self._stage(self.widths[0], self.widths[1], 8, 2)
+        self.layer3 = self._stage(self.widths[1], self.widths[2], 4, 2)
+
+    def head(self, x: Tensor) -> Tensor:
+        """The map whose mean is the embedding, of the last stage's map."""
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, K) of images (B, C, H, W)."""
+        return self.outputs(x).logits
+
+    def outputs(self, x: Tensor) -> Outputs:
+        """Logits, the three stage maps (after their ReLU) and the pooled embedding."""
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        first = self.layer1(x)
+        second = self.layer2(first)
+        third = self.layer3(second)
+        final = self.head(third)
+        embedding = final.mean((2, 3))
+        return Outputs(self.linear(embedding), (first, second, third), embedding, final)
+
+    def branch(self, tap: int) -> nn.Sequential:
+        """New stages from a stage map to a final map: those that follow it, or once more the last one, at stride 1.
+
+        Args:
+            tap: which of the three maps, from 0.
+        """
+        sizes = [(self.widths[0], self.widths[1], 8, 2), (self.widths[1], self.widths[2], 4, 2)][tap:]
+        later = [self._stage(*size) for size in sizes or [(self.widths[2], self.widths[2], 4, 1)]]
+        return nn.Sequential(*later)
+
+
+@register("ShuffleV1", revision=1)
+class ShuffleV1(ShuffleNet):
+    """ShuffleNet of 3 groups: 240, 480, 960 channels in 4, 8, 4 units; embedding (B, 960).
+
+    Args:
+        num_classes: number of classes K.
+        in_channels: 1 or 3.
+
+    Reference: Zhang, Zhou, Lin and Sun, ShuffleNet: An Extremely Efficient Convolutional Neural Network for Mobile
+    Devices, CVPR 2018.
+    """
+
+    widths = (240, 480, 960)
+
+    def __init__(self, num_classes: int, in_channels: int):
+        super().__init__(in_channels)
+        self.linear = nn.Linear(960, num_classes)
+
+    @staticmethod
+    def _stage(inputs: int, outputs: int, units: int, stride: int) -> nn.Sequential:
+        later = [UnitV1(outputs, outputs, 1, 3) for _ in range(units - 1)]
+        return nn.Sequential(UnitV1(inputs, outputs, stride, 3), *later)
+
+
+@register("ShuffleV2", revision=1)
+class ShuffleV2(ShuffleNet):
+    """ShuffleNetV2 of width 1: 116, 232, 464 channels in 4, 8, 4 units, 1x1 to 1024 channels; embedding (B, 1024).
+
+    Args:
+        num_classes: number of classes K.
+        in_channels: 1 or 3.
+
+    Reference: Ma, Zhang, Zheng and Sun, ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture Design,
+    ECCV 2018.
+    """
+
+    widths = (116, 232, 464)
+
+    def __init__(self, num_classes: int, in_channels: int):
+        super().__init__(in_channels)
+        self.conv2, self.bn2 = grouped(464, 1024, 1), nn.BatchNorm2d(1024)
+        self.linear = nn.Linear(1024, num_classes)
+
+    @staticmethod
+    def _stage(inputs: int, outputs: int, units: int, stride: int) -> nn.Sequential:
+        later = [BasicV2(outputs) for _ in range(units - 1)]
+        return nn.Sequential(DownV2(inputs, outputs, stride), *later)
+
+    def head(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn2(self.conv2(x)), inplace=True)
+
+    def branch(self, tap: int) -> nn.Sequential:
+        """The stages as in ``ShuffleV1``, and the 1x1 convolution after them."""
+        return nn.Sequential(*super().branch(tap), grouped(464, 1024, 1), nn.BatchNorm2d(1024), nn.ReLU(inplace=True))

@@ -1,0 +1,144 @@
+"""The README's tables, written between its markers from what they speak of: figures, methods, augmentations, tests."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+from kdlab.listing import by_knowledge, deed, families, preparing, summary
+from kdlab.pages import load_verdicts, write_text
+from kdlab.registry import Entry, SpecError
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+BLOCKS = ("verdicts", "methods", "augmentations")
+# Module-level names in tests/test_losses_*.py that list methods, and what being listed there proves.
+PROOFS = {"RESTATED": "numpy", "AGAINST_TORCHDISTILL": "torchdistill", "GOLDEN": "golden vector"}
+
+
+def markers(block: str) -> tuple[str, str]:
+    """The two lines between which ``make readme`` writes a block."""
+    return f"<!-- {block}:start -->", f"<!-- {block}:end -->"
+
+
+def write(path: Path | None = None, figures: Path | None = None) -> str:
+    """Bring the README up to date with the published figures and the registry.
+
+    Args:
+        path: the README; None takes the checkout's.
+        figures: the published set; None takes ``figures/`` beside the README.
+
+    Returns:
+        The text written.
+
+    Raises:
+        SpecError: when the README has lost a marker.
+    """
+    path = path or CHECKOUT / "README.md"
+    text = path.read_text(encoding="utf-8")
+    made = (verdict_block(figures or path.parent / "figures"), method_block(), augmentation_block())
+    for name, block in zip(BLOCKS, made, strict=True):
+        start, end = markers(name)
+        before, opened, rest = text.partition(start)
+        _, closed, after = rest.partition(end)
+        if not (opened and closed):
+            raise SpecError(f"{path.name} must hold the markers {start} and {end}.")
+        text = f"{before}{start}\n{block}\n{end}{after}"
+    write_text(path, text)
+    return text
+
+
+def verdict_block(figures: Path) -> str:
+    """The verdicts, and the first figure of each perspective."""
+    studies = load_verdicts(figures)
+    if not studies:
+        return "_Nothing published yet: `make figures`, then `make publish`._"
+    rows = []
+    for study in studies:
+        page = f"notebooks/perspectives/{study['perspective']}.ipynb"
+        rows.append((f"[{study['title']}]({page})", study["claim"], f"**{study['overall']}**"))
+    images = []
+    for study in studies:
+        stem = study["figures"][0]
+        alt = json.loads((figures / f"{stem}.json").read_text(encoding="utf-8"))["alt"]
+        images.append(f'<img src="figures/{stem}.png" width="49%" alt="{escape(alt)}">')
+    table = _table(("perspective", "the paper's claim", "verdict"), rows)
+    gallery_line = "Captions, intervals and numbers are in the gallery, `figures/index.html`."
+    return "\n".join([table, "", "<p>", *images, "</p>", "", gallery_line])
+
+
+def method_block(tests: Path = CHECKOUT / "tests") -> str:
+    """One row per method: what it does, what it needs, where it is from, and what its numbers were checked against.
+
+    Args:
+        tests: folder of the tests, which are read and not run.
+    """
+    proofs = checks(sorted(tests.glob("test_losses_*.py")))
+    head = ("method", "what it does", "knowledge", "coupling", "needs", "reference", "numbers checked against")
+    rows = []
+    for entry in [*(e for group in by_knowledge().values() for e in group), *preparing()]:
+        facts = entry.facts
+        needs = ", ".join(facts.get("needs", ())) or "nothing"
+        proof = ", ".join(proofs.get(entry.name, ()))
+        rows.append((f"`{entry.name}`", summary(entry), facts.get("knowledge", ""), facts.get("coupling", ""), needs,
+                     reference(entry), proof))  # fmt: skip
+    lines = (
+        f"{len(rows)} methods; `kdlab methods` lists them in a terminal, `kdlab methods NAME` shows the formula. Each",
+        "of them passes the property tests: gradients against finite differences, any order of rows, half precision,",
+        "resume after a stop, and a golden digest of 50 steps. The last column names what its numbers were held",
+        "against: *numpy* is the formula written out again, *torchdistill* is that library's loss, *golden vector* are",
+        "stored numbers that were computed apart.",
+    )
+    return "\n".join([*lines, "", _table(head, rows)])
+
+
+def augmentation_block() -> str:
+    """One row per class of augmentations."""
+    head = ("augmentation", "what it does", "mixes or picks")
+    rows = [(", ".join(f"`{e.name}`" for e in own), summary(own[0]), deed(own[0])) for own in families()]
+    return "\n".join([
+        f"{sum(map(len, families()))} augmentations; `kdlab augmentations --data NAME` adds which of them may change "
+        "the label of an image.", "", _table(head, rows),
+    ])  # fmt: skip
+
+
+def reference(entry: Entry) -> str:
+    """What stands behind ``Reference:`` in a part's text; empty without such a paragraph."""
+    for paragraph in entry.text.split("\n\n"):
+        if paragraph.startswith("Reference:"):
+            return " ".join(paragraph.removeprefix("Reference:").split())
+    return ""
+
+
+def checks(files: Iterable[Path]) -> dict[str, list[str]]:
+    """What each method's numbers are checked against, read from the tests without running them.
+
+    Args:
+        files: tests with a dict ``RESTATED`` and perhaps tuples (or dicts) of the other names in ``PROOFS``.
+
+    Returns:
+        Method to words such as ``"numpy"``, in the order of ``PROOFS``.
+    """
+    listed: dict[str, set[str]] = {proof: set() for proof in PROOFS}
+    for path in files:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            for name in {t.id for t in targets if isinstance(t, ast.Name)} & set(PROOFS):
+                listed[name] |= _named(node.value)
+    every = sorted(set().union(*listed.values()))
+    return {method: [word for proof, word in PROOFS.items() if method in listed[proof]] for method in every}
+
+
+def _named(node: ast.expr) -> set[str]:
+    """The strings that a literal lists: keys of dicts, items of tuples, lists and sets, also joined by ``|`` or +."""
+    if isinstance(node, ast.BinOp):
+        return _named(node.left) | _named(node.right)
+    items = node.keys if isinstance(node, ast.Dict) else getattr(node, "elts", [])
+    return {item.value for item in items if isinstance(item, ast.Constant)}
+
+
+def _table(head: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (head, *rows)]
+    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
