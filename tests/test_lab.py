@@ -196,6 +196,22 @@ def test_checkpoints_that_do_not_fit_are_refused(tmp_path, monkeypatch):
     assert Store().keys() == [] and not (tmp_path / "unpickled").exists()
 
 
+def test_foreign_networks_teach_and_learn_by_their_layers():
+    foreign = {
+        "model": "torchvision.models:resnet18",
+        "model_options": {"taps": ["layer1", "layer2", "layer3"], "embedding": "avgpool"},
+        "budget": Budget(2, "steps", 8),
+        "sizes": (320, 20, 20),
+    }
+    teacher = TEACHER.replace(**foreign)
+    student = STUDENT.replace(**foreign, method="at", teacher=teacher)
+    table = run(student)
+    ours = run(student.replace(model="resnet8_s2_w4", model_options={}))
+    assert not table.diverged.any() and (table.parameters == 11_181_642).all() and not ours.diverged.any()
+    again = RunSpec.from_dict(Store().read(lab.run_key(student), "spec")["spec"])
+    assert lab.run_key(again) == lab.run_key(student) != lab.run_key(student.replace(model_options={}))
+
+
 def test_a_student_may_teach_in_turn():
     table = run(STUDENT.replace(teacher=STUDENT.replace(model="resnet8_s2_w8")))
     assert len(table) == 1 and len(Store().keys()) == 3

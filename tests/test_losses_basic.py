@@ -107,6 +107,8 @@ RESTATED = {
     "sp": sp_restated,
     "fitnet": fitnet_restated,
 }
+# Read by the README's table of methods.
+GOLDEN = ("kd", "ccd", "sp")
 
 
 # --- golden values ------------------------------------------------------------------------------------------------

@@ -162,6 +162,8 @@ RESTATED = {
     "ft_paraphraser": paraphraser_restated,
     "ft": ft_restated,
 }
+# Read by the README's table of methods.
+AGAINST_TORCHDISTILL = ("vid", "rkd", "pkt", "ft")
 
 
 # --- torchdistill -------------------------------------------------------------------------------------------------

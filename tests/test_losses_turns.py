@@ -137,6 +137,9 @@ RESTATED = {
     "hsakd_heads": hsakd_heads_restated,
     "hsakd_joint": hsakd_joint_restated,
 }
+# Read by the README's table of methods.
+AGAINST_TORCHDISTILL = ("sskd", "sskd_head")
+GOLDEN = ("sskd", "hsakd")
 
 
 # --- golden values ------------------------------------------------------------------------------------------------

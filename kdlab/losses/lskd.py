@@ -33,8 +33,8 @@ class LSKD(Method):
 
     ``L = a mean_i CE(s_i, y_i) + c B(Z(s), Z(t))``, with Z the logits of each row less their mean over 1e-7 plus their
     standard deviation, B the base's terms but its cross-entropy, under the base's own weights, and CE on the raw
-    logits. The standard deviation has K below the root as in the paper; with K - 1, as in the usual code, the base's
-    temperature is sqrt((K - 1) / K) of that here.
+    logits. The standard deviation has K below the root as in the paper; the usual code has K - 1, which makes the
+    logits smaller by sqrt((K - 1) / K).
 
     Args:
         base: the method within: one that reads nothing but logits.

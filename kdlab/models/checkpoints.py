@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -223,11 +224,16 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
+@functools.cache
+def _plain_skeleton(name: str) -> nn.Module:
+    return skeleton(name)
+
+
 def _others(arch: str, state: Mapping[str, Tensor]) -> str:
     """The registered models that fit weights by names and shapes, as a sentence; ``arch`` with other numbers, too."""
     found = []
     for name in catalogue("models"):
-        model = skeleton(name)
+        model = _plain_skeleton(name)
         names = _unwrapped(state, model.state_dict())
         classes, channels = _numbers(model, names)
         if classes and channels and names.keys() <= model.state_dict().keys():

@@ -20,8 +20,8 @@ def foreign(name: str, num_classes: int, in_channels: int, options: Mapping[str,
     """Build ``module:Class`` or ``module:function`` with the arguments it takes, and read its layers.
 
     The builder gets ``num_classes=`` and ``in_channels=`` (or ``in_chans=``) where its signature has them, and the
-    options. ``**kwargs`` is taken to hold ``num_classes`` but no channels, as in torchvision; where it holds both, as in
-    timm, give ``in_chans`` as an option. Arguments of other names without a default get the two numbers in that order.
+    options. ``**kwargs`` is taken to hold ``num_classes`` but no channels, as in torchvision; with timm, whose models
+    hold both, give ``in_chans`` as an option. Arguments of other names without a default get the two numbers in order.
 
     A model that, built without a word about channels, wants three sees a grey image as three equal channels
     (``Tapped``'s ``repeat_grey``).

@@ -68,6 +68,11 @@ def impossible(profile: Profile) -> dict[str, str]:
     return {name: reason for name, spec in grid.items() if (reason := refusal(spec)) is not None}
 
 
+def weights(profile: Profile) -> dict[str, dict[str, float]]:
+    """The methods whose own weight differs from its default, and what it is: chosen by ``kdlab tune`` on val."""
+    return {m: options for m, options in runs.tuned(profile.name).items() if m in profile.grid}
+
+
 def contrasts(profile: Profile) -> list[Contrast]:
     """JDA − weak2 for every method that can have both."""
     there = arms(profile)
