@@ -148,13 +148,16 @@ def distil(
     size = perspectives.profile(
         profile, data=given["data"], student=given["student"], teacher=None if file else teacher
     )
-    spec = arms.ce(size, method=method, fraction=given["fraction"])
-    if method != "ce":
-        spec = spec.replace(teacher=_checkpoint(teacher, arch) if file else arms.teacher(size))
+    spec = arms.method(size, method, {}).replace(fraction=given["fraction"])
+    if ":" in method and spec.teacher is None:
+        spec = spec.replace(teacher=arms.teacher(size))  # foreign code may not say what it needs
+    if file and isinstance(spec.teacher, RunSpec):
+        first, prepared = _checkpoint(teacher, arch), spec.teacher.teacher is not None
+        spec = spec.replace(teacher=spec.teacher.replace(model=arch, teacher=first) if prepared else first)
     augmented = given["augmentation"] != "weak"
     if given["ratio"] and not augmented:
         raise SpecError(f"--ratio {given['ratio']:g} needs an --augmentation other than weak.")
-    views = (2 if augmented else 1) if given["views"] is None else given["views"]
+    views = (2 if augmented else spec.views) if given["views"] is None else given["views"]
     spec = spec.replace(views=views)  # refuses a number that the next line could not divide by
     ratio = given["ratio"] if given["ratio"] is not None else ((views - 1) / views or 1.0 if augmented else 0.0)
     options = {"policy": size.policy} if given["augmentation"] == "jda" else {}

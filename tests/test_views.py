@@ -6,9 +6,11 @@ import torch
 from kdlab.augment import CropFlip
 from kdlab.data import load
 from kdlab.feasible import refusal
+from kdlab.identity import key
 from kdlab.models import build, outputs
+from kdlab.perspectives import arms, profile
 from kdlab.rng import generator
-from kdlab.spec import Budget, Checkpoint, RunSpec
+from kdlab.spec import Budget, Checkpoint, RunSpec, catalogue
 from kdlab.training import Arm, Layout, Views
 from kdlab.training.layout import WEAK, Name
 
@@ -141,3 +143,33 @@ def test_what_the_teacher_is_asked_is_counted(views, spec, rows):
 def test_what_cannot_run_is_refused_with_the_reason(spec, said):
     reason = refusal(spec)
     assert (reason is None) if said is None else (said in reason)
+
+
+METHODS = {name: entry.facts for name, entry in catalogue("losses").items()}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_runs_only_where_its_needs_are_met(name):
+    """Every registered method can run as ``arms.method`` has it, and not without what it needs."""
+    needs = METHODS[name]["needs"]
+    spec = arms.method(profile("smoke"), name)
+    good = arms.weak2(spec) if "pairs" in needs else spec
+    assert refusal(good) is None
+    if "teacher" in needs:
+        assert "needs a teacher" in refusal(good.replace(teacher=None))
+    if "pairs" in needs:
+        assert "compares two views" in refusal(spec)
+    if "turns" in needs:
+        assert "makes its own views" in refusal(good.replace(views=2))
+    elif "labels" in needs:
+        assert "one class a row" in refusal(good.replace(views=2, augmentation="cutmix", ratio=0.5))
+    if "prepared" in needs:
+        assert "must be a RunSpec with that method" in refusal(good.replace(teacher=good.teacher.teacher))
+
+
+def test_a_wrapper_takes_on_the_needs_of_what_it_wraps():
+    lskd = KD.replace(method="lskd", method_options={"base": "mlld"})
+    assert "compares two views" in refusal(lskd) and refusal(lskd.replace(views=2)) is None
+    assert "Did you mean 'dkd'" in refusal(lskd.replace(method_options={"base": "dkdd"}))
+    keys = {key(KD.replace(method="lskd", method_options={"base": base})) for base in ("kd", "dkd")}
+    assert len(keys) == 2 and key(KD.replace(method="lskd")) in keys

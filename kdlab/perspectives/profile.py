@@ -127,6 +127,7 @@ PROFILES = {
         copies=(0, 1),
         fractions=(0.1, 1.0),
         step_fractions=(0.1,),
+        methods=("kd", "ccd", "dkd", "fitnet", "sp", "crd"),
         workers=0,
     ),
     "quick": _QUICK,
