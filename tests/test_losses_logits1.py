@@ -10,8 +10,8 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import pearsonr
 from torchdistill.losses import mid_level
 
+from kdlab.losses.base import warm_up
 from kdlab.losses.dist import unlike
-from kdlab.losses.dkd import warm_up
 from kdlab.losses.kd import KD
 from kdlab.losses.lskd import fits
 from kdlab.registry import SpecError, create, register

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from kdlab.losses.base import match_size, require
-from kdlab.losses.bridge import convolution, stages
 from kdlab.losses.kd import KD
+from kdlab.losses.learned import convolution, stages
 from kdlab.registry import SpecError, register
 
 

@@ -210,3 +210,11 @@ def match_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Average two maps (B, C, H, W) over windows to the smaller height and the smaller width of the two."""
     size = (min(a.shape[2], b.shape[2]), min(a.shape[3], b.shape[3]))
     return tuple(x if x.shape[2:] == size else F.adaptive_avg_pool2d(x, size) for x in (a, b))
+
+
+def warm_up(batch: Batch, epochs: float) -> float:
+    """The linear start ``min((240 p + 1) / epochs, 1)`` at progress p; 1 throughout for 0 epochs.
+
+    At the beginning of epoch e of 240, counted from 1, this is the published ``min(e / epochs, 1)``.
+    """
+    return min((240 * batch.progress + 1) / epochs, 1.0) if epochs else 1.0

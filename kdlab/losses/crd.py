@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -22,40 +23,46 @@ def contrastive_rows(
     memories: Sequence[Tensor],
     index: Tensor,
     negatives: Tensor,
+    group: Tensor,
     constants: Tensor,
     temperature: float,
 ) -> tuple[Tensor, Tensor]:
     """Noise-contrastive loss of each row, both sides summed.
 
     ``- log P_i / (P_i + q) - sum_j log q / (P_j + q)`` with ``P_j = exp(m_j . e_i / tau) / Z``, ``q = K / N``: each
-    side's embedding e against the other side's memory m.
+    side's embedding e against the other side's memory m. (1e-7 is added to both denominators, as published.)
 
     Args:
         embeds: unit vectors of student and teacher, (B, D) each.
         memories: of student and teacher, (N, D) each.
         index: each row's place in the memories, int64 (B,).
-        negatives: places of its K negatives, int64 (B, K).
+        negatives: the K places that each group of rows is held against, bool (groups, N).
+        group: of each row, int64 (B,).
         constants: Z of student and teacher, (2,); 0 is taken from this batch, ``N mean_ij exp(m_j . e_i / tau)``.
         temperature: tau > 0.
 
     Returns:
         The loss, (B,), and the constants that were used.
     """
-    contrast = torch.cat([index[:, None], negatives], 1)
-    size, noise = len(memories[0]), negatives.shape[1] / len(memories[0])
-    rows, used = 0, []
+    size, count = len(memories[0]), int(negatives[0].sum())
+    noise, weights = count / size, negatives.to(embeds[0].dtype)
+    rows, used = 2 * count * math.log1p(EPSILON / noise), []
     for embed, memory, constant in zip(embeds, reversed(memories), constants, strict=True):
-        # All scores by one product and then gathered: gathering the memories would take K times the embeddings.
-        score = (embed @ memory.T / temperature).gather(1, contrast).exp()
-        used.append(torch.where(constant > 0, constant, size * score.detach().mean()))
-        chance = score / used[-1]
-        own = (chance[:, 0] / (chance[:, 0] + noise + EPSILON)).log()
-        others = (noise / (chance[:, 1:] + noise + EPSILON)).log()
-        rows = rows - own - others.sum(1)
+        # All scores by one product, and sums by another: gathering the memories would take K times the embeddings.
+        score = embed @ memory.T / temperature
+        own = score.gather(1, index[:, None])[:, 0]
+        if constant == 0:
+            chance = score.detach().exp()
+            total = own.detach().exp().sum() + (chance * weights[group]).sum()
+            constant = size * total / (len(own) * (1 + count))
+        used.append(constant)
+        odds = constant.log() + math.log(noise + EPSILON)  # so that exp(score - odds) = P / (q + 1e-7)
+        pushed = F.softplus(score - odds, threshold=40) @ weights.T
+        rows = rows - F.logsigmoid(own - odds) + pushed.gather(1, group[:, None])[:, 0]
     return rows, torch.stack(used)
 
 
-def draw_negatives(labels: Tensor, order: Tensor, label: Tensor, count: int) -> Tensor:
+def draw_negatives(labels: Tensor, order: Tensor, label: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The first images in an order that are of another class than the row.
 
     Args:
@@ -65,12 +72,13 @@ def draw_negatives(labels: Tensor, order: Tensor, label: Tensor, count: int) -> 
         count: K; at least so many images must be of another class.
 
     Returns:
-        Numbers of images, int64 (B, K).
+        K images for each class of the batch, bool (classes, N), and the place of each row's class, int64 (B,).
     """
     classes, row = label.unique(return_inverse=True)
     allowed = labels[order] != classes[:, None]
-    chosen = allowed & (allowed.cumsum(1) <= count)
-    return order.expand_as(allowed)[chosen].view(len(classes), count)[row]
+    chosen = torch.empty_like(allowed)
+    chosen[:, order] = allowed & (allowed.cumsum(1) <= count)
+    return chosen, row
 
 
 @torch.no_grad()
@@ -164,7 +172,7 @@ class CRD(KD):
         negatives = draw_negatives(self.labels, order.to(self.labels.device), batch.label, self.count)
         memories = (self.student_memory, self.teacher_memory)
         loss, constants = contrastive_rows(
-            embeds, memories, batch.index, negatives, self.constants, self.nce_temperature
+            embeds, memories, batch.index, *negatives, self.constants, self.nce_temperature
         )
         self.constants.copy_(constants)
         self.seen = [embed.detach() for embed in embeds]

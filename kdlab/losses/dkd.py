@@ -6,16 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlab.losses.base import Batch, Method, cross_entropy_rows, kl_rows, one_class, require
+from kdlab.losses.base import Method, cross_entropy_rows, kl_rows, one_class, require, warm_up
 from kdlab.registry import register
-
-
-def warm_up(batch: Batch, epochs: float) -> float:
-    """The linear start ``min((240 p + 1) / epochs, 1)`` at progress p; 1 throughout for 0 epochs.
-
-    At the beginning of epoch e of 240, counted from 1, this is the published ``min(e / epochs, 1)``.
-    """
-    return min((240 * batch.progress + 1) / epochs, 1.0) if epochs else 1.0
 
 
 def apart(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlab.losses.base import match_size, require
-from kdlab.losses.bridge import convolution
 from kdlab.losses.kd import KD
+from kdlab.losses.learned import convolution
 from kdlab.registry import choose, register
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdlab.losses.ab import Initialising
 from kdlab.losses.base import require
-from kdlab.losses.bridge import convolution, stages
+from kdlab.losses.learned import convolution, stages
 from kdlab.registry import SpecError, register
 
 

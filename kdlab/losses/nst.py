@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdlab.losses.base import match_size, require
-from kdlab.losses.bridge import stages
 from kdlab.losses.kd import KD
+from kdlab.losses.learned import stages
 from kdlab.registry import register
 
 

@@ -6,11 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlab.losses.base import match_size, require
-from kdlab.losses.bridge import stages
-from kdlab.losses.dkd import warm_up
+from kdlab.losses.base import match_size, require, warm_up
 from kdlab.losses.kd import KD
-from kdlab.losses.learned import block, drawn
+from kdlab.losses.learned import block, drawn, stages
 from kdlab.models import Outputs
 from kdlab.registry import register
 

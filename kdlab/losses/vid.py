@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlab.losses.base import match_size, require
-from kdlab.losses.bridge import convolution, stages
 from kdlab.losses.kd import KD
+from kdlab.losses.learned import convolution, stages
 from kdlab.registry import register
 
 FLOOR = 1e-5  # least variance

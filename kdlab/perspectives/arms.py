@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -120,6 +121,13 @@ def method(profile: Profile, name: str, options: Mapping[str, Any] | None = None
 def weak2(spec: RunSpec) -> RunSpec:
     """Two independent weak views of each original: the control of equal cost."""
     return spec.replace(views=2, augmentation="weak", augmentation_options={}, ratio=0.0)
+
+
+def matched(spec: RunSpec) -> RunSpec:
+    """The authors' compute-matched control: one view of twice the distinct originals a step, for twice the epochs."""
+    b = spec.budget
+    longer = dataclasses.replace(b, amount=2 * b.amount, originals_per_step=2 * b.originals_per_step)
+    return spec.replace(budget=longer)
 
 
 def augmented(spec: RunSpec, profile: Profile, policy: str = "jda", *, views: int = 2, ratio: float = 0.5) -> RunSpec:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from kdlab.feasible import refusal
 from kdlab.perspectives import arms as runs
 from kdlab.perspectives.profile import Profile
@@ -21,19 +19,19 @@ FORMULA = (
 )
 FIGURES = {
     "gains": "Gain over KD by method and augmentation, at equal epochs (over KD on one weak view) and at equal student "
-    "images (over KD on one weak view for twice the epochs), and what an additive model (method + augmentation) of the "
-    "two-view cells leaves unexplained. Bold with a star: JDA differs from weak2 by the corrected interval. Hatched: "
-    "impossible.",
+    "images (over KD on matched ones: one weak view of twice the originals a step, for twice the epochs), and what an "
+    "additive model (method + augmentation) of the two-view cells leaves unexplained. Bold with a star: JDA differs "
+    "from weak2 by the corrected interval. Hatched: impossible.",
     "shares": "What a two-view method's gain is made of: augmentation (JDA minus weak2), a second weak view (minus one "
     "view, at equal epochs and at equal student images), and the method's own loss (minus KD, both on weak2); effects "
     "paired by seed, with 95 % t-intervals. Hatched: impossible, or KD itself.",
     "contrasts": "Gain from JDA over weak2 for each method, with paired 95 % intervals.",
 }
-SHARES = ("JDA − weak2", "weak2 − weak", "weak2 − weak for\ntwice the epochs", "method − KD,\nboth on weak2")
+SHARES = ("JDA − weak2", "weak2 − weak", "weak2 − weak of twice\nthe images", "method − KD,\nboth on weak2")
 LABELS = {"fitnet": "FitNet", "reviewkd": "ReviewKD", "simkd": "SimKD", "catkd": "CAT-KD", "kdpp": "KD++",
           "energykd": "EnergyKD", "wkd_l": "WKD-L", "kdi": "KD-i", "kdp": "KD-p", "four_term": "four terms",
           "tekap": "TeKAP"}  # fmt: skip
-ALONE, LONGER, OWN = "weak", "weak, twice the epochs", "own views"
+ALONE, MATCHED, OWN = "weak", "weak, matched", "own views"
 
 
 def arm(method: str, augmentation: str) -> str:
@@ -51,13 +49,12 @@ def cells(profile: Profile, method: str) -> dict[str, RunSpec]:
     one = runs.method(profile, method)
     if one.views > 1:  # a method with views of its own is a competitor, not a row to be augmented
         return {OWN: one}
-    longer = dataclasses.replace(one.budget, amount=2 * one.budget.amount)
-    row = {ALONE: one, LONGER: one.replace(budget=longer), "weak2": runs.weak2(one)}
+    row = {ALONE: one, MATCHED: runs.matched(one), "weak2": runs.weak2(one)}
     return row | {policy: runs.augmented(one, profile, policy) for policy in profile.policies}
 
 
 def arms(profile: Profile) -> dict[str, RunSpec]:
-    """Methods by {one weak view, the same for twice the epochs, two weak views, a weak and an augmented one}."""
+    """Methods by {one weak view, as many distinct images as two views, two weak views, a weak and an augmented one}."""
     grid = {arm(m, column): spec for m in profile.grid for column, spec in cells(profile, m).items()}
     return {name: spec for name, spec in grid.items() if refusal(spec) is None}
 
@@ -92,7 +89,7 @@ def shares(table, profile: Profile) -> dict:
     panels = {
         "Augmentation": lambda m: (arm(m, "jda"), arm(m, "weak2")),
         "View, equal epochs": lambda m: (arm(m, "weak2"), arm(m, ALONE)),
-        "View, equal images": lambda m: (arm(m, "weak2"), arm(m, LONGER)),
+        "View, equal images": lambda m: (arm(m, "weak2"), arm(m, MATCHED)),
         "Loss": lambda m: (arm(m, "weak2"), arm(profile.grid[0], "weak2")),
     }
     there, effects = set(table["arm"]), {}
@@ -133,7 +130,7 @@ def figures(table, verdicts, profile: Profile) -> dict:
     mean = table.groupby("arm")["test_accuracy"].mean()
     augmented = ["weak2", *profile.policies]
     own = [OWN] * any(arm(m, OWN) in mean for m in profile.grid)
-    grid = {c: {label(m): mean.get(arm(m, c)) for m in profile.grid} for c in (ALONE, LONGER, *augmented, *own)}
+    grid = {c: {label(m): mean.get(arm(m, c)) for m in profile.grid} for c in (ALONE, MATCHED, *augmented, *own)}
     grid = pd.DataFrame(grid, dtype=float)
     decided = {v.contrast.name: v.outcome != "undecided" for v in verdicts}
     jda = [decided.get(f"{name}: JDA − weak2", False) for name in grid.index]
@@ -141,7 +138,7 @@ def figures(table, verdicts, profile: Profile) -> dict:
     first = label(profile.grid[0])
     panels = {
         "Equal epochs": (grid[[ALONE, *augmented, *own]] - grid.loc[first, ALONE], "gain (points)"),
-        "Equal student images": (grid[[LONGER, *augmented]] - grid.loc[first, LONGER], "gain (points)"),
+        "Equal student images": (grid[[MATCHED, *augmented]] - grid.loc[first, MATCHED], "gain (points)"),
         "Residual": (additive_residual(grid[augmented]), "residual (points)"),
     }
     with plotting.theme():
@@ -149,7 +146,7 @@ def figures(table, verdicts, profile: Profile) -> dict:
         widths = [len(values.columns) for values, _ in panels.values()]
         axes = figure.subplots(1, 3, width_ratios=widths)
         for ax, (title, (values, words)) in zip(axes, panels.items(), strict=True):
-            values = values.rename(columns={LONGER: "weak 2×"})
+            values = values.rename(columns={MATCHED: "matched"})
             stars = marks.reindex(columns=values.columns, fill_value=False)
             plotting.heatmap(ax, values, stars, label=words, limit=max(1.0, values.abs().max().max()))
             ax.set_title(title)

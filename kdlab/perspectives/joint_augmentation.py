@@ -32,17 +32,8 @@ def arms(profile: Profile) -> dict[str, RunSpec]:
     made |= {name: runs.augmented(kd, profile, name) for name in profile.operations}
     made |= {"jda": runs.augmented(kd, profile), "kd again": kd.replace(replicate=1)}
     if profile.matched:
-        made["matched"] = matched(profile)
+        made["matched"] = runs.matched(kd)
     return made
-
-
-def matched(profile: Profile) -> RunSpec:
-    """The authors' compute-matched control: twice the distinct originals a step and twice the epochs, one view."""
-    from dataclasses import replace
-
-    b = profile.budget
-    longer = replace(b, amount=2 * b.amount, originals_per_step=2 * b.originals_per_step)
-    return runs.kd(profile, budget=longer)
 
 
 def contrasts(profile: Profile) -> list[Contrast]:
