@@ -12,7 +12,7 @@ OPERATIONS = (
     "shearX", "shearY", "translateX", "translateY", "rotate", "color", "contrast",
     "sharpness", "brightness", "posterize", "solarize", "autocontrast", "equalize", "invert",
 )  # fmt: skip
-METHODS = ("kd", "ccd", "dkd", "dist", "lskd", "mlld", "fitnet", "at", "vid", "sp", "pkt", "crd")
+METHODS = ("kd", "ccd", "dkd", "dist", "lskd", "mlld", "ctkd", "fitnet", "at", "sp", "pkt", "crd")
 
 
 @dataclass(frozen=True)
