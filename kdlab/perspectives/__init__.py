@@ -31,7 +31,7 @@ OVERALL = {
     "is neither evidence for an effect nor evidence that there is none.",
 }
 
-NAMES = ("joint_augmentation", "teacher_augmentation", "compatibility", "ratio_sweep", "few_shot")
+NAMES = ("joint_augmentation", "teacher_augmentation", "ratio_sweep", "few_shot", "compatibility")
 
 
 @dataclass
