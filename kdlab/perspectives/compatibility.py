@@ -21,10 +21,10 @@ FIGURES = {
     "gains": "Gain over KD by method and augmentation, at equal epochs (over KD on one weak view) and at equal student "
     "images (over KD on matched ones: one weak view of twice the originals a step, for twice the epochs), and what an "
     "additive model (method + augmentation) of the two-view cells leaves unexplained. Bold with a star: JDA differs "
-    "from weak2 by the corrected interval. Hatched: impossible.",
+    "from weak2 by the corrected interval. Hatched: impossible, or one view not run in this profile.",
     "shares": "What a two-view method's gain is made of: augmentation (JDA minus weak2), a second weak view (minus one "
     "view, at equal epochs and at equal student images), and the method's own loss (minus KD, both on weak2); effects "
-    "paired by seed, with 95 % t-intervals. Hatched: impossible, or KD itself.",
+    "paired by seed, with 95 % t-intervals. Hatched: impossible, not run in this profile, or KD itself.",
     "contrasts": "Gain from JDA over weak2 for each method, with paired 95 % intervals.",
 }
 SHARES = ("JDA − weak2", "weak2 − weak", "weak2 − weak of twice\nthe images", "method − KD,\nboth on weak2")
@@ -49,8 +49,12 @@ def cells(profile: Profile, method: str) -> dict[str, RunSpec]:
     one = runs.method(profile, method)
     if one.views > 1:  # a method with views of its own is a competitor, not a row to be augmented
         return {OWN: one}
-    row = {ALONE: one, MATCHED: runs.matched(one), "weak2": runs.weak2(one)}
-    return row | {policy: runs.augmented(one, profile, policy) for policy in profile.policies}
+    alone = {ALONE: one, MATCHED: runs.matched(one)} if method in (profile.one_view or profile.grid) else {}
+    return (
+        alone
+        | {"weak2": runs.weak2(one)}
+        | {policy: runs.augmented(one, profile, policy) for policy in profile.policies}
+    )
 
 
 def arms(profile: Profile) -> dict[str, RunSpec]:

@@ -37,6 +37,7 @@ class Profile:
         fractions: few-shot fractions at equal epochs.
         step_fractions: few-shot fractions at equal steps.
         methods: rows of the compatibility grid, the reference first; empty takes every registered one.
+        one_view: methods of the grid that are trained on one view as well, where they can be; empty takes all.
         policies: augmented columns of the compatibility grid.
         matched: also run the compute-matched controls: a student with twice the originals a step and twice the
             epochs, a teacher on two weak views.
@@ -60,6 +61,7 @@ class Profile:
     fractions: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
     step_fractions: tuple[float, ...] = (0.1, 0.25)
     methods: tuple[str, ...] = METHODS
+    one_view: tuple[str, ...] = ("kd", "ccd", "dkd", "dist", "mlld", "fitnet", "sp")
     policies: tuple[str, ...] = ("jda",)
     matched: bool = False
     workers: int | None = None
@@ -146,6 +148,7 @@ PROFILES = {
         fractions=(0.05, 0.1, 0.25, 0.5, 1.0),
         step_fractions=(0.05, 0.1, 0.25, 0.5),
         methods=(),
+        one_view=(),
         policies=("rotation", "jda", "cutmix", "randaugment"),
         matched=True,
     ),
