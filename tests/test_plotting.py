@@ -234,3 +234,25 @@ def test_heatmap_marks_and_hatches():
     (hatched,) = ax.patches
     assert hatched.get_xy() == (0, 1) and hatched.get_hatch()
     assert ax.collections[0].get_clim() == (-1.2, 1.2)
+
+
+def test_a_compact_heatmap_has_one_decimal_and_upright_names():
+    ax = plotting.heatmap(plotting.figure().subplots(), *gains(), compact=True)
+    assert [text.get_text() for text in ax.texts] == ["+0.4", "+1.2*", "\u22120.9"]
+    assert all(tick.get_rotation() == 90 for tick in ax.get_xticklabels())
+
+
+def test_effects_share_rows_and_hatch_what_is_not_there():
+    values = pd.Series([1.0, 2.0, 3.0])
+    figure = plotting.effects({"A": {"kd": values, "ccd": -values}, "B": {"ccd": values}}, ["a", "b"])
+    left, right = figure.axes
+    assert [tick.get_text() for tick in left.get_yticklabels()] == ["kd", "ccd"]
+    assert left.get_xlim() == right.get_xlim() and left.get_ylim() == (1.5, -0.5)
+    assert [line.get_xdata()[0] for line in left.lines if line.get_marker() == "D"] == [2.0, -2.0]
+    assert len([patch for patch in right.patches if patch.get_hatch()]) == 1 and not left.patches
+
+
+def test_many_contrasts_stand_in_two_columns():
+    few, many = plotting.forest(list(verdicts(runs()))[:2]), plotting.forest((list(verdicts(runs())) * 9)[:9])
+    assert len(few.axes) == 1 and len(many.axes) == 2 and many.get_figwidth() == plotting.PAGE
+    assert [len(ax.get_yticks()) for ax in many.axes] == [5, 4]

@@ -152,7 +152,8 @@ def figures(table, verdicts, profile: Profile) -> dict:
         for ax, (title, (values, words)) in zip(axes, panels.items(), strict=True):
             values = values.rename(columns={MATCHED: "matched"})
             stars = marks.reindex(columns=values.columns, fill_value=False)
-            plotting.heatmap(ax, values, stars, label=words, limit=max(1.0, values.abs().max().max()))
+            most = max(1.0, values.abs().max().max())
+            plotting.heatmap(ax, values, stars, label=words, limit=most, compact=sum(widths) > 10)
             ax.set_title(title)
             if ax is not axes[0]:
                 ax.set_yticks([])

@@ -208,7 +208,7 @@ def _numbers(verdict: Verdict) -> str:
 
 def heatmap(
     ax: Axes, matrix: pd.DataFrame, marks: pd.DataFrame | None = None, *, label: str = "Gain (points)",
-    limit: float | None = None,
+    limit: float | None = None, compact: bool = False,
 ) -> Axes:  # fmt: skip
     """Coloured cells around zero with their values; marked cells are bold with a star, impossible ones hatched.
 
@@ -217,17 +217,19 @@ def heatmap(
         marks: booleans of the same shape: True where the corrected interval excludes zero.
         label: of the colour bar, with the unit.
         limit: the colour scale runs from ``-limit`` to ``limit``; default, the largest value.
+        compact: for many columns: one decimal, small type, upright column names.
     """
     import seaborn  # here, since it takes a second that the other panels need not wait
 
     known = np.isfinite(matrix.to_numpy())
     marked = known & (marks.to_numpy(dtype=bool) if marks is not None else False)
-    words = matrix.map(lambda gain: f"{gain:+.2f}".replace("-", MINUS)) + np.where(marked, "*", "")
+    digits = 1 if compact else 2
+    words = matrix.map(lambda gain: f"{gain:+.{digits}f}".replace("-", MINUS)) + np.where(marked, "*", "")
     limit = limit or float(np.nanmax(np.abs(matrix.to_numpy()), initial=1e-9))
     seaborn.heatmap(
         matrix, ax=ax, mask=~known, vmin=-limit, vmax=limit, cmap="RdBu", linewidths=1, linecolor="white",
-        annot=words, fmt="", annot_kws={"fontsize": 7},
-        cbar_kws={"label": label},
+        annot=words, fmt="", annot_kws={"fontsize": 5 if compact else 7},
+        cbar_kws={"label": label} | ({"fraction": 0.04, "pad": 0.02} if compact else {}),
     )  # fmt: skip
     colours = ax.collections[0].get_facecolors().reshape(*matrix.shape, 4)[known]
     for text, bold, colour in zip(ax.texts, marked[known], colours, strict=True):
@@ -236,7 +238,7 @@ def heatmap(
         text.set_color("black" if seaborn.utils.relative_luminance(colour) > 0.18 else "white")
     for row, column in np.argwhere(~known):
         ax.add_patch(Rectangle((column, row), 1, 1, facecolor="#F4F4F4", edgecolor=FAINT, hatch="////", lw=0))
-    ax.set_xticklabels([style(str(name))["label"] for name in matrix.columns], rotation=0)
+    ax.set_xticklabels([style(str(name))["label"] for name in matrix.columns], rotation=90 if compact else 0)
     ax.set_yticklabels([style(str(name))["label"] for name in matrix.index], rotation=0)
     ax.tick_params(length=0)
     ax.set(xlabel="", ylabel="")
