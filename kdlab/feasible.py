@@ -7,10 +7,8 @@ from typing import Any
 
 from kdlab import data
 from kdlab.identity import steps
-from kdlab.registry import Entry
+from kdlab.registry import TAPPING, Entry
 from kdlab.spec import Checkpoint, RunSpec, SpecError, check_options, find
-
-TAPPING = ("taps", "embedding")
 
 
 def check(spec: RunSpec) -> None:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 KINDS = ("augment", "models", "losses")
+TAPPING = ("taps", "embedding")  # options of a foreign model that say which of its layers are read
 REQUIRED = inspect.Parameter.empty  # stands for the default of an option that has none
 
 

@@ -36,7 +36,7 @@ def new_stages(network: nn.Module, tap: int, generator: torch.Generator) -> nn.M
     if not hasattr(network, "branch"):
         raise SpecError(
             f"hsakd repeats the stages of a network, and {type(network).__name__} has no method branch(tap) that makes "
-            "them; the resnet and wrn families do."
+            "them; those that kdlab registers do."
         )
     with torch.random.fork_rng(devices=[]):  # what the layers draw at first is thrown away
         branch = network.branch(tap)

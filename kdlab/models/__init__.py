@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from kdlab.models.foreign import TAPPING, foreign
+from kdlab.models.foreign import foreign
 from kdlab.models.outputs import Outputs, Tapped, classifier, outputs
-from kdlab.registry import SpecError, create, find
+from kdlab.registry import TAPPING, SpecError, create, find
 from kdlab.rng import stream_seed
 
 __all__ = ["Outputs", "Tapped", "build", "classifier", "load_teacher", "outputs"]

@@ -10,9 +10,8 @@ from typing import Any
 from torch import nn
 
 from kdlab.models.outputs import Tapped
-from kdlab.registry import SpecError, choose, find
+from kdlab.registry import TAPPING, SpecError, choose, find
 
-TAPPING = ("taps", "embedding")
 CHANNELS = ("in_channels", "in_chans")
 
 
