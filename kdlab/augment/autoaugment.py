@@ -11,7 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kdlab.augment.automatic import NARROW, Drawn, Range, draw_signs
+from kdlab.augment.automatic import NARROW, Drawn, Range
+from kdlab.augment.operations import draw_signs
 from kdlab.augment.pointwise import invert
 from kdlab.registry import choose, register
 

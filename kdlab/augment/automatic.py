@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kdlab.augment import geometric, pointwise
 from kdlab.augment.check import number
+from kdlab.augment.operations import draw_signs
 from kdlab.registry import register
 
 BINS = 31
@@ -129,10 +130,6 @@ class Drawn:
                     values = scale.values(level[rows, slot], sign[rows, slot], self.bins)
                     images.index_copy_(0, rows, scale.function(images.index_select(0, rows), values))
         return images
-
-
-def draw_signs(n: int, width: int, generator: torch.Generator) -> Tensor:
-    return torch.randint(2, (n, width), generator=generator, dtype=torch.int8) * 2 - 1
 
 
 @register("randaugment", revision=1)

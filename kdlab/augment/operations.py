@@ -88,6 +88,11 @@ SCALES = {
 }
 
 
+def draw_signs(n: int, width: int, generator: torch.Generator) -> Tensor:
+    """Signs 1 and -1, equally likely, int8 (n, width)."""
+    return torch.randint(2, (n, width), generator=generator, dtype=torch.int8) * 2 - 1
+
+
 class Chain:
     """Operations tried one after another in a fixed order, each kept with the same probability, row by row.
 
@@ -122,8 +127,7 @@ class Chain:
             operations use.
         """
         fired = torch.rand(n, len(self.steps), generator=generator) < self.probability
-        sign = torch.randint(2, (n, len(self.steps)), generator=generator, dtype=torch.int8) * 2 - 1
-        return {"fired": fired, "sign": sign}
+        return {"fired": fired, "sign": draw_signs(n, len(self.steps), generator)}
 
     def apply(self, images: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Changed uint8 images (B, C, H, W); only the rows where an operation fired are touched."""

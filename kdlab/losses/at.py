@@ -7,7 +7,8 @@ from torch import Tensor
 
 from kdlab.losses.base import match_size, require
 from kdlab.losses.kd import KD
-from kdlab.registry import SpecError, register
+from kdlab.losses.learned import stages
+from kdlab.registry import register
 
 
 def attention(features: Tensor) -> Tensor:
@@ -44,11 +45,9 @@ class AT(KD):
         self.weight = require("weight", weight)
 
     def setup(self, student, teacher, context):
-        mine, theirs = len(student.features), len(teacher.features)
-        if mine != theirs:
-            raise SpecError(f"at compares stage by stage, but the student has {mine} maps and the teacher {theirs}.")
+        stages("at", student, teacher)
 
     def rows(self, student, teacher, batch):
-        pairs = [match_size(f, g) for f, g in zip(student.features, teacher.features, strict=True)]
+        pairs = [match_size(f, g) for f, g in stages("at", student, teacher)]
         distance = sum((attention(f) - attention(g)).square().mean(1) for f, g in pairs)
         return super().rows(student, teacher, batch) | {"at": self.weight * distance}

@@ -206,6 +206,17 @@ def require(argument: str, value: float, *, positive: bool = False) -> float:
     return value
 
 
+def require_count(argument: str, value: int) -> int:
+    """Return an integer of at least 1, or say what is wrong with it.
+
+    Raises:
+        SpecError: naming the argument and the value.
+    """
+    if type(value) is not int or value < 1:
+        raise SpecError(f"{argument} must be an integer of at least 1, but got {value!r}.")
+    return value
+
+
 def match_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Average two maps (B, C, H, W) over windows to the smaller height and the smaller width of the two."""
     size = (min(a.shape[2], b.shape[2]), min(a.shape[3], b.shape[3]))

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlab.losses.base import Batch, require
+from kdlab.losses.base import Batch, require, require_count
 from kdlab.losses.kd import KD
 from kdlab.losses.learned import drawn
 from kdlab.registry import SpecError, register
@@ -137,11 +137,8 @@ class CRD(KD):
         preset: str | None = None,
     ):
         super().__init__(temperature, ce_weight, kd_weight, preset)
-        for name, value in (("negatives", negatives), ("width", width)):
-            if not isinstance(value, int) or value < 1:
-                raise SpecError(f"{name} must be a whole number of at least 1, but got {value!r}.")
         self.weight = require("weight", weight)
-        self.negatives, self.width = negatives, width
+        self.negatives, self.width = require_count("negatives", negatives), require_count("width", width)
         self.nce_temperature = require("nce_temperature", nce_temperature, positive=True)
         self.momentum = require("momentum", momentum)
         if momentum > 1:

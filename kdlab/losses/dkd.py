@@ -108,7 +108,7 @@ class NKD(Method):
 
 
 @register("rld", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher", "labels"), tune="beta")
-class RLD(Method):
+class RLD(DKD):
     """DKD that never teaches the teacher's mistakes: its confidence goes to the true class, its errors are left out.
 
     ``L = a mean_i CE(s_i, y_i) + w(p) mean_i [alpha KL(c^t_i || b^s_i) + beta T^2 KL(q^t_i || q^s_i)]``
@@ -129,20 +129,6 @@ class RLD(Method):
 
     Reference: Sun, Chen, Lyu, Chen, Chen and Wang, Knowledge Distillation with Refined Logits, ICCV 2025.
     """
-
-    def __init__(
-        self,
-        alpha: float = 1.0,
-        beta: float = 8.0,
-        temperature: float = 4.0,
-        ce_weight: float = 1.0,
-        warmup: float = 20.0,
-    ):
-        super().__init__()
-        self.alpha, self.beta = require("alpha", alpha), require("beta", beta)
-        self.temperature = require("temperature", temperature, positive=True)
-        self.ce_weight = require("ce_weight", ce_weight)
-        self.warmup = require("warmup", warmup)
 
     def rows(self, student, teacher, batch):
         label, s, t = one_class("rld", batch), student.logits, teacher.logits

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlab.losses.base import Batch, Context, Method, cross_entropy_rows, kl_rows, require
-from kdlab.losses.learned import drawn
+from kdlab.losses.learned import drawn, stages
 from kdlab.losses.sskd import TURNS, frozen, select
 from kdlab.models import Outputs
 from kdlab.registry import SpecError, register
@@ -192,9 +192,7 @@ class HSAKD(Method):
         self.teacher_heads: nn.ModuleList | None = None
 
     def setup(self, student, teacher, context):
-        mine, theirs = len(student.features), len(teacher.features)
-        if mine != theirs:
-            raise SpecError(f"hsakd compares stage by stage, but the student has {mine} maps and the teacher {theirs}.")
+        stages("hsakd", student, teacher)
         self.heads = auxiliary_heads(context.student, student, context)
         self.teacher_heads = frozen(auxiliary_heads(context.teacher, teacher, context), "heads", context)
 

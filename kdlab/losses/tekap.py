@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kdlab.losses.base import Batch, kl_rows, require
+from kdlab.losses.base import Batch, kl_rows, require, require_count
 from kdlab.losses.kd import KD
 from kdlab.registry import SpecError, register
 from kdlab.rng import generator
@@ -46,9 +46,7 @@ class TeKAP(KD):
         if require("noise", noise) > 1:
             raise SpecError(f"noise must be a share in [0, 1], but got {noise!r}.")
         self.noise = noise
-        if type(copies) is not int or copies < 1:
-            raise SpecError(f"copies must be an integer of at least 1, but got {copies!r}.")
-        self.copies = copies
+        self.copies = require_count("copies", copies)
         self.seed = 0
 
     def setup(self, student, teacher, context):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlab.losses.base import Method, one_class, require
+from kdlab.losses.base import Method, one_class, require, require_count
 from kdlab.models import Outputs
 from kdlab.registry import SpecError, register
 
@@ -109,9 +109,7 @@ class WKDL(Method):
         self.ce_weight = require("ce_weight", ce_weight)
         self.kappa = require("kappa", kappa, positive=True)
         self.regularisation = require("regularisation", regularisation, positive=True)
-        if type(iterations) is not int or iterations < 1:
-            raise SpecError(f"iterations must be an integer of at least 1, but got {iterations!r}.")
-        self.iterations = iterations
+        self.iterations = require_count("iterations", iterations)
         if require("decay_from", decay_from) > 240:
             raise SpecError(f"decay_from must be an epoch of 240, in [0, 240], but got {decay_from!r}.")
         self.decay_from = decay_from

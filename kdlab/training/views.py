@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from kdlab.augment.mixing import pick
 from kdlab.augment.weak import CropFlip
 from kdlab.losses.base import Batch
 from kdlab.models import Outputs, outputs
@@ -93,8 +94,6 @@ class Views:
 
     def _picked(self, name: Name, stream: str) -> View:
         """The half of two candidates a row that the picker is least sure of."""
-        from kdlab.augment.mixing import pick
-
         parts = [self._made(name.policy, name.copy, stream + prefix) for prefix in ("", "pick/")]
         logits = torch.cat([self._scores(name.picker, part.x) for part in parts])
         log_p = logits.float().log_softmax(1)
