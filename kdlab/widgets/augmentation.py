@@ -1,0 +1,244 @@
+"""What an augmentation does to images, and to what the teacher says of them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdlab.augment import CropFlip, label_safety
+from kdlab.augment.fired import fired
+from kdlab.augment.joint import POLICIES
+from kdlab.augment.operations import SCALES
+from kdlab.plotting.look import INK
+from kdlab.registry import catalogue, choose, create
+from kdlab.rng import generator
+from kdlab.widgets.canvas import CHANGED, PLAIN, TEACHER, Sheet
+from kdlab.widgets.explorer import Drawing, Explorer
+from kdlab.widgets.room import Room
+from kdlab.widgets.room import room as open_room
+
+COLUMNS = 8
+SIDE, CELL, MARGIN, BAND = 84, 118, 92, 342  # pixels
+
+
+class Strength(NamedTuple):
+    """The option of a policy that makes it stronger: its name, range, default and unit."""
+
+    option: str
+    low: float
+    high: float
+    step: float
+    default: float
+    unit: str
+
+
+STRENGTHS = {
+    "randaugment": Strength("magnitude", 0, 30, 1, 9, "bin"),
+    "cutout": Strength("size", 0, 28, 1, 8, "pixels"),
+    "masking": Strength("share", 0, 1, 0.05, 0.25, "of the patches"),
+    "noise": Strength("sigma", 0, 96, 1, 16, "grey levels"),
+    "blur": Strength("sigma", 0, 5, 0.1, 1, "pixels"),
+    "degrade": Strength("factor", 1, 7, 1, 2, "times fewer pixels"),
+    "mixup": Strength("alpha", 0.1, 4, 0.1, 1, "alpha"),
+    "cutmix": Strength("alpha", 0.1, 4, 0.1, 1, "alpha"),
+} | {
+    name: Strength("magnitude", 0, 9, 1, scale.level, "level")
+    for name, scale in SCALES.items()
+    if scale.level is not None
+}
+VARIANTS = {"jda": tuple(POLICIES), "autoaugment": ("cifar10", "imagenet", "svhn")}
+HIDDEN = ("cutmix_pick",)  # its images are CutMix's
+
+
+class View(NamedTuple):
+    """Originals and their augmented views: uint8 images (n, C, H, W), labels (n,), and what was done to each."""
+
+    originals: Tensor
+    images: Tensor
+    labels: Tensor
+    fired: list[list[str]]
+
+
+class AugmentationExplorer(Explorer):
+    """Originals over augmented views, the operations that fired, and the teacher's soft labels of both.
+
+    The draws come from the same named streams as in training, so a draw can be held while the strength changes.
+
+    Args:
+        room: teacher and data; None opens the default one.
+        **settings: ``policy`` (a registered augmentation), ``variant`` (of JDA and AutoAugment), ``probability``,
+            ``strength`` (of the policy's own option; None is its default), ``seed``, ``draw`` (which draw of the seed),
+            ``count`` (images), ``first`` (number of the first image), ``weak`` (crop and flip as in training) and
+            ``hold`` (keep the draw when the strength changes).
+
+    Raises:
+        SpecError: for an unknown setting or policy.
+    """
+
+    TITLE = "Augmentation explorer"
+    QUESTION = (
+        "What does the student see, and what does the teacher say of it? Reroll, or hold the draw and turn it up."
+    )
+    DEFAULTS = {
+        "policy": "jda", "variant": None, "probability": None, "strength": None, "seed": 0, "draw": 0, "count": 16,
+        "first": 0, "weak": True, "hold": True,
+    }  # fmt: skip
+
+    def __init__(self, room: Room | None = None, **settings: Any):
+        super().__init__(**settings)
+        choose("policy", self.settings["policy"], catalogue("augment"))
+        self.room = room or open_room()
+
+    def options(self) -> dict[str, Any]:
+        """The policy's options for the present settings, as a spec would name them."""
+        s, policy = self.settings, self.settings["policy"]
+        known = catalogue("augment")[policy].options
+        made = {"policy": s["variant"]} if policy in VARIANTS and s["variant"] else {}
+        if "probability" in known and s["probability"] is not None:
+            made["probability"] = float(s["probability"])
+        if policy in STRENGTHS and s["strength"] is not None:
+            strength = STRENGTHS[policy]
+            whole = strength.step == 1 and not isinstance(known[strength.option], float)
+            made[strength.option] = int(s["strength"]) if whole else float(s["strength"])
+        return made
+
+    def view(self) -> View:
+        """The images of the present settings."""
+        s, val = self.settings, self.room.splits.val
+        index = (torch.arange(s["count"]) + s["first"]) % len(val)
+        raw, shape = val.batch(index), tuple(val.images.shape[1:])
+        part = create("augment", s["policy"], **self.options())
+        params = part.draw(len(raw), shape, generator(s["seed"], f"{s['policy']}/1", s["draw"]))
+        late = getattr(part, "facts", {}).get("where") == "view"
+        images = raw if late else part.apply(raw, params)
+        if s["weak"]:
+            weak = CropFlip()
+            images = weak.apply(images, weak.draw(len(raw), shape, generator(s["seed"], "weak/1", s["draw"])))
+        if late:
+            images = part.apply(images, params)
+        done = fired(part, params, s["policy"]) if params else [[] for _ in index]
+        return View(raw, images, val.labels[index], done)
+
+    def draw(self) -> Drawing:
+        view = self.view()
+        before, after = (self.room.logits("teacher", x).softmax(1) for x in (view.originals, view.images))
+        n = len(view.images)
+        sheet = Sheet(-(-n // COLUMNS) * BAND + 6)
+        for number in range(n):
+            if number % COLUMNS == 0:
+                self._margin(sheet, number // COLUMNS * BAND)
+            self._cell(sheet, view, number, before[number], after[number])
+        flips = int((before.argmax(1) != after.argmax(1)).sum())
+        drift = float((before * (before.clamp_min(1e-12).log() - after.clamp_min(1e-12).log())).sum(1).mean())
+        alt = f"{n} originals above their views under {self.settings['policy']}, with the teacher's three likeliest classes"
+        return Drawing(sheet.png(), alt, self._words(n, flips, drift))
+
+    def _margin(self, sheet: Sheet, top: int) -> None:
+        sheet.write(6, top + 26 + SIDE // 2, "original", 13, PLAIN)
+        sheet.write(6, top + 26 + SIDE + 8, "teacher", 11, TEACHER)
+        sheet.write(6, top + 172 + SIDE // 2, "augmented", 13, CHANGED)
+        sheet.write(6, top + 172 + SIDE + 8, "teacher", 11, TEACHER)
+        sheet.write(6, top + 172 + SIDE + 60, "fired", 11, PLAIN)
+        sheet.bar(0, top + BAND - 2, 1, 1040, 0, "#E3E3E3")
+
+    def _cell(self, sheet: Sheet, view: View, number: int, before: Tensor, after: Tensor) -> None:
+        x, top = MARGIN + number % COLUMNS * CELL, number // COLUMNS * BAND
+        flipped = before.argmax() != after.argmax()
+        sheet.write(x, top + 6, self.room.classes[int(view.labels[number])], 12, INK, bold=True, width=CELL - 8)
+        sheet.paste(view.originals[number].numpy(), x, top + 26, SIDE)
+        self._top3(sheet, before, x, top + 26 + SIDE + 6)
+        sheet.paste(view.images[number].numpy(), x, top + 172, SIDE, CHANGED if flipped else None)
+        if flipped:
+            sheet.write(x + SIDE + 6, top + 172 + SIDE // 2 - 10, "✕", 17, CHANGED, bold=True)
+        self._top3(sheet, after, x, top + 172 + SIDE + 6, flipped)
+        words = view.fired[number] or ["nothing fired"]
+        for line, text in enumerate([", ".join(words[:2]), ", ".join(words[2:5]) + (" …" if len(words) > 5 else "")]):
+            sheet.write(x, top + 172 + SIDE + 58 + 13 * line, text, 10, PLAIN, width=CELL - 6)
+
+    def _top3(self, sheet: Sheet, soft: Tensor, x: int, y: int, flipped: bool = False) -> None:
+        for line, label in enumerate(soft.topk(min(3, len(soft))).indices.tolist()):
+            first = line == 0
+            color = CHANGED if flipped and first else INK
+            sheet.bar(x, y + 16 * line + 13, float(soft[label]), CELL - 14, 1, TEACHER)
+            text = f"{100 * soft[label]:.0f} % {self.room.classes[label]}"
+            sheet.write(x, y + 16 * line, text, 11, color, bold=flipped and first, width=CELL - 8)
+
+    def _words(self, n: int, flips: int, drift: float) -> str:
+        s = self.settings
+        code = f"augmentation={s['policy']!r}, augmentation_options={self.options()!r}"
+        note = label_safety(self.room.profile.data, s["policy"])
+        lines = [
+            f"<b>{flips} of {n}</b> views change the teacher's first choice (framed, ✕). Mean divergence of its soft "
+            f"labels, KL(original ‖ view): <b>{drift:.2f} nats</b>.",
+            f"In a spec: <code>{code}</code>",
+        ]
+        return "<br>".join(lines + ([f"Label safety on these data: {note}."] if note else []))
+
+    def controls(self) -> dict[str, Any]:
+        import ipywidgets as w
+
+        s, wide = self.settings, {"description_width": "initial"}
+        names = [n for n in catalogue("augment") if n not in HIDDEN]
+        reroll = w.Button(description="Reroll", icon="random", tooltip="Draw again for the same images")
+        reroll.on_click(lambda _: self.set(draw=self.settings["draw"] + 1))
+        other = w.Button(description="Other images", tooltip="Show the next images")
+        other.on_click(lambda _: self.set(first=self.settings["first"] + self.settings["count"]))
+        return {
+            "policy": w.Dropdown(options=sorted(names), value=s["policy"], description="policy", style=wide),
+            "variant": w.Dropdown(options=[None], description="variant", style=wide, layout={"width": "170px"}),
+            "probability": w.FloatSlider(1, min=0, max=1, step=0.05, description="probability", style=wide),
+            "strength": w.FloatSlider(1, min=0, max=9, step=1, description="strength", style=wide),
+            "seed": w.BoundedIntText(s["seed"], min=0, max=9999, description="seed", style=wide, layout={"width": "120px"}),
+            "count": w.Dropdown(options=[8, 16, 24], value=s["count"], description="images", style=wide,
+                                layout={"width": "130px"}),
+            "weak": w.Checkbox(s["weak"], description="crop and flip", indent=False, layout={"width": "auto"}),
+            "hold": w.Checkbox(s["hold"], description="hold the draw", indent=False, layout={"width": "auto"}),
+            "reroll": reroll,
+            "other": other,
+        }  # fmt: skip
+
+    def adapt(self, changed: str) -> None:
+        if changed in ("probability", "strength") and not self.settings["hold"]:
+            self.settings["draw"] += 1
+        if changed in ("", "policy"):
+            if changed:
+                self.settings |= {"variant": None, "probability": None, "strength": None}
+            self._adapt_variant()
+            self._adapt_probability()
+            self._adapt_strength()
+        if changed == "variant":
+            self.settings["probability"] = None
+            self._adapt_probability()
+
+    def _adapt_variant(self) -> None:
+        variants, chosen = VARIANTS.get(self.settings["policy"], ()), self.settings["variant"]
+        control = self.control["variant"]
+        control.options, control.disabled = variants or [("none", None)], not variants
+        control.value = chosen or (variants[0] if variants else None)
+
+    def _adapt_probability(self) -> None:
+        s, control = self.settings, self.control["probability"]
+        default = catalogue("augment")[s["policy"]].options.get("probability", np.nan)
+        if s["policy"] == "jda":
+            default = POLICIES[s["variant"] or "cifar100"][0]
+        control.disabled = bool(np.isnan(default))
+        control.tooltip = "of each operation, for each image" if not control.disabled else "this policy has none"
+        if not control.disabled:
+            control.value = default if s["probability"] is None else s["probability"]
+
+    def _adapt_strength(self) -> None:
+        s, control = self.settings, self.control["strength"]
+        strength = STRENGTHS.get(s["policy"])
+        control.disabled = strength is None
+        if strength is None:
+            control.description = "strength"
+            return
+        given = strength.default if s["strength"] is None else s["strength"]
+        control.min, control.max = min(strength.low, control.min), max(strength.high, control.max)  # never crossed
+        control.value, control.step = given, strength.step
+        control.min, control.max = strength.low, strength.high
+        control.readout_format = "d" if strength.step >= 1 else ".2f"
+        control.description = f"{strength.option} ({strength.unit})"

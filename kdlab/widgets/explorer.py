@@ -1,0 +1,260 @@
+"""What all explorers share: settings, a drawing made from them, controls around it, and words when something is wrong.
+
+An explorer is a set of named settings and a function ``draw`` from settings to a ``Drawing``. With controls around it,
+it is a widget; without, the drawing alone is its static twin. Callbacks of widgets run in threads of their own, so
+nothing here uses pyplot or a global generator, and one lock guards each explorer.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import struct
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from kdlab.registry import SpecError, choose
+
+STYLE = Path(__file__).with_name("style.css")
+FRIENDLY = "Something went wrong that is not your fault"
+
+
+def is_interactive(given: bool | None = None) -> bool:
+    """Whether to show controls: what is given, else not ``$KDLAB_INTERACTIVE=0``.
+
+    Args:
+        given: a notebook's parameter; None leaves it to the environment.
+    """
+    return os.environ.get("KDLAB_INTERACTIVE", "1") != "0" if given is None else bool(given)
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A place of a drawing that has something to say when the mouse or the keyboard comes by.
+
+    Args:
+        x, y: centre, as shares of width and height from the upper left corner.
+        text: what it says.
+    """
+
+    x: float
+    y: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What an explorer shows for its settings.
+
+    Args:
+        png: the picture.
+        alt: what a reader who cannot see it needs to know, in words that hold for any trained numbers.
+        words: what to read beside it, as an HTML fragment that is also Markdown.
+        spots: places that speak.
+    """
+
+    png: bytes
+    alt: str
+    words: str = ""
+    spots: tuple[Spot, ...] = ()
+
+    def html(self) -> str:
+        """The picture with its spots and words, for an HTML widget."""
+        width, height = struct.unpack(">II", self.png[16:24])
+        source = base64.b64encode(self.png).decode()
+        image = (
+            f'<img src="data:image/png;base64,{source}" width="{width}" height="{height}" decoding="sync" '
+            f'alt="{escape(self.alt)}">'
+        )
+        spots = "".join(
+            f'<span class="kd-spot{" kd-left" if spot.x > 0.6 else ""}" tabindex="0" role="note" '
+            f'aria-label="{escape(spot.text)}" style="left:{100 * spot.x:.2f}%;top:{100 * spot.y:.2f}%">'
+            f"<span>{escape(spot.text)}</span></span>"
+            for spot in self.spots
+        )
+        words = f'<div class="kd-words">{self.words}</div>' if self.words else ""
+        return f'<figure class="kd-picture"><div class="kd-canvas">{image}{spots}</div>{words}</figure>'
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import Markdown, display
+
+        display({"image/png": base64.b64encode(self.png).decode(), "text/plain": self.alt}, raw=True)
+        if self.words:
+            display(Markdown(self.words))
+
+
+class Explorer:
+    """Base of all explorers.
+
+    A subclass has ``TITLE``, ``QUESTION`` and ``DEFAULTS`` (setting to value), and writes ``draw`` and ``controls``;
+    ``adapt`` may change other controls when one has changed.
+
+    Args:
+        **settings: starting values of the settings; unknown ones are refused.
+
+    Raises:
+        SpecError: for an unknown setting.
+    """
+
+    TITLE = ""
+    QUESTION = ""
+    DEFAULTS: Mapping[str, Any] = {}
+
+    def __init__(self, **settings: Any):
+        self.lock = threading.RLock()
+        self.settings = dict(self.DEFAULTS)
+        self.box = None
+        self.adapting = False
+        self.failure: Exception | None = None
+        self._set(settings)
+
+    def _set(self, settings: Mapping[str, Any]) -> None:
+        for name in settings:
+            choose("setting", name, self.DEFAULTS)
+        self.settings |= settings
+
+    # ---- what a subclass writes --------------------------------------------------------------------------------------
+
+    def draw(self) -> Drawing:
+        """The drawing of the present settings; must not touch any control."""
+        raise NotImplementedError
+
+    def controls(self) -> dict[str, Any]:
+        """ipywidgets by the setting that they change, in reading order; others (buttons) under names of their own."""
+        return {}
+
+    def adapt(self, changed: str) -> None:
+        """Bring other controls in line.
+
+        Args:
+            changed: the setting that has changed; empty at the start.
+        """
+
+    # ---- showing -----------------------------------------------------------------------------------------------------
+
+    def show(self, interactive: bool | None = None) -> Any:
+        """The widget, or its static twin.
+
+        Args:
+            interactive: True for controls, False for the drawing alone; None leaves it to ``$KDLAB_INTERACTIVE``.
+        """
+        return self.widget() if is_interactive(interactive) else self.draw()
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        display(self.show())
+
+    def widget(self) -> Any:
+        """The explorer as an ipywidgets box; made once."""
+        with self.lock:
+            if self.box is None:
+                self._build()
+                self.redraw()
+        return self.box
+
+    def _build(self) -> None:
+        import ipywidgets as w
+
+        self.control = self.controls()
+        for name, control in self.control.items():
+            if name in self.DEFAULTS:
+                control.observe(lambda change, name=name: self._changed(name, change["new"]), "value")
+        self.picture, self.said = w.HTML(), w.HTML()
+        self.picture.add_class("kd-stage")
+        head = w.HTML(f"<style>{STYLE.read_text(encoding='utf-8')}</style><h3>{self.TITLE}</h3><p>{self.QUESTION}</p>")
+        bar = w.Box(list(self.control.values()))
+        bar.add_class("kd-controls")
+        self.box = w.VBox([head, bar, self.said, self.picture, *self.below()])
+        self.box.add_class("kdlab")
+        self.box.add_class(f"kd-{type(self).__name__.lower()}")
+        self._adapt("")
+
+    def below(self) -> list[Any]:
+        """Further ipywidgets under the picture."""
+        return []
+
+    def set(self, **settings: Any) -> Explorer:
+        """Change settings as the controls would, and draw again.
+
+        Args:
+            **settings: new values; unknown names are refused.
+        """
+        with self.lock:
+            self._set(settings)
+            if self.box is not None:
+                self.adapting = True
+                for name, value in settings.items():
+                    if name in self.control:
+                        self.control[name].value = value
+                self.adapting = False
+                for name in settings:
+                    self._adapt(name)
+                self.redraw()
+        return self
+
+    def _changed(self, name: str, value: Any) -> None:
+        with self.lock:
+            if self.settings[name] == value:
+                return
+            self.settings[name] = value
+            if not self.adapting:
+                self._adapt(name)
+                self.redraw()
+
+    def _adapt(self, changed: str) -> None:
+        """``adapt``, during which changes of controls are kept but nothing is drawn."""
+        self.adapting = True
+        try:
+            with self.told():
+                self.adapt(changed)
+        finally:
+            self.adapting = False
+
+    def redraw(self) -> None:
+        """Draw for the present settings; the last good picture stays, dimmed, where that fails."""
+        with self.lock, self.told():
+            drawing = self.draw()
+            self.picture.value = drawing.html()
+            self.say("")
+
+    def say(self, text: str, kind: str = "info") -> None:
+        """Tell something above the picture.
+
+        Args:
+            text: plain words; empty takes the line away.
+            kind: ``"info"``, ``"busy"`` or ``"error"``.
+        """
+        role = "alert" if kind == "error" else "status"
+        self.said.value = f'<p class="kd-said kd-{kind}" role="{role}">{escape(text)}</p>' if text else ""
+        (self.picture.add_class if kind == "error" else self.picture.remove_class)("kd-stale")
+
+    def told(self) -> Told:
+        """A context that turns an exception into words in the widget."""
+        return Told(self)
+
+
+@dataclass
+class Told:
+    """Shows exceptions in the widget, in words; a traceback never reaches the page.
+
+    Args:
+        explorer: where to show them; ``explorer.failure`` keeps the exception itself.
+    """
+
+    explorer: Explorer
+
+    def __enter__(self) -> None:
+        self.explorer.failure = None
+
+    def __exit__(self, kind, error, trace) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        self.explorer.failure = error
+        own = isinstance(error, SpecError)
+        self.explorer.say(str(error) if own else f"{FRIENDLY}: {type(error).__name__}: {error}", "error")
+        return True

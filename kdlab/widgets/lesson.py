@@ -1,0 +1,80 @@
+"""What teaching notebooks ask of a reader: predict before you look, and check what you have worked out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any
+
+from kdlab.registry import choose
+from kdlab.widgets.explorer import STYLE, is_interactive
+
+
+def predict(question: str, choices: Sequence[str], answer: str, why: str, interactive: bool | None = None) -> Any:
+    """A question to answer before the next cell is run, and the answer behind a button.
+
+    Args:
+        question: in plain words.
+        choices: possible answers.
+        answer: the right one of them.
+        why: the reason, in plain words.
+        interactive: False shows question, answer and reason at once; None leaves it to ``$KDLAB_INTERACTIVE``.
+
+    Returns:
+        A widget, or Markdown.
+
+    Raises:
+        SpecError: when the answer is not among the choices.
+    """
+    choose("answer", answer, choices)
+    if not is_interactive(interactive):
+        from IPython.display import Markdown
+
+        listed = " · ".join(f"*{c}*" for c in choices)
+        return Markdown(
+            f"**Predict.** {question} ({listed})\n\n"
+            f"<details><summary>Reveal</summary>\n\n**{answer}.** {why}\n\n</details>"
+        )
+    import ipywidgets as w
+
+    said = w.HTML()
+    pick = w.ToggleButtons(options=list(choices), value=None, style={"button_width": "auto"}, tooltips=list(choices))
+    reveal = w.Button(description="Reveal", disabled=True, tooltip="Choose an answer first")
+
+    def answered(_):
+        reveal.disabled = False
+
+    def show(_):
+        verdict = "Right" if pick.value == answer else f"You said {pick.value}. It is {answer}"
+        said.value = f'<p class="kd-said" role="status"><b>{escape(verdict)}.</b> {escape(why)}</p>'
+
+    pick.observe(answered, "value")
+    reveal.on_click(show)
+    style = w.HTML(f"<style>{STYLE.read_text(encoding='utf-8')}</style><p><b>Predict.</b> {escape(question)}</p>")
+    box = w.VBox([style, pick, reveal, said])
+    box.add_class("kdlab")
+    box.add_class("kd-predict")
+    return box
+
+
+def check(name: str, answer: Any, right: Callable[[Any], bool], hint: str) -> bool:
+    """Say whether an exercise's answer is right.
+
+    Args:
+        name: of the exercise.
+        answer: what the reader has put in; None means not answered yet.
+        right: tells whether an answer is right; an exception in it means no.
+        hint: what to say of a wrong answer.
+
+    Returns:
+        True for a right answer.
+    """
+    if answer is None:
+        print(f"{name}: not answered yet")
+        return False
+    try:
+        good = bool(right(answer))
+    except Exception as error:  # whatever was put in: a wrong answer must not end in a traceback
+        good, hint = False, f"{hint} ({type(error).__name__}: {error})"
+    print(f"{name}: {'right' if good else 'not yet. ' + hint}")
+    return good

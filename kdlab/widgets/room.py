@@ -1,0 +1,101 @@
+"""What explorers look through: a trained teacher, a student of it, and images that neither has seen."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdlab import data, lab, perspectives
+from kdlab.models import build
+from kdlab.models.checkpoints import fit
+from kdlab.perspectives import Profile, arms
+from kdlab.spec import RunSpec
+from kdlab.store import Store, home
+
+
+@dataclass(frozen=True)
+class Room:
+    """A teacher, a student and their data.
+
+    Args:
+        profile: sizes, budgets and names.
+        splits: train, val and test images; explorers show val, which no network was trained on.
+        teacher: the trained teacher, in eval mode.
+        student: the trained student, in eval mode.
+        specs: the runs that ``teacher`` and ``student`` come from, by these names.
+    """
+
+    profile: Profile
+    splits: data.Splits
+    teacher: nn.Module
+    student: nn.Module
+    specs: dict[str, RunSpec]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; label k is ``classes[k]``."""
+        return self.splits.train.classes
+
+    def logits(self, who: str, images: Tensor) -> Tensor:
+        """What a network answers.
+
+        Args:
+            who: ``"teacher"`` or ``"student"``.
+            images: uint8 (B, C, H, W).
+
+        Returns:
+            float32 (B, K).
+        """
+        # Grad mode belongs to a thread, and the callbacks of widgets run in threads of their own.
+        with torch.inference_mode():
+            return getattr(self, who)(self.splits.train.normalise(images)).float()
+
+
+def room(profile: str | None = None, *, method: str = "kd", seed: int = 0, progress: bool = True, **given: Any) -> Room:
+    """Open a room: its two runs come from the store, or are trained now in a process of their own.
+
+    Args:
+        profile: smoke, quick, full or paper; None means ``$KDLAB_PROFILE``, else quick.
+        method: of the student.
+        seed: of teacher and student.
+        progress: show what is trained and how long it takes.
+        **given: profile fields to change (data, teacher, student); None leaves one alone.
+
+    Raises:
+        SpecError: for an unknown profile, field, method or data set.
+    """
+    size = perspectives.profile(profile, **given)
+    student = arms.method(size, method).at_seed(seed)
+    specs = {"teacher": student.teacher, "student": student}
+    missing = bool(lab.plan(list(specs.values())).missing)
+    lab.run(list(specs.values()), workers=1, progress=progress and missing)
+    return _open(str(home()), size, *(lab.run_key(spec) for spec in specs.values()))
+
+
+@functools.lru_cache(maxsize=4)
+def _open(place: str, size: Profile, teacher: str, student: str) -> Room:
+    """Reading data and weights takes a second; all explorers of a notebook share one room."""
+    splits, store = data.load(size.data, sizes=size.sizes), Store()
+    specs = {}
+    for who, key in (("teacher", teacher), ("student", student)):
+        specs[who] = RunSpec.from_dict(store.read(key, "spec")["spec"])
+    return Room(size, splits, *(network(key, splits) for key in (teacher, student)), specs)
+
+
+def network(key: str, splits: data.Splits) -> nn.Module:
+    """The network of a finished run, in eval mode and without gradients.
+
+    Args:
+        key: of the run.
+        splits: its data, which tell the numbers of classes and channels.
+    """
+    store = Store()
+    spec = RunSpec.from_dict(store.read(key, "spec")["spec"])
+    channels = splits.train.images.shape[1]
+    model = build(spec.model, len(splits.train.classes), channels, seed=0, **spec.model_options)
+    fit(model, store.weights(key), spec.model)
+    return model.eval().requires_grad_(False)
