@@ -23,7 +23,7 @@ from kdlab.spec import Checkpoint, RunSpec, SpecError
 from kdlab.store import Store
 
 SAVE_EVERY = 30.0
-BEAT_EVERY = 1.0
+BEAT_EVERY = 0.5
 
 
 def quiet() -> None:
@@ -39,7 +39,7 @@ def train_cohort(specs: dict[str, RunSpec], root: Path, stop: Path, tick: Callab
         specs: runs by key; all share data, subset, seed and originals per step.
         root: folder of the store.
         stop: a file whose appearance asks for a clean stop.
-        tick: called about once a second, in this process.
+        tick: called every half second, in this process.
     """
     store = Store(root)
     while todo := [k for k in specs if not store.has(k)]:
@@ -99,7 +99,7 @@ class Keeper:
         store: where runs live.
         stop: a file whose appearance asks for a clean stop.
         taught: the teachers' test logits by teacher key, for the students' agreement with them.
-        tick: called about once a second, or None.
+        tick: called every half second, or None.
     """
 
     def __init__(self, store: Store, stop: Path, taught: dict, tick: Callable[[], None] | None):
@@ -129,13 +129,13 @@ class Keeper:
         self.store.write(arm.key, documents, tensors)
 
     def beat(self, waiting: list) -> bool:
-        """Heartbeat about once a second, checkpoints now and then; True when asked to stop."""
+        """Heartbeat every half second, checkpoints now and then; True when asked to stop."""
         now = time.monotonic()
         if now - self.beaten < BEAT_EVERY:
             return False
         self.beaten = now
         for arm in waiting:
-            self.store.heartbeat(arm.key, step=arm.step)
+            self.store.heartbeat(arm.key, **arm.progress())
         if self.tick:
             self.tick()
         if now - self.saved > SAVE_EVERY:

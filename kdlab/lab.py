@@ -8,6 +8,7 @@ import math
 import multiprocessing
 import os
 import statistics
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -22,6 +23,10 @@ from kdlab.store import MissingRuns, Store
 
 ARMS_IN_A_COHORT = 16
 GUESSED_IMAGES_PER_SECOND = 6000.0
+
+
+class Halted(Exception):
+    """A run was asked to stop and did; unfinished runs keep their checkpoints."""
 
 
 @dataclass
@@ -144,6 +149,7 @@ def run(
     progress: bool = True,
     executor: futures.Executor | None = None,
     after: Callable[[set[str]], None] | None = None,
+    halt: threading.Event | None = None,
     store: Store | None = None,
 ) -> pd.DataFrame:
     """Train what is missing and return the table of all asked-for runs.
@@ -154,6 +160,7 @@ def run(
         progress: show a progress bar with an ETA.
         executor: any ``concurrent.futures`` executor, instead of local processes.
         after: called with the set of finished keys whenever a cohort is done.
+        halt: set from another thread, asks for a clean stop; nothing looks at it when training in this process.
         store: None takes the default store.
 
     Returns:
@@ -162,6 +169,7 @@ def run(
     Raises:
         SpecError: for a spec that cannot run, before anything trains.
         KeyboardInterrupt: after a clean stop; the same call goes on from the checkpoints.
+        Halted: likewise, when ``halt`` was set.
     """
     store = store or Store()
     todo = plan(*groups, store=store)
@@ -174,7 +182,7 @@ def run(
         after(set(todo.cached))
     if todo.jobs:
         rehearse(todo)
-        _train(todo, store, workers, progress, executor, after or (lambda keys: None))
+        _train(todo, store, workers, progress, executor, after or (lambda keys: None), halt)
     return table([spec for group in groups for spec in group], store=store)
 
 
@@ -197,8 +205,9 @@ def rehearse(todo: Plan) -> None:
                 create(kind, name, **own)
 
 
-def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, after) -> None:
-    stop = store.root / f".stop-{os.getpid()}"
+def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, after, halt) -> None:
+    # A notebook's threads may each run something, and stop their own.
+    stop = store.root / f".stop-{os.getpid()}-{threading.get_ident()}"
     with store.disk():
         stop.unlink(missing_ok=True)
     own = executor is None and workers > 0
@@ -209,6 +218,8 @@ def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, aft
     waiting, running = list(todo.jobs), {}
     try:
         while waiting or running:
+            if halt is not None and halt.is_set():
+                raise Halted("stopped; unfinished runs go on from their checkpoints")
             for job in [j for j in waiting if all(store.has(k) for k in j.needs)]:
                 if executor is None:
                     waiting.remove(job)

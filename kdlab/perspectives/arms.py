@@ -13,7 +13,7 @@ from kdlab.feasible import needs
 from kdlab.identity import steps
 from kdlab.perspectives.profile import Profile
 from kdlab.registry import preparations
-from kdlab.spec import Budget, RunSpec, check_options
+from kdlab.spec import Budget, RunSpec, SpecError, check_options
 from kdlab.store import writing
 
 TUNED = Path(__file__).with_name("tuned.csv")
@@ -142,6 +142,33 @@ def augmented(spec: RunSpec, profile: Profile, policy: str = "jda", *, views: in
     """
     options = {"policy": profile.policy} if policy == "jda" else {}
     return spec.replace(views=views, augmentation=policy, augmentation_options=options, ratio=ratio)
+
+
+def viewed(
+    spec: RunSpec, profile: Profile, policy: str = "weak", views: int | None = None, ratio: float | None = None
+) -> RunSpec:
+    """What a person means who names a policy, and perhaps views and ratio: what is not said is as usual.
+
+    Args:
+        spec: the run, on its method's own views.
+        profile: names the policy of joint augmentation.
+        policy: ``"weak"``, ``"jda"`` or any registered augmentation.
+        views: rows per original; None means 2 with a policy, else the method's own.
+        ratio: share of augmented rows, in [0, 1]; None means one weak row of each original and the others augmented.
+
+    Raises:
+        SpecError: for a ratio without a policy, or numbers out of range.
+    """
+    rich = policy != "weak"
+    if ratio and not rich:
+        raise SpecError(f"ratio {ratio:g} needs an augmentation other than weak.")
+    spec = spec.replace(
+        views=(2 if rich else spec.views) if views is None else views
+    )  # refuses what cannot be divided by
+    if not rich:
+        return spec.replace(augmentation="weak", augmentation_options={}, ratio=0.0)
+    share = (spec.views - 1) / spec.views or 1.0
+    return augmented(spec, profile, policy, views=spec.views, ratio=share if ratio is None else ratio)
 
 
 def equal_images(profile: Profile) -> Budget:

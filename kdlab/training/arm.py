@@ -17,6 +17,8 @@ from kdlab.spec import RunSpec, create, find
 from kdlab.training.layout import WEAK, Layout, Name
 from kdlab.training.views import Views
 
+LATEST = 20  # steps of which ``progress`` tells the mean loss
+
 
 @dataclass
 class Arm:
@@ -127,6 +129,12 @@ class Arm:
         losses, self._running = getattr(self, "_running", []), []
         mean = sum(losses) / len(losses) if losses else math.nan
         self.curve.append({"step": self.step, "train_loss": mean} | measures)
+
+    def progress(self) -> dict[str, Any]:
+        """Where the run stands, for those who watch: step, the mean of the latest training losses, and the curve."""
+        latest = getattr(self, "_running", [])[-LATEST:]
+        loss = sum(latest) / len(latest) if latest else None
+        return {"step": self.step, "train_loss": loss, "curve": self.curve}
 
     @property
     def student_images(self) -> int:

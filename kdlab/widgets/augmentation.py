@@ -8,16 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdlab.augment import CropFlip, label_safety
+from kdlab.augment import label_safety
 from kdlab.augment.fired import fired
 from kdlab.augment.joint import POLICIES
 from kdlab.augment.operations import SCALES
 from kdlab.plotting.look import INK
 from kdlab.registry import catalogue, choose, create
-from kdlab.rng import generator
 from kdlab.widgets.canvas import CHANGED, PLAIN, TEACHER, Sheet
 from kdlab.widgets.explorer import Drawing, Explorer
-from kdlab.widgets.room import Room
+from kdlab.widgets.room import Room, make_view
 from kdlab.widgets.room import room as open_room
 
 COLUMNS = 8
@@ -109,16 +108,9 @@ class AugmentationExplorer(Explorer):
         """The images of the present settings."""
         s, val = self.settings, self.room.splits.val
         index = (torch.arange(s["count"]) + s["first"]) % len(val)
-        raw, shape = val.batch(index), tuple(val.images.shape[1:])
+        raw = val.batch(index)
         part = create("augment", s["policy"], **self.options())
-        params = part.draw(len(raw), shape, generator(s["seed"], f"{s['policy']}/1", s["draw"]))
-        late = getattr(part, "facts", {}).get("where") == "view"
-        images = raw if late else part.apply(raw, params)
-        if s["weak"]:
-            weak = CropFlip()
-            images = weak.apply(images, weak.draw(len(raw), shape, generator(s["seed"], "weak/1", s["draw"])))
-        if late:
-            images = part.apply(images, params)
+        images, params = make_view(raw, part, s["policy"], 1, s["seed"], s["draw"], weak=s["weak"])
         done = fired(part, params, s["policy"]) if params else [[] for _ in index]
         return View(raw, images, val.labels[index], done)
 
@@ -133,7 +125,7 @@ class AugmentationExplorer(Explorer):
             self._cell(sheet, view, number, before[number], after[number])
         flips = int((before.argmax(1) != after.argmax(1)).sum())
         drift = float((before * (before.clamp_min(1e-12).log() - after.clamp_min(1e-12).log())).sum(1).mean())
-        alt = f"{n} originals above their views under {self.settings['policy']}, with the teacher's three likeliest classes"
+        alt = f"{n} originals above their views under {self.settings['policy']}, and the teacher's top three classes"
         return Drawing(sheet.png(), alt, self._words(n, flips, drift))
 
     def _margin(self, sheet: Sheet, top: int) -> None:
@@ -191,7 +183,8 @@ class AugmentationExplorer(Explorer):
             "variant": w.Dropdown(options=[None], description="variant", style=wide, layout={"width": "170px"}),
             "probability": w.FloatSlider(1, min=0, max=1, step=0.05, description="probability", style=wide),
             "strength": w.FloatSlider(1, min=0, max=9, step=1, description="strength", style=wide),
-            "seed": w.BoundedIntText(s["seed"], min=0, max=9999, description="seed", style=wide, layout={"width": "120px"}),
+            "seed": w.BoundedIntText(s["seed"], min=0, max=9999, description="seed", style=wide,
+                                     layout={"width": "120px"}),
             "count": w.Dropdown(options=[8, 16, 24], value=s["count"], description="images", style=wide,
                                 layout={"width": "130px"}),
             "weak": w.Checkbox(s["weak"], description="crop and flip", indent=False, layout={"width": "auto"}),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
@@ -76,6 +77,10 @@ class Sheet:
             w, h = picture.size
             self.pen.rectangle((x - 4, y - 4, x + w + 3, y + h + 3), outline=frame, width=3)
 
+    def stick(self, picture: Image.Image, x: int, y: int) -> None:
+        """Put a finished picture with its upper left corner at (x, y)."""
+        self.image.paste(picture.convert("RGB"), (x, y))
+
     def write(self, x: int, y: int, text: str, size: int = 14, color: str = INK, *, bold=False, width=None) -> None:
         """Write a line with its upper left corner at (x, y), cut short with an ellipsis to ``width`` pixels."""
         face = font(size, bold)
@@ -122,6 +127,15 @@ def show_image(figure: Figure, image: np.ndarray, left: float, bottom: float, si
     return made
 
 
+def pixels(figure: Figure) -> Image.Image:
+    """The figure as a picture, to be put on a sheet."""
+    with drawing():
+        figure.set_dpi(DPI)
+        agg = FigureCanvasAgg(figure)
+        agg.draw()
+        return Image.fromarray(np.asarray(agg.buffer_rgba()))
+
+
 def png(figure: Figure) -> bytes:
     """The figure as a file; fast before small."""
     buffer = io.BytesIO()
@@ -149,7 +163,11 @@ def soft_bars(ax, rows: Sequence[tuple[str, Sequence[float], str]], classes: Seq
     ax.set(ylim=(len(classes) - 0.4, -0.6), xlim=(0, 1), xlabel="probability")
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x")
-    ax.legend(loc="lower right")
+    # under the title, since bars may reach anywhere
+    ax.legend(
+        loc="lower left", bbox_to_anchor=(-0.03, 0.985), ncols=3, borderpad=0, columnspacing=1.2, handlelength=1.2
+    )
+    ax.set_title(ax.get_title("left"), pad=19)
     return ax
 
 

@@ -142,12 +142,16 @@ class Explorer:
         Args:
             interactive: True for controls, False for the drawing alone; None leaves it to ``$KDLAB_INTERACTIVE``.
         """
-        return self.widget() if is_interactive(interactive) else self.draw()
+        return self.widget() if is_interactive(interactive) else self.static()
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
         display(self.show())
+
+    def static(self) -> Drawing:
+        """The twin without controls; explorers that train do so first, and wait."""
+        return self.draw()
 
     def widget(self) -> Any:
         """The explorer as an ipywidgets box; made once."""

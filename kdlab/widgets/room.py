@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from kdlab import data, lab, perspectives
+from kdlab.augment import CropFlip
 from kdlab.models import build
 from kdlab.models.checkpoints import fit
 from kdlab.perspectives import Profile, arms
+from kdlab.rng import generator
 from kdlab.spec import RunSpec
 from kdlab.store import Store, home
 
@@ -53,6 +55,32 @@ class Room:
         # Grad mode belongs to a thread, and the callbacks of widgets run in threads of their own.
         with torch.inference_mode():
             return getattr(self, who)(self.splits.train.normalise(images)).float()
+
+
+def make_view(
+    raw: Tensor, part: Any, policy: str, copy: int, seed: int, draw: int = 0, *, weak: bool = True
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """A view as training makes it, from the same named streams.
+
+    Args:
+        raw: uint8 originals (n, C, H, W).
+        part: the augmentation.
+        policy: its name, which names its stream.
+        copy: number of the view.
+        seed: of the run.
+        draw: stands for the epoch; another one gives another draw.
+        weak: crop and flip as every view gets in training.
+
+    Returns:
+        uint8 images (n, C, H, W), and the parameters drawn.
+    """
+    n, shape, crop = len(raw), tuple(raw.shape[1:]), CropFlip()
+    params = part.draw(n, shape, generator(seed, f"{policy}/{copy}", draw))
+    late = getattr(part, "facts", {}).get("where") == "view"
+    images = raw if late else part.apply(raw, params)
+    if weak:
+        images = crop.apply(images, crop.draw(n, shape, generator(seed, f"weak/{copy}", draw)))
+    return part.apply(images, params) if late else images, params
 
 
 def room(profile: str | None = None, *, method: str = "kd", seed: int = 0, progress: bool = True, **given: Any) -> Room:

@@ -1,0 +1,191 @@
+"""Cosine confidence distillation, pair by pair: how far the teacher agrees with itself on two views of an image."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdlab.losses.base import Batch
+from kdlab.losses.ccd import CCD, WEIGHTINGS
+from kdlab.models import Outputs
+from kdlab.plotting.look import FAINT, INK
+from kdlab.registry import catalogue, create
+from kdlab.widgets import canvas
+from kdlab.widgets.canvas import CHANGED, PLAIN, STUDENT, TEACHER, Sheet
+from kdlab.widgets.explorer import Drawing, Explorer
+from kdlab.widgets.room import Room, make_view
+from kdlab.widgets.room import room as open_room
+
+STRIP, SHOWN = 8, 10  # pairs in the strip, classes in the bars
+
+
+class Pairs(NamedTuple):
+    """n weak views, their augmented partners, and what is said of them, sorted by weight.
+
+    Attributes:
+        first, second: uint8 images (n, C, H, W).
+        labels: (n,).
+        teacher, student: logits of first and second views, (2, n, K).
+        weight: of the second views in CCD, (n,).
+        number: of the val image, (n,).
+    """
+
+    first: Tensor
+    second: Tensor
+    labels: Tensor
+    teacher: Tensor
+    student: Tensor
+    weight: Tensor
+    number: Tensor
+
+
+class ConfidenceExplorer(Explorer):
+    """Pairs of views sorted by CCD's weight, and what KD + JDA and CCD each ask of the student.
+
+    Both losses push the logits of a row by ``w T (p_t - p_s)``; KD has w = 1, CCD ``w = 1 + cos`` of the teacher's
+    logits on the pair.
+
+    Args:
+        room: teacher, student and data; None opens the default one.
+        **settings: ``policy``, ``temperature``, ``weighting`` and ``centred`` (of CCD), ``seed``, ``draw`` (which draw
+            of the seed), ``count`` (pairs) and ``place`` (of the chosen pair: 0 is the smallest weight, 100 the
+            largest).
+
+    Raises:
+        SpecError: for an unknown setting or policy.
+    """
+
+    TITLE = "CCD explorer"
+    QUESTION = "Which augmented views does the teacher trust, and what does that change for the student?"
+    DEFAULTS = {
+        "policy": "jda", "temperature": 4.0, "weighting": "cosine", "centred": False, "seed": 0, "draw": 0,
+        "count": 256, "place": 0,
+    }  # fmt: skip
+
+    def __init__(self, room: Room | None = None, **settings: Any):
+        super().__init__(**settings)
+        self.room = room or open_room()
+        self._made: tuple[Any, Any] = (None, None)
+
+    def views(self) -> tuple[Tensor, Tensor, Tensor]:
+        """First and second views of the first ``count`` val images, uint8 (n, C, H, W), and their labels."""
+        s, val = self.settings, self.room.splits.val
+        raw, moment = val.images[: s["count"]], (s["seed"], s["draw"])
+        first, _ = make_view(raw, create("augment", "weak"), "weak", 0, *moment)
+        second, _ = make_view(raw, create("augment", s["policy"]), s["policy"], 1, *moment)
+        return first, second, val.labels[: len(raw)]
+
+    def pairs(self) -> Pairs:
+        """The pairs of the present settings, smallest weight first; kept until a setting changes that matters."""
+        s = self.settings
+        wanted = tuple(s[name] for name in ("policy", "weighting", "centred", "seed", "draw", "count"))
+        if self._made[0] != wanted:
+            first, second, labels = self.views()
+            both = torch.cat([first, second])
+            teacher, student = (self.room.logits(who, both) for who in ("teacher", "student"))
+            n = len(first)
+            batch = Batch.of(
+                labels.repeat(2), origin=torch.arange(n).repeat(2), view=torch.arange(2).repeat_interleave(n)
+            )
+            ccd = CCD(weighting=s["weighting"], centred=s["centred"])
+            weight = ccd.weights(Outputs(teacher, (), teacher), batch)[n:]
+            order = weight.argsort(stable=True)
+            paired = (z.view(2, n, -1)[:, order] for z in (teacher, student))
+            self._made = (wanted, Pairs(first[order], second[order], labels[order], *paired, weight[order], order))
+        return self._made[1]
+
+    def draw(self) -> Drawing:
+        pairs, s = self.pairs(), self.settings
+        chosen = round(s["place"] / 100 * (len(pairs.weight) - 1))
+        sheet = Sheet(600)
+        self._strip(sheet, pairs, chosen)
+        sheet.stick(self._charts(pairs, chosen), 0, 150)
+        name = self.room.classes[int(pairs.labels[chosen])]
+        alt = (
+            f"Pairs of views sorted by CCD weight; the chosen one, a {name}, with the teacher's soft labels on both "
+            "views, what each method asks of the student, and a histogram of the weights"
+        )
+        return Drawing(sheet.png(), alt, self._words(pairs, chosen))
+
+    def _strip(self, sheet: Sheet, pairs: Pairs, chosen: int) -> None:
+        """Pairs from the least to the most trusted, evenly spaced; the chosen one takes the nearest place."""
+        n = len(pairs.weight)
+        places = np.linspace(0, n - 1, STRIP).round().astype(int)
+        places[np.abs(places - chosen).argmin()] = chosen
+        sheet.write(14, 4, "least trusted", 12, PLAIN)
+        sheet.write(940, 4, "most trusted", 12, PLAIN)
+        for column, row in enumerate(places):
+            x, here = 14 + column * 128, row == chosen
+            sheet.paste(pairs.first[row].numpy(), x, 28, 56, CHANGED if here else None)
+            sheet.paste(pairs.second[row].numpy(), x + 60, 28, 56, CHANGED if here else None)
+            sheet.write(x, 96, f"w = {pairs.weight[row]:.2f}", 13, CHANGED if here else INK, bold=bool(here))
+            sheet.write(x, 114, self.room.classes[int(pairs.labels[row])], 11, PLAIN, width=116)
+
+    def _charts(self, pairs: Pairs, chosen: int):
+        temperature = self.settings["temperature"]
+        soft = (pairs.teacher[:, chosen] / temperature).softmax(1).numpy()
+        student = (pairs.student[1, chosen] / temperature).softmax(0).numpy()
+        push = temperature * (soft[1] - student)
+        order = np.argsort(-pairs.teacher[0, chosen].numpy())[:SHOWN]
+        names, truth = [self.room.classes[k] for k in order], int(pairs.labels[chosen])
+        with canvas.drawing():
+            figure = canvas.chart(450)
+            canvas.show_image(figure, pairs.first[chosen].numpy(), 14, 252, 140, "first view")
+            canvas.show_image(figure, pairs.second[chosen].numpy(), 14, 62, 140, "second view")
+            bars = canvas.axes(figure, 262, 62, 240, 318, f"Teacher at T = {temperature:g}")
+            rows = [("first view", soft[0][order], TEACHER), ("second view", soft[1][order], CHANGED)]
+            canvas.soft_bars(bars, rows, names, list(order).index(truth) if truth in order else None)
+            bars.set_xlim(0, max(0.3, 1.25 * float(soft.max())))
+            asked = canvas.axes(figure, 570, 62, 200, 318, "Asked of the student")
+            both = [("KD + JDA", push[order], PLAIN), ("CCD", float(pairs.weight[chosen]) * push[order], STUDENT)]
+            canvas.soft_bars(asked, both, names)
+            reach = 1.15 * max(float(np.abs(values).max()) for _, values, _ in both) or 1.0
+            asked.set(xlim=(-reach, reach), xlabel="push on the logit", yticks=[])
+            asked.axvline(0, color=INK, lw=0.7)
+            self._histogram(figure, pairs, chosen)
+            return canvas.pixels(figure)
+
+    def _histogram(self, figure, pairs: Pairs, chosen: int) -> None:
+        weights = pairs.weight.numpy()
+        ax = canvas.axes(figure, 838, 62, 182, 318, f"Weights of {len(weights)} pairs")
+        ax.set_title(ax.get_title("left"), pad=19)
+        top = max(2.0, float(weights.max()) * 1.05)
+        ax.hist(weights, np.linspace(min(0.0, float(weights.min())), top, 41), color=TEACHER)
+        ax.axvline(1, color=FAINT, lw=1, ls="--")
+        ax.axvline(weights.mean(), color=INK, lw=1)
+        ax.plot(weights[chosen], 0, marker="^", color=CHANGED, ms=9, clip_on=False, zorder=5)
+        ax.set(xlabel="w (dashed: KD's 1)", xlim=(0, top))
+        ax.text(weights.mean(), ax.get_ylim()[1], f"mean {weights.mean():.2f} ", ha="right", va="bottom")
+
+    def _words(self, pairs: Pairs, chosen: int) -> str:
+        w, mean = float(pairs.weight[chosen]), float(pairs.weight.mean())
+        same = (pairs.teacher[0].argmax(1) == pairs.teacher[1].argmax(1)).float().mean()
+        return (
+            f"<b>w = 1 + cos = {w:.2f}</b> for this pair (val image {int(pairs.number[chosen])}). KD + JDA asks the "
+            f"same push with weight 1, CCD with {w:.2f}; measured against CCD's own mean of {mean:.2f} this is "
+            f"{w / mean if mean else float('nan'):.2f}.<br>The teacher's first choice is the same on both views for "
+            f"{same:.0%} of the pairs. Where nearly all weights are close to 2, CCD is mostly a KD with a larger "
+            "weight on second views: the weighting <code>normalised</code> takes that mean away."
+        )
+
+    def controls(self) -> dict[str, Any]:
+        import ipywidgets as w
+
+        s, wide = self.settings, {"description_width": "initial"}
+        reroll = w.Button(description="Reroll", icon="random", tooltip="Draw all second views again")
+        reroll.on_click(lambda _: self.set(draw=self.settings["draw"] + 1))
+        policies = sorted(n for n, e in catalogue("augment").items() if not e.facts.get("picks"))
+        return {
+            "place": w.IntSlider(s["place"], min=0, max=100, description="pair, from least to most trusted (%)",
+                                 style=wide, layout={"width": "460px"}),
+            "policy": w.Dropdown(options=policies, value=s["policy"], description="policy", style=wide),
+            "temperature": w.FloatSlider(s["temperature"], min=0.5, max=20, step=0.5, description="temperature T",
+                                         style=wide),
+            "weighting": w.Dropdown(options=WEIGHTINGS, value=s["weighting"], description="weighting", style=wide,
+                                    layout={"width": "200px"}),
+            "centred": w.Checkbox(s["centred"], description="centred logits", indent=False, layout={"width": "auto"}),
+            "reroll": reroll,
+        }  # fmt: skip
