@@ -21,7 +21,7 @@ from kdlab.registry import SpecError, choose
 if TYPE_CHECKING:
     from kdlab.data.sets import ImageSet, Splits
 
-__all__ = ["NAMES", "SPLITS", "ImageSet", "Splits", "facts", "fingerprint", "load", "train_size"]
+__all__ = ["NAMES", "SPLITS", "ImageSet", "Splits", "describe", "facts", "fingerprint", "load", "train_size"]
 
 READERS = {
     "fashion": (idx.fashion_files, idx.read_fashion),
@@ -126,6 +126,17 @@ def _facts(name: str, root: Path, digest: str) -> dict[str, Any]:
         "size": max(source.shape[1:]),
         "per_class": np.bincount(source.labels["train"], minlength=len(source.classes)).tolist(),
     }
+
+
+def describe(name: str, root: str | Path | None = None) -> Source:
+    """A data set without its images decoded: class names, labels and, on demand, pixels. No torch.
+
+    Args:
+        name: one of ``NAMES``.
+        root: as in ``load``.
+    """
+    reader = _reader(name, root)
+    return reader.read(reader.files)
 
 
 def train_size(name: str, sizes: tuple[int, int, int] | None = None, fraction: float = 1.0) -> int:

@@ -1,0 +1,200 @@
+"""Bring your own images and teacher, and ask which augmentation to distil with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kdlab import lab
+from kdlab.identity import steps
+from kdlab.registry import catalogue
+from kdlab.spec import RunSpec
+from kdlab.widgets.canvas import PLAIN, Sheet
+from kdlab.widgets.explorer import Drawing, Explorer
+from kdlab.widgets.job import Job
+from kdlab.widgets.question import Question, example, samples, verdict_drawing
+
+TEACHERS = (
+    "resnet8_s2_w16", "resnet8_s2_w32", "resnet20", "resnet56", "wrn_40_2", "vgg13", "torchvision.models:resnet18",
+    "torchvision.models:resnet50", "torchvision.models:mobilenet_v3_small", "torchvision.models:vgg11_bn",
+)  # fmt: skip
+
+
+class OwnImages(Explorer):
+    """A folder of images, a teacher, some augmentations: look, plan, run, and read the answer.
+
+    Each augmentation is compared with two weak views of equal cost, paired over seeds, on val; the test accuracy of the
+    chosen one is told afterwards.
+
+    Args:
+        **settings: as in ``Question`` (``folder``, ``size``, ``teacher``, ``checkpoint``, ``student``,
+            ``augmentations``, ``seeds``, ``epochs``).
+
+    Raises:
+        SpecError: for an unknown setting.
+    """
+
+    TITLE = "Bring your own images"
+    QUESTION = "Which augmentation should I distil with? Point at a folder: one sub-folder of images per class."
+    DEFAULTS = {
+        "folder": "", "size": 32, "teacher": "resnet8_s2_w16", "checkpoint": "", "student": "resnet8_s2_w4",
+        "augmentations": ("jda", "rotation"), "seeds": 6, "epochs": 5.0,
+    }  # fmt: skip
+
+    example = staticmethod(example)
+
+    def __init__(self, **settings: Any):
+        super().__init__(**settings)
+        self.job: Job | None = None
+
+    def question(self) -> Question:
+        """What the present settings ask.
+
+        Raises:
+            SpecError: when it cannot be asked.
+        """
+        s = self.settings
+        folder = str(Path(s["folder"]).expanduser()) if s["folder"].strip() else ""
+        return Question(**s | {"folder": folder, "augmentations": tuple(s["augmentations"])})
+
+    def plan(self) -> str:
+        """What would be trained, how long it may take and what it costs, as an HTML fragment.
+
+        Raises:
+            SpecError: when it cannot run.
+        """
+        todo = lab.plan(self.question().specs())
+        runs = [todo.specs[key] for key in todo.missing]
+        rows = sum(steps(s) * s.budget.originals_per_step * s.views for s in runs)
+        taught = sum(steps(s) * s.budget.originals_per_step * s.views for s in runs if s.teacher is not None)
+        known = {s.model for s in map(RunSpec.from_dict, _stored_specs())} if runs else set()
+        guess = sorted({s.model for s in runs} - known)
+        lines = [*todo.describe(1).split("\n"), f"{rows:,} student images, {taught:,} teacher forwards"]
+        if guess:
+            lines.append(f"The time is a guess: {', '.join(guess)} was never trained here. A first run will tell.")
+        return "<br>".join(line.strip() for line in lines)
+
+    # ---- the picture -------------------------------------------------------------------------------------------------
+
+    def static(self) -> Drawing:
+        """Train what is missing, here and now but in another process, then draw the answer."""
+        lab.run(self.question().specs(), workers=1, progress=False)
+        return self.draw()
+
+    def draw(self) -> Drawing:
+        if not self.settings["folder"].strip():
+            sheet = Sheet(90)
+            sheet.write(20, 22, "No folder yet.", 18, bold=True)
+            sheet.write(
+                20, 52, "Type its path above, or press “Example” for a small one made of bundled images.", 14, PLAIN
+            )
+            return Drawing(sheet.png(), "No folder of images has been chosen yet")
+        question = self.question()
+        if question.finished():
+            return verdict_drawing(question, question.table())
+        return samples(question.data)
+
+    # ---- controls ----------------------------------------------------------------------------------------------------
+
+    def controls(self) -> dict[str, Any]:
+        import ipywidgets as w
+
+        s, wide, long = self.settings, {"description_width": "initial"}, {"width": "420px"}
+        policies = sorted(n for n in catalogue("augment") if n != "weak")
+        typed = {"continuous_update": False, "style": wide}
+        return {
+            "folder": w.Text(s["folder"], description="folder", placeholder="path of a folder",
+                             layout={"width": "520px"}, **typed),
+            "size": w.BoundedIntText(s["size"], min=8, max=512, description="resize to", style=wide,
+                                     layout={"width": "140px"}),
+            "teacher": w.Combobox(value=s["teacher"], options=TEACHERS, description="teacher", ensure_option=False,
+                                  layout={"width": "360px"}, **typed),
+            "checkpoint": w.Text(s["checkpoint"], description="its weights", placeholder="a file; empty: train it here",
+                                 layout=long, **typed),
+            "student": w.Dropdown(options=list(catalogue("models")), value=s["student"], description="student",
+                                  style=wide),
+            "epochs": w.BoundedFloatText(s["epochs"], min=0.1, max=1e4, description="epochs", style=wide,
+                                         layout={"width": "130px"}),
+            "seeds": w.BoundedIntText(s["seeds"], min=2, max=40, description="seeds", style=wide,
+                                      layout={"width": "120px"}),
+            "augmentations": w.SelectMultiple(options=policies, value=tuple(s["augmentations"]), rows=5, style=wide,
+                                              description="augmentations", tooltip="Ctrl or Shift picks several"),
+        } | self._buttons(w)  # fmt: skip
+
+    def _buttons(self, w) -> dict[str, Any]:
+        made = {
+            "try_example": w.Button(description="Example", tooltip="A small folder made of bundled images"),
+            "look": w.Button(description="Plan", icon="list", tooltip="What would be trained, how long, at what cost"),
+            "run": w.Button(description="Run", icon="play", button_style="primary", tooltip="Train what is missing"),
+            "pause": w.Button(
+                description="Pause", icon="pause", tooltip="Stop at the end of the step, keep everything"
+            ),
+        }
+        for name, button in made.items():
+            button.on_click(lambda _, name=name: self._clicked(getattr(self, name)))
+        self.bar = w.IntProgress(0, min=0, max=1, layout={"width": "360px"})
+        self.where, self.plan_text = w.Label(""), w.HTML()
+        return made
+
+    def below(self) -> list[Any]:
+        import ipywidgets as w
+
+        return [self.plan_text, w.HBox([self.bar, self.where], layout={"flex_flow": "row wrap"})]
+
+    def _clicked(self, act) -> None:
+        with self.told():
+            act()
+        self._states()
+
+    def try_example(self) -> None:
+        """Fill in a folder that is there."""
+        self.set(folder=example(), size=28)
+
+    def look(self) -> None:
+        """Tell the plan."""
+        self.plan_text.value = f"<p>{self.plan()}</p>"
+
+    def run(self) -> None:
+        """Train what is missing."""
+        with self.lock:
+            self.look()
+            self.job = Job(self.question().specs(), self._tick)
+        self.job.start()
+
+    def pause(self) -> None:
+        """Stop at the end of the step; Run goes on."""
+        if self.job:
+            self.job.pause()
+
+    def _tick(self) -> None:
+        with self.lock, self.told():
+            job = self.job
+            now = job.progress()
+            self.bar.max = sum(run["total"] for run in now.values())
+            self.bar.value = sum(run["step"] for run in now.values())
+            finished = sum(run["done"] for run in now.values())
+            state = {"running": "training", "paused": "paused; Run goes on", "done": "done"}.get(job.state, "")
+            self.where.value = f"{finished} of {len(now)} runs {state}"
+            if job.state == "done":
+                self.redraw()
+            if job.state == "failed":
+                raise job.error
+        self._states()
+
+    def redraw(self) -> None:
+        super().redraw()
+        self._states()
+
+    def _states(self) -> None:
+        """Which controls can be used now."""
+        running = self.job is not None and self.job.state == "running"
+        for name, control in self.control.items():
+            control.disabled = not running if name == "pause" else running
+
+
+def _stored_specs():
+    """The specs of all finished runs, as saved."""
+    from kdlab.store import Store
+
+    store = Store()
+    return (store.read(key, "spec")["spec"] for key in store.keys())

@@ -1,0 +1,244 @@
+"""Which augmentation to distil with, asked of a folder of images: samples, runs, contrasts and the answer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from kdlab import data, lab, perspectives, stats
+from kdlab.augment import label_safety
+from kdlab.models import build
+from kdlab.perspectives import arms
+from kdlab.plotting.look import style
+from kdlab.plotting.panels import contrast_panel, interval_dots
+from kdlab.registry import SpecError, catalogue, choose
+from kdlab.spec import Checkpoint, RunSpec
+from kdlab.stats import Contrast, Verdict
+from kdlab.store import Store, home
+from kdlab.widgets import canvas
+from kdlab.widgets.canvas import PLAIN, TEACHER, Sheet
+from kdlab.widgets.explorer import Drawing
+
+CONTROL = "weak2"
+SAMPLES = 9
+METRIC = "val_accuracy"
+
+
+def taps_of(name: str, num_classes: int, in_channels: int) -> dict[str, Any]:
+    """Which layers of a foreign model to read: its top-level parts with weights, without the classifier.
+
+    Args:
+        name: a registered model, which needs none, or ``module:Class``.
+        num_classes: number of classes K.
+        in_channels: 1 or 3.
+
+    Returns:
+        Model options: ``{}``, or ``{"taps": [...]}``.
+    """
+    if ":" not in name:
+        choose("teacher", name, catalogue("models"))
+        return {}
+    model: nn.Module = build(name, num_classes, in_channels, seed=0)
+    if hasattr(model, "outputs"):
+        return {}
+    parts = [child for child, module in model.named_children() if any(True for _ in module.parameters())]
+    return {"taps": parts[:-1] or parts}
+
+
+def example(images_per_class: int = 60, classes: Sequence[int] = (0, 2, 5)) -> str:
+    """A small folder of bundled images to try this on, one sub-folder per class; made once.
+
+    Args:
+        images_per_class: images in each class.
+        classes: labels of the bundled data to take.
+
+    Returns:
+        Its path, under the output folder.
+    """
+    from PIL import Image
+
+    root = home() / f"example-images-{images_per_class}-{len(classes)}"
+    val = data.load("fashion", sizes=(1000, 1000, 10)).train
+    for label in classes:
+        folder = root / val.classes[label].replace("/", " or ")
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = np.flatnonzero(val.labels.numpy() == label)[:images_per_class]
+        for number, row in enumerate(rows):
+            Image.fromarray(val.images[row, 0].numpy()).save(folder / f"{number:03d}.png")
+    return str(root)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A folder, a teacher, a student and the augmentations to choose from.
+
+    Args:
+        folder: path of the images: one sub-folder per class, or train/ and test/ with such.
+        size: side in pixels that all images are resized to.
+        teacher: a registered model or ``module:Class`` (``torchvision.models:resnet18``).
+        checkpoint: a file with the teacher's weights; empty to train it here.
+        student: a registered model.
+        augmentations: registered policies, each compared with two weak views of equal cost.
+        seeds: how many, >= 2.
+        epochs: of the student, and of a teacher that is trained here.
+        method: of distillation.
+
+    Raises:
+        SpecError: for what cannot run, before anything trains.
+    """
+
+    folder: str
+    size: int
+    teacher: str
+    checkpoint: str
+    student: str
+    augmentations: tuple[str, ...]
+    seeds: int
+    epochs: float
+    method: str = "kd"
+
+    def __post_init__(self):
+        if not self.folder:
+            raise SpecError("folder must name a folder of images: one sub-folder per class.")
+        if not self.augmentations:
+            raise SpecError("augmentations must name at least one policy to compare with two weak views.")
+        for policy in self.augmentations:
+            choose("augmentations", policy, catalogue("augment"))
+
+    @property
+    def data(self) -> str:
+        """The data set's name."""
+        return f"folder:{self.folder}?size={self.size}"
+
+    def arms(self) -> dict[str, RunSpec]:
+        """Arm name to its spec at the first seed: the control, then the augmentations."""
+        facts = data.facts(self.data)
+        size = perspectives.profile("quick", data=self.data, student=self.student)
+        originals = max(2, min(size.budget.originals_per_step, facts["train"] // 4))
+        budget = replace(size.budget, amount=float(self.epochs), originals_per_step=originals)
+        size = size.replace(budget=budget, teacher_budget=budget)
+        spec = arms.method(size, self.method).replace(teacher=self._teacher(size, facts))
+        rich = {policy: arms.augmented(spec, size, policy) for policy in self.augmentations if policy != "weak"}
+        return {CONTROL: arms.weak2(spec)} | rich
+
+    def _teacher(self, size, facts: dict[str, Any]) -> RunSpec | Checkpoint:
+        options = taps_of(self.teacher, facts["classes"], facts["channels"])
+        if not self.checkpoint:
+            return arms.teacher(size).replace(model=self.teacher, model_options=options)
+        path = Path(self.checkpoint).expanduser().absolute()
+        if not path.is_file():
+            raise SpecError(f"checkpoint must be a file of weights, but there is none at {self.checkpoint!r}.")
+        return Checkpoint(str(path), hashlib.sha256(path.read_bytes()).hexdigest(), self.teacher, options)
+
+    def specs(self) -> list[RunSpec]:
+        """All runs: every arm at every seed."""
+        seeds, made = perspectives.profile("quick", seeds=self.seeds).seeds, self.arms()
+        return [spec.at_seed(seed) for seed in seeds for spec in made.values()]
+
+    def contrasts(self) -> list[Contrast]:
+        """Each augmentation minus the control, on val, since a choice is made."""
+        names = [name for name in dict.fromkeys(self.augmentations) if name != "weak"]
+        return [
+            Contrast(f"{style(name)['label']} − {CONTROL}", {name: 1, CONTROL: -1}, metric=METRIC) for name in names
+        ]
+
+    def finished(self) -> bool:
+        """Whether all runs are in the store."""
+        store = Store()
+        return all(store.has(lab.run_key(spec)) for spec in self.specs())
+
+    def table(self) -> pd.DataFrame:
+        """One row per arm and seed, from the store."""
+        specs, names = self.specs(), list(self.arms()) * self.seeds
+        found = lab.table(specs)
+        return found.loc[[lab.run_key(s) for s in specs]].reset_index().assign(arm=names)
+
+    def answer(self, table: pd.DataFrame) -> tuple[str, list[Verdict]]:
+        """Which augmentation to distil with, in words, and the verdicts behind it.
+
+        Args:
+            table: from ``table``.
+        """
+        verdicts = stats.decide(table, self.contrasts())
+        arm = {v.contrast.name: next(iter(v.contrast.weights)) for v in verdicts}
+        better = [v for v in verdicts if v.outcome == "supported"]
+        worse = [arm[v.contrast.name] for v in verdicts if v.outcome == "contradicted"]
+        if better:
+            best = max(better, key=lambda v: v.effect)
+            test = table.groupby("arm")["test_accuracy"].mean()
+            name = arm[best.contrast.name]
+            said = (
+                f"Distil with {name}: {best.effect:+.1f} points on val over two weak views of equal cost. On test, "
+                f"which was not used to choose: {test[name]:.1f} % against {test[CONTROL]:.1f} %."
+            )
+        else:
+            spread = min((v.detectable for v in verdicts if np.isfinite(v.detectable)), default=np.nan)
+            needed = [v.needed for v in verdicts if v.needed]
+            said = "None of these augmentations is shown to beat two weak views of equal cost"
+            said += f"; {self.seeds} seeds can show {spread:.1f} points at best" if np.isfinite(spread) else ""
+            said += f", and half a point would take {min(needed)} seeds or more." if needed else "."
+        return said + (f" Leave out {', '.join(worse)}: worse than two weak views." if worse else ""), verdicts
+
+
+def samples(name: str) -> Drawing:
+    """Class balance and a few images of each class.
+
+    Args:
+        name: ``folder:PATH?size=32`` or any data set.
+    """
+    source = data.describe(name)
+    classes = source.classes
+    counts = {split: np.bincount(source.labels[split], minlength=len(classes)) for split in data.SPLITS}
+    shown = min(len(classes), 12)
+    pixels = source.pixels("train", min(len(source.labels["train"]), SAMPLES * len(classes)))
+    labels = source.labels["train"][: len(pixels)]
+    sheet, longest = Sheet(66 * shown + 40), max(int(counts["train"].max()), 1)
+    sheet.write(14, 8, "class", 13, PLAIN), sheet.write(190, 8, "train / val / test images", 13, PLAIN)
+    for place in range(shown):
+        top = 34 + 66 * place
+        sheet.write(14, top + 18, classes[place], 14, bold=True, width=168)
+        sheet.bar(190, top + 20, counts["train"][place] / longest, 150, 14, TEACHER)
+        sheet.write(190, top + 40, " / ".join(str(int(counts[s][place])) for s in data.SPLITS), 12, PLAIN)
+        for column, row in enumerate(np.flatnonzero(labels == place)[:SAMPLES]):
+            sheet.paste(pixels[row], 390 + 70 * column, top, 58)
+    total = {split: int(values.sum()) for split, values in counts.items()}
+    uneven = counts["train"].max() / max(1, counts["train"].min())
+    words = (
+        f"<b>{len(classes)} classes</b>, {total['train']:,} train, {total['val']:,} val and {total['test']:,} test "
+        f"images, {source.shape[1]} × {source.shape[2]} pixels, {'grey' if source.shape[0] == 1 else 'colour'}."
+    )
+    if uneven > 1.5:
+        words += f" The largest class has {uneven:.1f} times the images of the smallest: accuracy will favour it."
+    if shown < len(classes):
+        words += f" The first {shown} classes are shown."
+    return Drawing(sheet.png(), f"Images of {shown} classes with the number of images in each", words)
+
+
+def verdict_drawing(question: Question, table: pd.DataFrame) -> Drawing:
+    """Accuracy on val by arm, the contrasts, and the answer.
+
+    Args:
+        question: what was asked.
+        table: its runs.
+    """
+    said, verdicts = question.answer(table)
+    with canvas.drawing():
+        figure = canvas.chart(110 + 84 * len(question.arms()))
+        height = 84 * len(question.arms()) + 10
+        dots = canvas.axes(figure, 120, 56, 330, height, "Accuracy on val")
+        interval_dots(dots, table, value=METRIC, label="val accuracy (%)")
+        panel = canvas.axes(figure, 620, 56, 390, height, "Against two weak views")
+        contrast_panel(panel, verdicts)
+        picture = canvas.png(figure)
+    reasons = "".join(f"<br>{v.reason}" for v in verdicts)
+    notes = [(p, label_safety(question.data, p)) for p in question.augmentations]
+    safety = "".join(f"<br>{p}: {note}." for p, note in notes if note)
+    alt = "Accuracy on val by augmentation, and its difference from two weak views"
+    return Drawing(picture, alt, f"<b>{said}</b>{reasons}{safety}")

@@ -1,0 +1,287 @@
+"""Distil a student while you watch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kdlab import lab, perspectives
+from kdlab.data import facts
+from kdlab.feasible import needs, refusal
+from kdlab.perspectives import arms
+from kdlab.plotting.look import INK
+from kdlab.registry import SpecError, catalogue, choose, find, preparations
+from kdlab.spec import Budget, RunSpec
+from kdlab.store import Store
+from kdlab.widgets import canvas
+from kdlab.widgets.canvas import PLAIN, STUDENT, TEACHER
+from kdlab.widgets.explorer import Drawing, Explorer
+from kdlab.widgets.job import Job
+
+USUAL = "usual"  # views and ratio as they go with the augmentation
+KEPT = 4  # earlier runs of this widget that stay in the picture
+PALE = ("#56B4E9", "#CC79A7", "#009E73", "#E69F00")
+WORDS = {
+    "new": "",
+    "running": "Training in another process; the notebook stays free.",
+    "paused": "Paused. Continue goes on bit for bit, also after the notebook was closed.",
+    "done": "Done. The run is in the store like any other.",
+}
+
+
+class LiveTrainer(Explorer):
+    """Choose teacher, student, method, augmentation and budget; start, pause, continue, stop.
+
+    It trains in a process of its own. What is finished stands in the run store, what is not keeps a checkpoint: closing
+    the notebook loses nothing, and the same settings go on where they were.
+
+    Args:
+        **settings: ``profile`` (smoke, quick, full, paper; None is ``$KDLAB_PROFILE``, else quick), ``teacher``,
+            ``student`` (models; None is the profile's), ``method``, ``augmentation``, ``views`` and ``ratio``
+            (``"usual"``: one weak row of each original and one augmented), ``amount`` and ``unit`` of the
+            budget (None is the profile's), ``seed``.
+
+    Raises:
+        SpecError: for an unknown setting or value.
+    """
+
+    TITLE = "Live trainer"
+    QUESTION = "Distil a student and watch. Change one thing, run again, compare."
+    DEFAULTS = {
+        "profile": None, "teacher": None, "student": None, "method": "kd", "augmentation": "weak", "views": USUAL,
+        "ratio": USUAL, "amount": None, "unit": "epochs", "seed": 0,
+    }  # fmt: skip
+
+    def __init__(self, **settings: Any):
+        super().__init__(**settings)
+        self.profile = perspectives.profile(self.settings["profile"])
+        for name, own in (("teacher", self.profile.teacher), ("student", self.profile.student)):
+            self.settings[name] = self.settings[name] or own
+            choose(name, self.settings[name], catalogue("models"))
+        if self.settings["amount"] is None:
+            self.settings["amount"] = self.profile.budget.amount
+        self.job: Job | None = None
+        self.traces: dict[str, list[tuple[int, float]]] = {}
+        self.earlier: dict[str, RunSpec] = {}
+
+    # ---- what to train -----------------------------------------------------------------------------------------------
+
+    def spec(self) -> RunSpec:
+        """The run of the present settings.
+
+        Raises:
+            SpecError: when it cannot run.
+        """
+        s = self.settings
+        size = self.profile.replace(teacher=s["teacher"], student=s["student"])
+        views, ratio = (None if s[name] == USUAL else s[name] for name in ("views", "ratio"))
+        if views is None and "pairs" in needs(find("losses", s["method"]), {}):
+            views = 2
+        spec = arms.viewed(arms.method(size, s["method"]), size, s["augmentation"], views, ratio)
+        budget = Budget(float(s["amount"]), s["unit"], size.budget.originals_per_step)
+        spec = spec.replace(budget=budget).at_seed(s["seed"])
+        if why := refusal(spec):
+            raise SpecError(why)
+        return spec
+
+    @staticmethod
+    def name(spec: RunSpec) -> str:
+        """What a run is called in the picture."""
+        policy = f" + {spec.augmentation}" if spec.ratio > 0 else (" + weak2" if spec.views == 2 else "")
+        return f"{spec.method}{policy}, {spec.budget.amount:g} {spec.budget.unit.replace('_', ' ')}, seed {spec.seed}"
+
+    # ---- the picture -------------------------------------------------------------------------------------------------
+
+    def static(self) -> Drawing:
+        """Train to the end, here and now but in another process, then draw."""
+        lab.run([self.spec()], workers=1, progress=False)
+        return self.draw()
+
+    def draw(self) -> Drawing:
+        spec, store = self.spec(), Store()
+        key = lab.run_key(spec)
+        shown = {k: s for k, s in self.earlier.items() if k != key} | {key: spec}
+        with canvas.drawing():
+            figure = canvas.chart(360)
+            loss = canvas.axes(figure, 70, 60, 420, 260, "Training loss")
+            accuracy = canvas.axes(figure, 600, 60, 410, 260, "Accuracy on val (%)")
+            for place, (name, one) in enumerate(shown.items()):
+                colour = STUDENT if name == key else PALE[place % len(PALE)]
+                self._line(loss, accuracy, name, one, colour, name == key)
+            self._levels(accuracy, spec, store)
+            loss.set_xlabel("step"), accuracy.set_xlabel("step")
+            loss.grid(), accuracy.grid()
+            if accuracy.get_legend_handles_labels()[1]:
+                accuracy.legend(loc="lower right")
+            picture = canvas.png(figure)
+        alt = f"Training loss and accuracy on val over steps of {self.name(spec)}, with the teacher's accuracy"
+        return Drawing(picture, alt, self._words(key, spec, store))
+
+    def _line(self, loss, accuracy, key: str, spec: RunSpec, colour: str, now: bool) -> None:
+        store = Store()
+        result = store.read(key, "result") if store.has(key) else None
+        curve = result["curve"] if result else (store.lease(key) or {}).get("curve", [])
+        points = self.traces.get(key) or [(p["step"], p["train_loss"]) for p in curve]
+        width = 1.8 if now else 1.1
+        if points:
+            loss.plot(*np.array(points, dtype=float).T, color=colour, lw=width, marker="." if len(points) < 30 else "")
+        known = [(p["step"], p["val_accuracy"]) for p in curve if "val_accuracy" in p]
+        if result and not result["diverged"]:
+            known.append((result["steps"], result["val_accuracy"]))
+        if known:
+            label = f"{self.name(spec)}: {known[-1][1]:.1f}" if result else self.name(spec)
+            accuracy.plot(*np.array(known).T, color=colour, lw=width, marker="o", ms=4, label=label)
+
+    def _levels(self, accuracy, spec: RunSpec, store: Store) -> None:
+        """Where the teacher and a guess stand."""
+        guess = 100 / facts(spec.data)["classes"]
+        accuracy.axhline(guess, color=PLAIN, lw=0.8, ls=":")
+        accuracy.set(ylim=(0, 100), xlim=(0, None))
+        teacher = spec.teacher and lab.run_key(spec.teacher)
+        if teacher and store.has(teacher):
+            level = store.read(teacher, "result")["val_accuracy"]
+            accuracy.axhline(level, color=TEACHER, lw=1.2, ls="--", label=f"teacher {spec.teacher.model}: {level:.1f}")
+        accuracy.text(0, guess, " guessing", color=INK, va="bottom", fontsize=6)
+
+    def _words(self, key: str, spec: RunSpec, store: Store) -> str:
+        if not store.has(key):
+            return lab.plan([spec]).describe(1).replace("\n", "<br>")
+        r = store.read(key, "result")
+        if r["diverged"]:
+            return f"<b>This run diverged at step {r['diverged_at']}.</b> It stays in the store as such."
+        from_teacher = f", agrees with its teacher on {r['agreement']:.1f} %" if np.isfinite(r["agreement"]) else ""
+        return (
+            f"<b>{self.name(spec)}: {r['test_accuracy']:.1f} % on test</b> (last epoch, scored once){from_teacher}. "
+            f"It cost {r['student_images']:,} student images, {r['teacher_forwards']:,} teacher forwards, "
+            f"{r['steps']:,} steps and {r['seconds']:.0f} s. One seed is an anecdote: "
+            f"<code>kdlab run {spec.method} --seeds 6</code> makes evidence.<br>Run <code>{key}</code>"
+        )
+
+    # ---- controls ----------------------------------------------------------------------------------------------------
+
+    def controls(self) -> dict[str, Any]:
+        import ipywidgets as w
+
+        s, wide, narrow = self.settings, {"description_width": "initial"}, {"width": "190px"}
+        known, apart = catalogue("losses"), preparations()
+        methods = [n for n, e in known.items() if n not in apart]
+        models = list(catalogue("models"))
+        return {
+            "teacher": w.Dropdown(options=models, value=s["teacher"], description="teacher", style=wide),
+            "student": w.Dropdown(options=models, value=s["student"], description="student", style=wide),
+            "method": w.Dropdown(options=methods, value=s["method"], description="method", style=wide, layout=narrow),
+            "augmentation": w.Dropdown(options=sorted(catalogue("augment")), value=s["augmentation"],
+                                       description="augmentation", style=wide, layout={"width": "240px"}),
+            "views": w.Dropdown(options=[USUAL, 1, 2, 3, 4], value=s["views"], description="views",
+                                style=wide, layout={"width": "130px"}),
+            "ratio": w.SelectionSlider(options=[(USUAL, USUAL), *((f"{r:g}", r) for r in (0.25, 0.5, 0.75, 1.0))],
+                                       value=s["ratio"], description="ratio", style=wide),
+            "amount": w.BoundedFloatText(s["amount"], min=0.1, max=1e9, description="budget", style=wide,
+                                         layout={"width": "150px"}),
+            "unit": w.Dropdown(options=[("epochs", "epochs"), ("steps", "steps"), ("student images", "student_images")],
+                               value=s["unit"], layout={"width": "150px"}, tooltip="unit of the budget",
+                               description="unit", style=wide),
+            "seed": w.BoundedIntText(s["seed"], min=0, max=9999, description="seed", style=wide,
+                                     layout={"width": "120px"}),
+        } | self._buttons(w)  # fmt: skip
+
+    def _buttons(self, w) -> dict[str, Any]:
+        made = {
+            "start": w.Button(description="Start", icon="play", button_style="primary", tooltip="Train this run"),
+            "pause": w.Button(description="Pause", icon="pause", tooltip="Stop at the end of the step, keep the place"),
+            "resume": w.Button(description="Continue", icon="step-forward", tooltip="Go on where it was paused"),
+            "stop": w.Button(description="Stop", icon="stop", tooltip="Give the unfinished run up"),
+        }
+        for name, button in made.items():
+            button.on_click(lambda _, name=name: self._clicked(getattr(self, name)))
+        self.bar = w.IntProgress(0, min=0, max=1, layout={"width": "360px"})
+        self.where = w.Label("")
+        return made
+
+    def below(self) -> list[Any]:
+        import ipywidgets as w
+
+        return [w.HBox([self.bar, self.where], layout={"flex_flow": "row wrap"})]
+
+    def _clicked(self, act) -> None:
+        with self.told():
+            act()
+        self._states()
+
+    def start(self) -> None:
+        """Train the run of the present settings."""
+        with self.lock:
+            spec = self.spec()
+            key = lab.run_key(spec)
+            self.earlier.pop(key, None)
+            self.earlier = dict([*self.earlier.items(), (key, spec)][-KEPT - 1 :])
+            self.traces[key] = []
+            self.job = Job([spec], self._tick)
+        self.job.start()
+
+    def pause(self) -> None:
+        """Stop at the end of the step and keep the place."""
+        if self.job:
+            self.where.value = "stopping at the end of the step ..."
+            self.job.pause()
+
+    def resume(self) -> None:
+        """Go on where the pause left off."""
+        if self.job:
+            self.job.start()
+
+    def stop(self) -> None:
+        """Give the unfinished run up: its checkpoint is thrown away."""
+        if self.job:
+            self.job.pause()
+            self.job.wait(60)
+            self.job.forget()
+            self.job = None
+            self.where.value = "stopped and forgotten; finished runs stay in the store"
+            self.bar.value = 0
+            self.redraw()
+
+    def _tick(self) -> None:
+        """A look at the job, from its watching thread."""
+        with self.lock, self.told():
+            job = self.job
+            if job is None:
+                return
+            now = job.progress()
+            for key, run in now.items():
+                if run.get("train_loss") is not None:
+                    trace = self.traces.setdefault(key, [])
+                    if not trace or trace[-1][0] < run["step"]:
+                        trace.append((run["step"], run["train_loss"]))
+            self._place(job, now)
+            self.redraw()
+            if job.state == "failed":
+                raise job.error
+        self._states()
+
+    def _place(self, job: Job, now: dict) -> None:
+        self.bar.max = sum(run["total"] for run in now.values())
+        self.bar.value = sum(run["step"] for run in now.values())
+        waiting = [(number, key) for number, key in enumerate(now) if not now[key]["done"]]
+        if job.state != "running" or not waiting:
+            self.where.value = WORDS.get(job.state, "")
+            return
+        number, key = waiting[0]
+        who = "student" if number == len(now) - 1 else "teacher first"
+        step, total = now[key]["step"], now[key]["total"]
+        self.where.value = f"{who}: step {step} of {total}" if step else f"{who}: starting ..."
+
+    def redraw(self) -> None:
+        super().redraw()
+        self._states()
+
+    def _states(self) -> None:
+        """Which controls can be used now."""
+        state = self.job.state if self.job else "new"
+        fits = self.failure is None or self.job is not None
+        usable = {"start": state not in ("running", "paused") and fits, "pause": state == "running",
+                  "resume": state in ("paused", "failed") and self.job is not None,
+                  "stop": state in ("running", "paused", "failed")}  # fmt: skip
+        for name, control in self.control.items():
+            control.disabled = not usable.get(name, state not in ("running", "paused"))
