@@ -42,6 +42,28 @@ class Pairs(NamedTuple):
     number: Tensor
 
 
+def histogram(weights: np.ndarray):
+    """Weights of all pairs, with KD's weight of 1 and their mean.
+
+    Args:
+        weights: (n,).
+
+    Returns:
+        The picture, and a function from (weight, count) to pixels from its upper left corner.
+    """
+    with canvas.drawing():
+        figure = canvas.chart(460, 250)
+        ax = canvas.axes(figure, 45, 62, 185, 325, f"Weights of {len(weights)} pairs")
+        ax.set_title(ax.get_title("left"), pad=19)
+        top = max(2.0, float(weights.max()) * 1.05)
+        ax.hist(weights, np.linspace(min(0.0, float(weights.min())), top, 41), color=TEACHER)
+        ax.axvline(1, color=FAINT, lw=1, ls="--")
+        ax.axvline(weights.mean(), color=INK, lw=1)
+        ax.set(xlabel="w (dashed: KD's 1)", xlim=(0, top))
+        ax.text(weights.mean(), ax.get_ylim()[1], f"mean {weights.mean():.2f} ", ha="right", va="bottom")
+        return canvas.pixels(figure), canvas.placer(figure, ax)
+
+
 class ConfidenceExplorer(Explorer):
     """Pairs of views sorted by CCD's weight, and what KD + JDA and CCD each ask of the student.
 
@@ -69,6 +91,7 @@ class ConfidenceExplorer(Explorer):
         super().__init__(**settings)
         self.room = room or open_room()
         self._made: tuple[Any, Any] = (None, None)
+        self._drawn: tuple[Any, Any] = (None, None)
 
     def views(self) -> tuple[Tensor, Tensor, Tensor]:
         """First and second views of the first ``count`` val images, uint8 (n, C, H, W), and their labels."""
@@ -100,9 +123,10 @@ class ConfidenceExplorer(Explorer):
     def draw(self) -> Drawing:
         pairs, s = self.pairs(), self.settings
         chosen = round(s["place"] / 100 * (len(pairs.weight) - 1))
-        sheet = Sheet(600)
+        sheet = Sheet(610)
         self._strip(sheet, pairs, chosen)
-        sheet.stick(self._charts(pairs, chosen), 0, 150)
+        self._pair(sheet, pairs, chosen)
+        self._histogram(sheet, pairs, chosen)
         name = self.room.classes[int(pairs.labels[chosen])]
         alt = (
             f"Pairs of views sorted by CCD weight; the chosen one, a {name}, with the teacher's soft labels on both "
@@ -124,41 +148,38 @@ class ConfidenceExplorer(Explorer):
             sheet.write(x, 96, f"w = {pairs.weight[row]:.2f}", 13, CHANGED if here else INK, bold=bool(here))
             sheet.write(x, 114, self.room.classes[int(pairs.labels[row])], 11, PLAIN, width=116)
 
-    def _charts(self, pairs: Pairs, chosen: int):
+    def _pair(self, sheet: Sheet, pairs: Pairs, chosen: int) -> None:
+        """The chosen pair, the teacher's soft labels on both views, and the push on the student's logits."""
         temperature = self.settings["temperature"]
         soft = (pairs.teacher[:, chosen] / temperature).softmax(1).numpy()
         student = (pairs.student[1, chosen] / temperature).softmax(0).numpy()
         push = temperature * (soft[1] - student)
         order = np.argsort(-pairs.teacher[0, chosen].numpy())[:SHOWN]
         names, truth = [self.room.classes[k] for k in order], int(pairs.labels[chosen])
-        with canvas.drawing():
-            figure = canvas.chart(450)
-            canvas.show_image(figure, pairs.first[chosen].numpy(), 14, 252, 140, "first view")
-            canvas.show_image(figure, pairs.second[chosen].numpy(), 14, 62, 140, "second view")
-            bars = canvas.axes(figure, 262, 62, 240, 318, f"Teacher at T = {temperature:g}")
-            rows = [("first view", soft[0][order], TEACHER), ("second view", soft[1][order], CHANGED)]
-            canvas.soft_bars(bars, rows, names, list(order).index(truth) if truth in order else None)
-            bars.set_xlim(0, max(0.3, 1.25 * float(soft.max())))
-            asked = canvas.axes(figure, 570, 62, 200, 318, "Asked of the student")
-            both = [("KD + JDA", push[order], PLAIN), ("CCD", float(pairs.weight[chosen]) * push[order], STUDENT)]
-            canvas.soft_bars(asked, both, names)
-            reach = 1.15 * max(float(np.abs(values).max()) for _, values, _ in both) or 1.0
-            asked.set(xlim=(-reach, reach), xlabel="push on the logit", yticks=[])
-            asked.axvline(0, color=INK, lw=0.7)
-            self._histogram(figure, pairs, chosen)
-            return canvas.pixels(figure)
+        for top, word, image in ((160, "first view", pairs.first), (362, "second view", pairs.second)):
+            sheet.write(14, top, word, 16, bold=True)
+            sheet.paste(image[chosen].numpy(), 14, top + 26, 160)
+        rows = [("first view", soft[0][order], TEACHER), ("second view", soft[1][order], CHANGED)]
+        most = max(0.3, 1.1 * float(soft.max()))
+        place = list(order).index(truth) if truth in order else None
+        title = f"Teacher at T = {temperature:g}"
+        sheet.bars(290, 208, 220, 340, title, rows, names, high=most, label="probability", truth=place)
+        both = [("KD + JDA", push[order], PLAIN), ("CCD", float(pairs.weight[chosen]) * push[order], STUDENT)]
+        if self.settings["policy"] != "jda":
+            both[0] = ("KD", push[order], PLAIN)
+        reach = 1.1 * max(float(np.abs(values).max()) for _, values, _ in both) or 1.0
+        scale = {"low": -reach, "high": reach, "label": "push on the logit"}
+        sheet.bars(560, 208, 200, 340, "Asked of the student", both, [""] * len(names), **scale)
 
-    def _histogram(self, figure, pairs: Pairs, chosen: int) -> None:
-        weights = pairs.weight.numpy()
-        ax = canvas.axes(figure, 838, 62, 182, 318, f"Weights of {len(weights)} pairs")
-        ax.set_title(ax.get_title("left"), pad=19)
-        top = max(2.0, float(weights.max()) * 1.05)
-        ax.hist(weights, np.linspace(min(0.0, float(weights.min())), top, 41), color=TEACHER)
-        ax.axvline(1, color=FAINT, lw=1, ls="--")
-        ax.axvline(weights.mean(), color=INK, lw=1)
-        ax.plot(weights[chosen], 0, marker="^", color=CHANGED, ms=9, clip_on=False, zorder=5)
-        ax.set(xlabel="w (dashed: KD's 1)", xlim=(0, top))
-        ax.text(weights.mean(), ax.get_ylim()[1], f"mean {weights.mean():.2f} ", ha="right", va="bottom")
+    def _histogram(self, sheet: Sheet, pairs: Pairs, chosen: int) -> None:
+        """All weights, drawn once, with a mark at the chosen one."""
+        if self._drawn[0] is not pairs:
+            self._drawn = (pairs, histogram(pairs.weight.numpy()))
+        picture, place = self._drawn[1]
+        sheet.stick(picture, 790, 150)
+        x, y = place(float(pairs.weight[chosen]), 0)
+        x, y = 790 + x, 150 + y
+        sheet.pen.polygon([(x, y - 2), (x - 9, y + 15), (x + 9, y + 15)], fill=CHANGED)
 
     def _words(self, pairs: Pairs, chosen: int) -> str:
         w, mean = float(pairs.weight[chosen]), float(pairs.weight.mean())

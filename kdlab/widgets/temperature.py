@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 from scipy.special import log_softmax
 
 from kdlab.registry import SpecError
 from kdlab.widgets import canvas
-from kdlab.widgets.canvas import PLAIN, STUDENT, TEACHER
+from kdlab.widgets.canvas import PLAIN, STUDENT, TEACHER, Sheet
 from kdlab.widgets.explorer import Drawing, Explorer
 from kdlab.widgets.room import Room
 from kdlab.widgets.room import room as open_room
@@ -57,6 +59,38 @@ def soften(teacher: np.ndarray, student: np.ndarray, temperature: float) -> Soft
     return Softened(p, q, float(-p @ t), float(-q @ s), float(p @ (t - s)), gradient)
 
 
+def curves(teacher: np.ndarray, student: np.ndarray) -> tuple[Image.Image, list[Callable]]:
+    """Gradient norms with and without T squared, and entropies, over T.
+
+    Args:
+        teacher: logits (K,).
+        student: logits (K,).
+
+    Returns:
+        The picture, and for each of its two panels a function from (T, value) to pixels from its upper left corner.
+    """
+    along = [soften(teacher, student, t) for t in GRID]
+    raw, most = np.array([point.gradient for point in along]), np.log(len(teacher))
+    with canvas.drawing():
+        figure = canvas.chart(410, 380)
+        top = canvas.axes(figure, 60, 256, 300, 118, "Gradient at the student's logits")
+        top.loglog(GRID, raw, color=PLAIN, ls="--", label="of KL")
+        top.loglog(GRID, raw * GRID**2, color=TEACHER, label="of T² KL")
+        below = canvas.axes(figure, 60, 58, 300, 124, "Entropy (nats)")
+        below.semilogx(GRID, [p.entropy for p in along], color=TEACHER, label="teacher")
+        below.semilogx(GRID, [p.student_entropy for p in along], color=STUDENT, ls="--", label="student")
+        below.axhline(most, color=PLAIN, lw=0.7, ls=":")
+        below.text(LOWEST, most, " uniform", va="bottom", color=PLAIN)
+        below.set(ylim=(0, 1.25 * most), xlabel="temperature T")
+        for ax, corner in ((top, "lower left"), (below, "lower right")):
+            ax.set_xticks([0.5, 1, 2, 4, 8, 20], ["0.5", "1", "2", "4", "8", "20"])
+            ax.minorticks_off()
+            ax.grid()
+            ax.legend(loc=corner)
+        picture = canvas.pixels(figure)
+    return picture, [canvas.placer(figure, ax) for ax in (top, below)]
+
+
 class TemperatureExplorer(Explorer):
     """One image, two networks, and a temperature to turn.
 
@@ -75,6 +109,7 @@ class TemperatureExplorer(Explorer):
     def __init__(self, room: Room | None = None, **settings: Any):
         super().__init__(**settings)
         self.room = room or open_room()
+        self._drawn: tuple[Any, Any] = (None, None)
 
     def logits(self) -> tuple[np.ndarray, np.ndarray]:
         """Teacher's and student's logits (K,) on the chosen image."""
@@ -90,40 +125,31 @@ class TemperatureExplorer(Explorer):
         teacher, student = self.logits()
         now = soften(teacher, student, temperature)
         truth, order = int(val.labels[number]), np.argsort(-teacher)[:SHOWN]
-        with canvas.drawing():
-            figure = canvas.chart(400)
-            name = self.room.classes[truth]
-            canvas.show_image(figure, val.images[number].numpy(), 18, 165, 180, name)
-            bars = canvas.axes(figure, 305, 58, 300, 296, f"Soft labels at T = {temperature:.1f}")
-            rows = [("teacher", now.teacher[order], TEACHER), ("student", now.student[order], STUDENT)]
-            place = list(order).index(truth) if truth in order else None
-            canvas.soft_bars(bars, rows, [self.room.classes[k] for k in order], place)
-            self._curves(figure, teacher, student, temperature, now)
-            picture = canvas.png(figure)
+        name = self.room.classes[truth]
+        sheet = Sheet(410)
+        sheet.write(18, 20, name, 16, bold=True)
+        sheet.paste(val.images[number].numpy(), 18, 46, 190)
+        place = list(order).index(truth) if truth in order else None
+        sheet.bars(
+            330, 62, 290, 290, f"Soft labels at T = {temperature:.1f}",
+            [("teacher", now.teacher[order], TEACHER), ("student", now.student[order], STUDENT)],
+            [self.room.classes[k] for k in order], label="probability", truth=place,
+        )  # fmt: skip
+        self._curves(sheet, teacher, student, temperature, now)
         alt = f"A {name}, soft labels of teacher and student at T = {temperature:.1f}, gradient and entropy over T"
-        return Drawing(picture, alt, self._words(teacher, student, now))
+        return Drawing(sheet.png(), alt, self._words(teacher, student, now))
 
-    def _curves(self, figure, teacher, student, temperature: float, now: Softened) -> None:
-        """Gradient norms with and without T squared, and entropies, over T."""
-        along = [soften(teacher, student, t) for t in GRID]
-        raw = np.array([point.gradient for point in along])
-        top = canvas.axes(figure, 715, 246, 300, 120, "Gradient at the student's logits")
-        top.loglog(GRID, raw, color=PLAIN, ls="--", label="of KL")
-        top.loglog(GRID, raw * GRID**2, color=TEACHER, label="of T² KL")
-        top.plot([temperature] * 2, [now.gradient, now.gradient * temperature**2], "o", color="black", ms=4)
-        below = canvas.axes(figure, 715, 58, 300, 120, "Entropy (nats)")
-        below.semilogx(GRID, [p.entropy for p in along], color=TEACHER, label="teacher")
-        below.semilogx(GRID, [p.student_entropy for p in along], color=STUDENT, ls="--", label="student")
-        below.axhline(np.log(len(teacher)), color=PLAIN, lw=0.7, ls=":")
-        below.text(LOWEST, np.log(len(teacher)), " uniform", va="bottom", color=PLAIN)
-        below.plot([temperature] * 2, [now.entropy, now.student_entropy], "o", color="black", ms=4)
-        below.set_ylim(0, 1.25 * np.log(len(teacher)))
-        below.set_xlabel("temperature T")
-        for ax in (top, below):
-            ax.set_xticks([0.5, 1, 2, 4, 8, 20], ["0.5", "1", "2", "4", "8", "20"])
-            ax.minorticks_off()
-            ax.grid()
-            ax.legend(loc="lower left" if ax is top else "lower right")
+    def _curves(self, sheet: Sheet, teacher, student, temperature: float, now: Softened) -> None:
+        """Gradient norms and entropies over T, drawn once an image, with dots where T is now."""
+        number = self.settings["image"]
+        if self._drawn[0] != number:
+            self._drawn = (number, curves(teacher, student))
+        picture, places = self._drawn[1]
+        sheet.stick(picture, 660, 0)
+        values = (now.gradient, now.gradient * temperature**2, now.entropy, now.student_entropy)
+        for value, place in zip(values, (places[0], places[0], places[1], places[1]), strict=True):
+            x, y = place(temperature, value)
+            sheet.dot(660 + x, y)
 
     def _words(self, teacher: np.ndarray, student: np.ndarray, now: Softened) -> str:
         t = self.settings["temperature"]
