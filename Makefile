@@ -22,7 +22,7 @@ WITH_UV  = { $(PIP) uv && $(UV) $(PINS) $(1); } || { echo "uv could not install;
 install  = $(if $(filter uv,$(INSTALLER)),$(WITH_UV),$(WITH_PIP))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures publish test lint readme lab clean conda-check
+.PHONY: help setup figures publish test lint readme teaching lab clean conda-check
 
 help: ## list the targets and the settings
 	@echo "make TARGET [SETTING=value ...]"
@@ -52,6 +52,9 @@ lint: $(VENV)/.ready-test ## check style and formatting of code and notebooks
 
 readme: $(VENV)/.ready ## rewrite the README's tables from figures/, the registry and the tests
 	$(BIN)/python -c "from kdlab import readme; readme.write()"
+
+teaching: $(VENV)/.ready ## execute the teaching notebooks and keep their outputs
+	$(BIN)/python -m kdlab.teaching $(ARGS)
 
 lab: $(VENV)/.ready ## open the notebooks in JupyterLab
 	$(BIN)/kdlab lab

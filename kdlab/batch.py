@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -74,6 +73,7 @@ def figures(
         lab.run(*groups, workers=workers, after=lambda keys: press.start(n for n in names if wanted[n] <= keys))
     finally:
         outcomes = press.finish()
+    pages.lessons(folder)
     page = pages.gallery(folder)
     failed = [o.name for o in outcomes if o.error]
     print(f"\ngallery: {page}   ({time.monotonic() - started:.0f} s in all)")
@@ -154,14 +154,9 @@ def distil(
     if file and isinstance(spec.teacher, RunSpec):
         first, prepared = _checkpoint(teacher, arch), spec.teacher.teacher is not None
         spec = spec.replace(teacher=spec.teacher.replace(model=arch, teacher=first) if prepared else first)
-    augmented = given["augmentation"] != "weak"
-    if given["ratio"] and not augmented:
+    if given["ratio"] and given["augmentation"] == "weak":
         raise SpecError(f"--ratio {given['ratio']:g} needs an --augmentation other than weak.")
-    views = (2 if augmented else spec.views) if given["views"] is None else given["views"]
-    spec = spec.replace(views=views)  # refuses a number that the next line could not divide by
-    ratio = given["ratio"] if given["ratio"] is not None else ((views - 1) / views or 1.0 if augmented else 0.0)
-    options = {"policy": size.policy} if given["augmentation"] == "jda" else {}
-    spec = spec.replace(augmentation=given["augmentation"], ratio=ratio, augmentation_options=options)
+    spec = arms.viewed(spec, size, given["augmentation"], given["views"], given["ratio"])
     if given["epochs"] is not None:
         spec = spec.replace(budget=replace(size.budget, amount=given["epochs"], unit="epochs"))
     specs = [spec.at_seed(s) for s in range(seed, seed + seeds)]
@@ -308,13 +303,3 @@ def _data_line(name: str) -> str:
 
 def _writable(folder: Path) -> bool:
     return os.access(next(p for p in (folder, *folder.parents) if p.exists()), os.W_OK)
-
-
-def jupyter(port: int) -> int:
-    """JupyterLab on the notebooks; the exit code of its process."""
-    if not report.NOTEBOOKS.parent.exists():
-        raise SpecError(f"there are no notebooks at {report.NOTEBOOKS.parent}; run this from a checkout of kdlab.")
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={report.NOTEBOOKS.parent}", f"--port={port}"]
-    if hasattr(os, "geteuid") and os.geteuid() == 0:  # as in most containers; the server listens on loopback only
-        command.append("--allow-root")
-    return subprocess.run(command, env=os.environ | {"JUPYTER_PREFER_ENV_PATH": "1"}).returncode

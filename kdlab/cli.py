@@ -176,11 +176,19 @@ def doctor() -> None:
 
 
 @app.command()
-def lab(port: Annotated[int, typer.Option(help="port on this machine")] = 8888) -> None:
-    """Open the notebooks in JupyterLab."""
-    from kdlab import batch
+def lab(
+    port: Annotated[int, typer.Option(help="of this machine; the next free one if it is taken")] = 8888,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="print the address, open nothing")] = False,
+    voila: Annotated[bool, typer.Option("--voila", help="one page of sliders for a class, without code")] = False,
+    share: Annotated[bool, typer.Option("--share", help="with --voila: let others in the network open it")] = False,
+) -> None:
+    """Open the notebooks in JupyterLab, or one page of them with --voila."""
+    from kdlab import serve
 
-    raise typer.Exit(batch.jupyter(port))
+    if share and not voila:
+        raise SpecError("--share needs --voila: whoever opens JupyterLab can run anything on this machine.")
+    browser = not no_browser
+    raise typer.Exit(serve.voila(port, browser, share) if voila else serve.lab(port, browser))
 
 
 if __name__ == "__main__":

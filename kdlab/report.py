@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kdlab import __version__, store
-from kdlab.pages import gallery, html, load_verdicts, unfinished, write_text
+from kdlab.pages import gallery, html, lessons, load_verdicts, unfinished, write_text
 from kdlab.readme import CHECKOUT
 from kdlab.registry import SpecError, choose
 
@@ -145,7 +145,7 @@ def _execute(template: Path, executed: Path, values: dict[str, Any]) -> str:
 
 
 def publish(profile: str = "quick", target: Path | None = None) -> Path:
-    """Replace the committed set of figures by a finished profile's, with its gallery page and notebooks.
+    """Replace the committed set of figures by a finished profile's, with its gallery page, notebooks and lessons.
 
     What the profile does not make (``regime.csv`` and its like, ``tuning.csv`` where nothing was tuned) stays in
     place.
@@ -176,6 +176,7 @@ def publish(profile: str = "quick", target: Path | None = None) -> Path:
     for path in [*target.glob("regime.*"), target / "tuning.csv", source / "tuning.csv"]:
         if path.exists():  # the profile's own table replaces an earlier one
             shutil.copy(path, fresh)
+    lessons(fresh)
     gallery(fresh, figures=fresh)
     if target.exists():
         os.replace(target, old)

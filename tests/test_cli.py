@@ -97,6 +97,9 @@ def runs():
         ("tune kd --profile smoke --seeds 100,101,100", "seeds must be .* distinct .* but got"),
         ("tune kd --profile smoke --seeds 100;101", "seeds must be numbers like 100,101,102, but got '100;101'"),
         ("tune kd --profile smoke --student resnet14 --keep", "--keep takes a choice made on .* profile 'smoke'"),
+        ("lab --share", "--share needs --voila: whoever opens JupyterLab can run anything"),
+        ("lab --port 70000", r"port must be an integer in \[1, 65535\], but got 70000"),
+        ("lab --port many", "Invalid value for '--port'"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_sentence_and_exit_code_2(kdlab, monkeypatch, tmp_path, words, said):

@@ -3,22 +3,25 @@
 import json
 import re
 import struct
+import sys
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from kdlab import pages, readme, report
+from kdlab import batch, lab, pages, readme, report
 from kdlab.registry import SpecError, catalogue, preparations
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 # papermill and its kernel client leave sockets and event loops to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
-# What a browser would fetch: sources, style sheets, imports, fonts. Plain links to papers are no loading.
-LOADS = re.compile(r"""<script|<link|<iframe|@import|url\(|src=["'](?!data:|[\w./-]+["'])""", re.IGNORECASE)
+# What a browser would fetch: scripts, sources, style sheets, imports, fonts. Plain links to papers are no loading, and
+# neither is a script that stands in the page.
+LOADS = re.compile(r"""<script[^>]*\ssrc|<link|<iframe|@import|url\(|src=["'](?!data:|[\w.][\w./-]*["'])""", re.I)
 
 
 def write_notebook(folder: Path, name: str, *sources: str) -> Path:
@@ -43,20 +46,45 @@ def png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
+def write_figure(figures: Path, name: str, caption: str, alt: str, width: int = 650) -> None:
+    """The four files of a figure."""
+    (figures / f"{name}.json").write_text(json.dumps({"name": name, "caption": caption, "alt": alt}))
+    (figures / f"{name}.png").write_bytes(png(width, 360))
+    (figures / f"{name}.svg").write_text("<svg/>")
+    (figures / f"{name}.csv").write_text("arm,seed\n")
+
+
 def write_study(figures: Path, perspective: str, outcome: str, effect: float = 0.8) -> None:
     """What a finished notebook leaves in the figures folder."""
     figures.mkdir(parents=True, exist_ok=True)
     name = f"{perspective}-gain"
-    record = {"name": name, "caption": "Accuracy <gain>, 6 seeds.", "alt": f"Dots of {perspective}"}
-    (figures / f"{name}.json").write_text(json.dumps(record))
-    (figures / f"{name}.png").write_bytes(png(650, 360))
-    (figures / f"{name}.svg").write_text("<svg/>")
-    (figures / f"{name}.csv").write_text("arm,seed\n")
+    write_figure(figures, name, "Accuracy <gain>, 6 seeds.", f"Dots of {perspective}")
     verdict = {"name": "JDA - weak2", "role": "claim", "unit": "points", "n": 6, "outcome": outcome}
     verdict |= {"effect": effect, "low": effect - 0.5, "high": effect + 0.5, "reason": "Six seeds say so."}
     study = {"perspective": perspective, "title": perspective.replace("_", " "), "question": "Is it so?"}
     study |= {"claim": "It is.", "overall": outcome, "profile": "quick", "figures": [name], "verdicts": [verdict]}
     (figures / f"{perspective}.verdict.json").write_text(json.dumps(study))
+
+
+def write_lesson(folder: Path, name: str, *texts: str) -> Path:
+    """A teaching notebook as committed: Markdown, and one executed cell, which must not be executed again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    outputs = [new_output("stream", text=f"seen before in {folder}\n")]
+    cells = [new_markdown_cell(text) for text in texts] + [new_code_cell("1 / 0", outputs=outputs, execution_count=1)]
+    nbformat.write(new_notebook(cells=cells), folder / f"{name}.ipynb")
+    return folder / f"{name}.ipynb"
+
+
+def links(page: str) -> list[str]:
+    """What the links and pictures of a page lead to, without places in the page itself."""
+    return re.findall(r'(?:href|src)="(?!data:)([^"#]+)', page)
+
+
+@pytest.fixture(autouse=True)
+def teaching(tmp_path, monkeypatch):
+    """A folder for lessons, which stand in for the checkout's."""
+    monkeypatch.setattr(pages, "TEACHING", tmp_path / "teaching")
+    return tmp_path / "teaching"
 
 
 @pytest.fixture
@@ -128,7 +156,7 @@ def test_a_broken_notebook_is_kept_and_not_marked(notebooks, tmp_path, source, s
     write_study(folder / "figures", "broken", "supported")
     page = pages.gallery(folder).read_text()
     assert "! failed" in page and 'href="notebooks/broken.html"' in page
-    assert "supported" not in page.split("<body>")[1], "numbers of an earlier run are not shown beside a failure"
+    assert "badge supported" not in page and "+0.80" not in page, "numbers of an earlier run are not shown"
     with pytest.raises(SpecError, match="broken"):
         report.publish("smoke")
 
@@ -145,8 +173,199 @@ def test_gallery_shows_verdicts_in_words_and_loads_nothing(tmp_path):
     assert 'alt="Dots of few_shot"' in page and 'width="650" height="360"' in page
     assert "Accuracy &lt;gain&gt;" in page, "captions are text, not markup"
     assert not LOADS.search(page) and "://" not in page
-    for link in re.findall(r'(?:href|src)="([^"#]+)"', page):
+    assert len(links(page)) == 3 * 6
+    for link in links(page):
         assert (tmp_path / link).is_file(), link
+
+
+@pytest.mark.parametrize("load", ['<script defer src="a.js">', "<link rel=a>", 'src="//a"', "url(a)", 'src="http:a"'])
+def test_loading_would_be_noticed(load):
+    assert LOADS.search(load) and not LOADS.search("<script>let src = 1;</script>")
+
+
+def test_the_gallery_can_be_filtered(tmp_path):
+    write_study(tmp_path / "figures", "ratio_sweep", "undecided")
+    write_study(tmp_path / "figures", "few_shot", "undecided")
+    page = pages.gallery(tmp_path).read_text()
+    buttons = dict(re.findall(r'<button [^>]*value="(\w+)" aria-pressed="false"( disabled)?>', page))
+    assert {name for name, disabled in buttons.items() if not disabled} == {"ratio_sweep", "few_shot", "undecided"}
+    assert {name for name, disabled in buttons.items() if disabled} == {"supported", "contradicted"}, "nothing to show"
+    assert re.search(r'value="undecided".*?>\? undecided <span class="tally">2<', page)
+    assert '<div id="filter" role="search" hidden>' in page, "without a script there is nothing to press"
+    assert 'role="status" aria-live="polite"' in page
+
+
+def test_the_script_finds_what_it_asks_for(tmp_path):
+    """Filter and enlargement hang on names in the page; a renamed one would fail in the browser alone."""
+    write_study(tmp_path / "figures", "few_shot", "undecided")
+    body = pages.gallery(tmp_path).read_text().split("<body>")[1]
+    page, script = body.split("<script>")
+    ids = set(re.findall(r'id="([^"]+)"', page))
+    asked = set(re.findall(r'ById\("([\w-]+)"\)', script))
+    assert asked == {"filter", "summary", "shown"} and asked | {"few_shot", "row-few_shot", "few_shot-gain"} <= ids
+    assert '<section id="few_shot" data-outcome="undecided">' in page
+    for name in ("about", "says", "frame"):
+        assert f'querySelector(".{name}")' in script and f'class="{name}"' in page
+    assert re.search(r'<figure [^>]*>\s*<a href="figures/few_shot-gain.svg"[^>]*><img', page)
+    assert page.count("<dialog") == 1 and 'method="dialog"' in page
+
+
+def test_a_figure_has_its_caption_in_parts_and_its_verdict(tmp_path):
+    write_study(tmp_path / "figures", "few_shot", "contradicted")
+    caption = "Gain over KD, at T = 4. Hatched: impossible. Data: Fashion-MNIST. Teacher & student."
+    write_figure(tmp_path / "figures", "few_shot-gain", caption, "Dots")
+    page = pages.gallery(tmp_path).read_text()
+    figure = re.search("<figcaption>.*?</figcaption>", page, re.DOTALL).group()
+    assert '<p class="says">Gain over KD, at T = 4.</p>\n<p>Hatched: impossible.</p>' in figure
+    assert "<p>Data: Fashion-MNIST. Teacher &amp; student.</p></details>" in figure
+    assert '<span class="badge contradicted">✕ contradicted</span>' in figure
+
+
+def test_no_word_of_a_published_caption_is_lost():
+    captions = {path: json.loads(path.read_text()).get("caption") for path in (CHECKOUT / "figures").glob("*-*.json")}
+    assert len(captions) >= 10
+    for path, caption in captions.items():
+        shown = pages._figure(path.with_suffix(""), CHECKOUT / "figures")
+        parts = [shown["says"], shown["reading"], shown["made"]]
+        assert " ".join(filter(None, parts)) == caption
+        assert parts[2].startswith("Data: ") and "seeds" not in parts[0], "what is seen first is not how it was made"
+
+
+@pytest.mark.parametrize(
+    ("widths", "layouts"),
+    [([650, 650], "half half"), ([1400, 650], "broad alone"), ([650, 1400, 650, 650], "alone broad half half"),
+     ([650, 650, 650], "half half alone")],
+)  # fmt: skip
+def test_narrow_figures_stand_side_by_side(widths, layouts):
+    figures = [{"width": width} for width in widths]
+    pages._lay_out(figures)
+    assert [figure["layout"] for figure in figures] == layouts.split()
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of ``#rrggbb`` (WCAG 2)."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_text_can_be_read_in_light_and_dark():
+    light, dark = re.findall(r":root \{(.*?)\}", (pages.TEMPLATES / "style.css").read_text(), re.DOTALL)
+    outcomes = ("supported", "contradicted", "undecided")
+    pairs = [(ink, back) for ink in ("ink", "soft", "link", *outcomes) for back in ("page", "card")]
+    pairs += [(ink, "card") for ink in ("keyword", "string", "number")] + [(o, f"{o}-back") for o in outcomes]
+    pairs += [("ink", "contradicted-back"), ("link", "contradicted-back")]  # notices, and links in them
+    for scheme in (light, dark):
+        colours = dict(re.findall(r"--([\w-]+): (#\w{6});", scheme))
+        for ink, back in pairs:
+            low, high = sorted((luminance(colours[ink]), luminance(colours[back])))
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (ink, back)
+        low, high = sorted((luminance(colours["edge"]), luminance(colours["card"])))
+        assert (high + 0.05) / (low + 0.05) >= 3, "the edge of a button must be seen"
+
+
+@pytest.fixture
+def lesson_pages(tmp_path, teaching):
+    """Pages of three lessons and a solution, by their place; beside them lay the page of a notebook that is gone."""
+    write_lesson(teaching, "02_views", "## Two <views>\n\nBack to [one](01_start.ipynb#Why).")
+    below = "*Why* `T` > 1,\nsee [two](02_views.ipynb).\n\nMore."
+    write_lesson(teaching, "01_start", "Welcome.", "# 1. **Soft** labels", below)
+    kept = "[a](../perspectives/few_shot.ipynb), [b](solutions/03_end.ipynb), [c](https://example.org/x.ipynb)"
+    bare = "[gone](../start.ipynb), [away](../../README.md)"
+    write_lesson(teaching, "03_end", f"# End\n\n![dot](dot.png)\n\n| a |\n\nLast. {kept}, {bare}")
+    (teaching / "dot.png").write_bytes(png(2, 2))
+    write_lesson(teaching / "solutions", "03_end", "# Solved\n\nBack to [it](../03_end.ipynb).")
+    write_lesson(teaching / ".ipynb_checkpoints", "01_start-checkpoint", "# Old")
+    folder = tmp_path / "profile" / "notebooks" / "teaching"
+    folder.mkdir(parents=True)
+    (folder / "00_gone.html").write_text("renamed since")
+    written = pages.lessons(tmp_path / "profile")
+    assert set(written) == set(folder.rglob("*.html")), "the page of a notebook that is gone goes as well"
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in written}
+
+
+def test_lessons_are_shown_as_committed(tmp_path, lesson_pages):
+    assert list(lesson_pages) == ["01_start.html", "02_views.html", "03_end.html", "solutions/03_end.html"]
+    for page in lesson_pages.values():
+        assert "seen before in ." in page and "ZeroDivisionError" not in page, "nothing is executed"
+        assert str(tmp_path) not in page and not LOADS.search(page)
+    assert "<title>1. Soft labels: executed notebook</title>" in lesson_pages["01_start.html"]
+    assert 'src="data:image/png;base64' in lesson_pages["03_end.html"], "a picture beside the notebook is embedded"
+
+
+def test_lessons_lead_to_each_other(lesson_pages):
+    first, second, last, solution = map(links, lesson_pages.values())
+    assert first == ["../../index.html", "02_views.html", "02_views.html"]
+    assert second == ["../../index.html", "01_start.html", "01_start.html", "03_end.html"]
+    assert last == ["../../index.html", "../few_shot.html", "solutions/03_end.html", "https://example.org/x.ipynb",
+                    "02_views.html"]  # fmt: skip
+    assert solution == ["../../../index.html", "../03_end.html"]
+    assert 'href="01_start.html#Why"' in lesson_pages["02_views.html"]
+    assert 'rel="next" href="03_end.html">End →' in lesson_pages["02_views.html"]
+    assert "gone, away" in lesson_pages["03_end.html"], "what is not published beside it keeps its words alone"
+    assert 'href="../../index.html#learn"' in lesson_pages["01_start.html"]
+
+
+def test_the_gallery_lists_the_lessons(tmp_path, teaching, lesson_pages):
+    write_lesson(teaching, "04_new", "# Not yet a page")
+    page = (pages.gallery(tmp_path / "profile")).read_text()
+    listed = re.findall(r'<li><a href="([^"]+)">(.*?)</a><p class="soft">(.*?)</p></li>', page)
+    assert listed == [
+        ("notebooks/teaching/01_start.html", "1. Soft labels", "Why T &gt; 1, see two."),
+        ("notebooks/teaching/02_views.html", "Two &lt;views&gt;", "Back to one."),
+        ("notebooks/teaching/03_end.html", "End", "Last. a, b, c, gone, away"),
+    ]
+    assert '<a href="#learn">' in page and '<section id="learn">' in page
+    for link in links(page):
+        assert (tmp_path / "profile" / link).is_file(), link
+
+
+def test_without_lessons_there_is_nothing_to_learn(tmp_path, teaching):
+    assert pages.lessons(tmp_path) == [] and not (tmp_path / "notebooks").exists()
+    teaching.mkdir()
+    assert pages.lessons(tmp_path) == []
+    assert "learn" not in pages.gallery(tmp_path).read_text().split("<body>")[1]
+
+
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory):
+    """Pages of the checkout's own lessons, by their path."""
+    written = pages.lessons(tmp_path_factory.mktemp("committed"), CHECKOUT / "notebooks" / "teaching")
+    return {path: path.read_text() for path in written}
+
+
+def test_the_committed_lessons_load_nothing_and_lead_somewhere(committed):
+    for path, page in committed.items():
+        assert not LOADS.search(page) and str(CHECKOUT) not in page
+        for link in links(page):
+            target = (path.parent / link).resolve()
+            inside = "teaching" in target.parts
+            assert not inside or target in committed, f"{path.stem} links to a notebook that is not there: {link}"
+
+
+def test_every_formula_of_a_lesson_can_be_drawn(committed):
+    pytest.importorskip("latex2mathml")
+    assert [path.stem for path, page in committed.items() if "$$" in page] == []
+
+
+def test_formulas_are_drawn_without_a_script(teaching, monkeypatch):
+    source = write_lesson(teaching, "01_start", "# T\n\n$a < b$ and `$HOME or $PATH`\n\n$$\\frac{1}{T}$$\n\nFor $ 5.")
+    converter = SimpleNamespace(convert=lambda tex, display: f'<math display="{display}">{len(tex)}</math>')
+    monkeypatch.setitem(sys.modules, "latex2mathml.converter", converter)
+    page = pages.html(source, place="teaching")
+    assert '<math display="inline">5</math> and <code>$HOME or $PATH</code>' in page, "code is no formula"
+    assert '<span class="formula"><math display="block">11</math></span>' in page and "For $ 5." in page
+    monkeypatch.setitem(sys.modules, "latex2mathml.converter", None)
+    assert "$a &lt; b$" in pages.html(source, place="teaching"), "without the package TeX is left as it is"
+
+
+def test_figures_end_with_the_lessons(tmp_path, teaching, monkeypatch):
+    write_lesson(teaching, "01_start", "# Start\n\nHere.")
+    monkeypatch.setattr(lab, "run", lambda *groups, **options: None)
+    assert batch.figures(["few_shot"], "smoke", {}, [])
+    folder = tmp_path / "out" / "smoke"
+    assert (folder / "notebooks" / "teaching" / "01_start.html").is_file()
+    assert 'href="notebooks/teaching/01_start.html"' in (folder / "index.html").read_text()
 
 
 def test_a_running_notebook_is_not_called_failed(notebooks, tmp_path):
@@ -166,7 +385,7 @@ def test_smoke_is_called_smoke(tmp_path):
     assert "no evidence" in pages.gallery(tmp_path).read_text()
 
 
-def test_publish_replaces_all_but_the_regime(tmp_path):
+def test_publish_replaces_all_but_the_regime(tmp_path, teaching):
     source, target = tmp_path / "out" / "quick", tmp_path / "figures"
     write_study(source / "figures", "few_shot", "supported")
     (source / "notebooks").mkdir()
@@ -182,6 +401,11 @@ def test_publish_replaces_all_but_the_regime(tmp_path):
     page = (target / "index.html").read_text()
     assert 'src="few_shot-gain.png"' in page and 'href="notebooks/few_shot.html"' in page
     assert sorted(path.name for path in tmp_path.iterdir()) == ["figures", "out"], "nothing is left lying about"
+
+    write_lesson(teaching, "01_start", "# Start\n\nHere.")
+    report.publish("quick", target)
+    assert "Start" in (target / "notebooks" / "teaching" / "01_start.html").read_text()
+    assert 'href="notebooks/teaching/01_start.html"' in (target / "index.html").read_text()
 
 
 def test_nothing_to_publish_is_an_error(tmp_path):
