@@ -16,12 +16,12 @@ _HOMES = {
     "LiveTrainer": "trainer",
     "OwnImages": "own",
     "ResultsBrowser": "results",
-    "Room": "room",
+    "Room": "rooms",
     "TemperatureExplorer": "temperature",
     "is_interactive": "explorer",
     "check": "lesson",
     "predict": "lesson",
-    "room": "room",
+    "room": "rooms",
 }
 __all__ = list(_HOMES)
 

@@ -16,8 +16,8 @@ from kdlab.plotting.look import INK
 from kdlab.registry import catalogue, choose, create
 from kdlab.widgets.canvas import CHANGED, PLAIN, TEACHER, Sheet
 from kdlab.widgets.explorer import Drawing, Explorer
-from kdlab.widgets.room import Room, make_view
-from kdlab.widgets.room import room as open_room
+from kdlab.widgets.rooms import Room, make_view
+from kdlab.widgets.rooms import room as open_room
 
 COLUMNS = 8
 SIDE, CELL, MARGIN, BAND = 84, 118, 92, 342  # pixels
@@ -92,13 +92,13 @@ class AugmentationExplorer(Explorer):
         self.room = room or open_room()
 
     def options(self) -> dict[str, Any]:
-        """The policy's options for the present settings, as a spec would name them."""
+        """The policy's options for the present settings, as a spec would name them, without defaults."""
         s, policy = self.settings, self.settings["policy"]
         known = catalogue("augment")[policy].options
-        made = {"policy": s["variant"]} if policy in VARIANTS and s["variant"] else {}
-        if "probability" in known and s["probability"] is not None:
+        made = {"policy": s["variant"]} if policy in VARIANTS and s["variant"] not in (None, known["policy"]) else {}
+        if "probability" in known and s["probability"] not in (None, self._usual_probability()):
             made["probability"] = float(s["probability"])
-        if policy in STRENGTHS and s["strength"] is not None:
+        if policy in STRENGTHS and s["strength"] not in (None, STRENGTHS[policy].default):
             strength = STRENGTHS[policy]
             whole = strength.step == 1 and not isinstance(known[strength.option], float)
             made[strength.option] = int(s["strength"]) if whole else float(s["strength"])
@@ -206,6 +206,12 @@ class AugmentationExplorer(Explorer):
             self.settings["probability"] = None
             self._adapt_probability()
 
+    def _usual_probability(self) -> float:
+        """The policy's own; NaN where it has none."""
+        if self.settings["policy"] == "jda":
+            return POLICIES[self.settings["variant"] or "cifar100"][0]
+        return catalogue("augment")[self.settings["policy"]].options.get("probability", np.nan)
+
     def _adapt_variant(self) -> None:
         variants, chosen = VARIANTS.get(self.settings["policy"], ()), self.settings["variant"]
         control = self.control["variant"]
@@ -213,10 +219,7 @@ class AugmentationExplorer(Explorer):
         control.value = chosen or (variants[0] if variants else None)
 
     def _adapt_probability(self) -> None:
-        s, control = self.settings, self.control["probability"]
-        default = catalogue("augment")[s["policy"]].options.get("probability", np.nan)
-        if s["policy"] == "jda":
-            default = POLICIES[s["variant"] or "cifar100"][0]
+        s, control, default = self.settings, self.control["probability"], self._usual_probability()
         control.disabled = bool(np.isnan(default))
         control.tooltip = "of each operation, for each image" if not control.disabled else "this policy has none"
         if not control.disabled:

@@ -16,8 +16,8 @@ from kdlab.registry import catalogue, create
 from kdlab.widgets import canvas
 from kdlab.widgets.canvas import CHANGED, PLAIN, STUDENT, TEACHER, Sheet
 from kdlab.widgets.explorer import Drawing, Explorer
-from kdlab.widgets.room import Room, make_view
-from kdlab.widgets.room import room as open_room
+from kdlab.widgets.rooms import Room, make_view
+from kdlab.widgets.rooms import room as open_room
 
 STRIP, SHOWN = 8, 10  # pairs in the strip, classes in the bars
 

@@ -8,6 +8,7 @@ nothing here uses pyplot or a global generator, and one lock guards each explore
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import struct
 import threading
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
+
+from traitlets import TraitError
 
 from kdlab.registry import SpecError, choose
 
@@ -194,7 +197,8 @@ class Explorer:
                 self.adapting = True
                 for name, value in settings.items():
                     if name in self.control:
-                        self.control[name].value = value
+                        with contextlib.suppress(TraitError):  # what it cannot show, ``draw`` refuses in words
+                            self.control[name].value = value
                 self.adapting = False
                 for name in settings:
                     self._adapt(name)

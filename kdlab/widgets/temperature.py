@@ -13,8 +13,8 @@ from kdlab.registry import SpecError
 from kdlab.widgets import canvas
 from kdlab.widgets.canvas import PLAIN, STUDENT, TEACHER, Sheet
 from kdlab.widgets.explorer import Drawing, Explorer
-from kdlab.widgets.room import Room
-from kdlab.widgets.room import room as open_room
+from kdlab.widgets.rooms import Room
+from kdlab.widgets.rooms import room as open_room
 
 LOWEST, HIGHEST = 0.5, 20.0
 GRID = np.geomspace(LOWEST, HIGHEST, 60)

@@ -1,0 +1,332 @@
+"""Explorers without a browser: controls are moved in plain Python, numbers are held against their formulas."""
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.special import softmax
+
+from kdlab import widgets
+from kdlab.augment import CropFlip
+from kdlab.augment.fired import fired
+from kdlab.augment.joint import POLICIES
+from kdlab.losses.base import Batch
+from kdlab.losses.kd import KD
+from kdlab.models import Outputs
+from kdlab.registry import SpecError, catalogue, create
+from kdlab.rng import generator
+from kdlab.training import Views
+from kdlab.training.layout import Name
+from kdlab.widgets.augmentation import HIDDEN, STRENGTHS
+from kdlab.widgets.explorer import Drawing, Explorer, Spot
+from kdlab.widgets.rooms import make_view
+from kdlab.widgets.temperature import soften
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Where the room's runs are."""
+    return str(tmp_path_factory.mktemp("room"))
+
+
+@pytest.fixture(scope="module")
+def room(place):
+    """A smoke teacher and student, trained once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KDLAB_OUT", place)
+        return widgets.room("smoke", progress=False)
+
+
+def picture(explorer) -> str:
+    return explorer.picture.value
+
+
+class Counter(Explorer):
+    """The smallest explorer: a number that must not be 3 or 4."""
+
+    TITLE, QUESTION, DEFAULTS = "Counter", "How many?", {"number": 1}
+
+    def draw(self):
+        if self.settings["number"] == 3:
+            raise SpecError("number must not be 3.")
+        number = 1 / (self.settings["number"] - 4)
+        buffer = io.BytesIO()
+        Image.new("L", (10, 20), int(100 + 10 * number)).save(buffer, "png")
+        return Drawing(buffer.getvalue(), f"<{self.settings['number']}>", "words", (Spot(0.5, 0.25, 'a "b"'),))
+
+    def controls(self):
+        import ipywidgets
+
+        return {"number": ipywidgets.IntSlider(self.settings["number"], min=0, max=9, description="number")}
+
+
+class TestBase:
+    def test_a_moved_control_draws_again(self):
+        explorer = Counter()
+        explorer.widget()
+        before = picture(explorer)
+        explorer.control["number"].value = 2
+        assert explorer.settings == {"number": 2} and picture(explorer) != before
+
+    def test_setting_moves_the_control(self):
+        explorer = Counter()
+        explorer.widget()
+        explorer.set(number=7)
+        assert explorer.control["number"].value == 7 and "&lt;7&gt;" in picture(explorer)
+
+    def test_an_error_is_told_in_words_and_the_last_picture_stays(self):
+        explorer = Counter()
+        explorer.widget()
+        good = picture(explorer)
+        explorer.control["number"].value = 3
+        assert "number must not be 3." in explorer.said.value and 'role="alert"' in explorer.said.value
+        assert picture(explorer) == good and "kd-stale" in explorer.picture._dom_classes
+        explorer.control["number"].value = 4
+        assert "ZeroDivisionError" in explorer.said.value and "Traceback" not in explorer.said.value
+        explorer.control["number"].value = 2
+        assert explorer.said.value == "" and "kd-stale" not in explorer.picture._dom_classes
+
+    def test_unknown_settings_are_refused_with_the_nearest(self):
+        with pytest.raises(SpecError, match="Did you mean 'number'"):
+            Counter(numbr=1)
+        with pytest.raises(SpecError, match="Did you mean 'number'"):
+            Counter().set(nunber=1)
+
+    def test_words_of_others_are_escaped(self):
+        html = Counter().draw().html()
+        assert 'alt="&lt;1&gt;"' in html and "a &quot;b&quot;" in html
+        assert 'width="10" height="20"' in html and "left:50.00%;top:25.00%" in html and 'tabindex="0"' in html
+
+    def test_the_environment_decides_what_is_shown(self, monkeypatch):
+        monkeypatch.setenv("KDLAB_INTERACTIVE", "0")
+        assert isinstance(Counter().show(), Drawing)
+        assert not isinstance(Counter().show(True), Drawing)
+        monkeypatch.delenv("KDLAB_INTERACTIVE")
+        assert not isinstance(Counter().show(), Drawing)
+        assert isinstance(Counter().show(False), Drawing)
+
+
+def test_the_twin_is_the_picture_of_the_widget(room):
+    for kind in (widgets.AugmentationExplorer, widgets.TemperatureExplorer, widgets.ConfidenceExplorer):
+        explorer = kind(room)
+        twin = kind(room).show(False)
+        explorer.widget()
+        assert explorer.failure is None
+        assert twin.png.startswith(PNG) and twin.html() == picture(explorer), kind
+
+
+def test_explorers_leave_global_generators_and_pyplot_alone(room):
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    widgets.AugmentationExplorer(room).draw(), widgets.ConfidenceExplorer(room).draw()
+    assert torch.equal(before[0], torch.get_rng_state()) and (before[1] == np.random.get_state()[1]).all()
+    names = [name for name in widgets.__all__ if name not in ("room",)]
+    script = (
+        f"import sys; from kdlab import widgets; [getattr(widgets, n) for n in {names}]; "
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+class TestAugmentation:
+    def test_every_policy_can_be_chosen(self, room):
+        explorer = widgets.AugmentationExplorer(room, count=8)
+        explorer.widget()
+        for policy in explorer.control["policy"].options:
+            explorer.control["policy"].value = policy
+            assert explorer.failure is None, policy
+        assert set(explorer.control["policy"].options) == set(catalogue("augment")) - set(HIDDEN)
+
+    def test_strength_goes_to_the_option_of_the_policy(self, room):
+        explorer = widgets.AugmentationExplorer(room, count=8)
+        explorer.widget()
+        for policy, strength in STRENGTHS.items():
+            explorer.set(policy=policy)
+            assert explorer.control["strength"].value == pytest.approx(strength.default), policy
+            explorer.control["strength"].value = strength.high
+            assert explorer.options().get(strength.option, strength.default) == strength.high
+            assert explorer.failure is None
+            default = catalogue("augment")[policy].options[strength.option]
+            assert default is None or type(explorer.options()[strength.option]) is type(default)
+
+    def test_views_are_those_of_training(self, room):
+        """The stream of step 0 of an epoch, on the same originals, is what Views makes there."""
+        train = room.splits.train.take(torch.arange(12))
+        views = Views(train, 3, 0, 12, {})
+        views.at(0)
+        name = Name(("jda", (("policy", "cifar10"),)), 1)
+        part = create("augment", "jda", policy="cifar10")
+        images, _ = make_view(views.raw, part, "jda", 1, 3, 0)
+        assert torch.equal(train.normalise(images), views.view(name).x)
+
+    def test_held_draws_only_gain_operations_as_the_probability_rises(self, room):
+        explorer = widgets.AugmentationExplorer(room, policy="jda")
+        sets = []
+        for probability in (0.1, 0.4, 0.8):
+            sets.append([set(row) for row in explorer.set(probability=probability).view().fired])
+        for weak, strong in zip(sets, sets[1:], strict=False):
+            assert all(a <= b for a, b in zip(weak, strong, strict=True)) and weak != strong
+
+    def test_rerolling_and_letting_go_draw_anew(self, room):
+        explorer = widgets.AugmentationExplorer(room)
+        explorer.widget()
+        first = explorer.view().fired
+        explorer.control["reroll"].click()
+        assert explorer.view().fired != first
+        explorer.set(draw=0)
+        explorer.control["probability"].value = 0.35
+        assert explorer.settings["draw"] == 0
+        explorer.control["hold"].value = False
+        explorer.control["probability"].value = 0.4
+        assert explorer.settings["draw"] == 1
+
+    def test_flips_are_counted_as_the_teacher_sees_them(self, room):
+        explorer = widgets.AugmentationExplorer(room, probability=0.9)
+        view = explorer.view()
+        choice = [room.logits("teacher", x).argmax(1) for x in (view.originals, view.images)]
+        flips = int((choice[0] != choice[1]).sum())
+        assert 0 < flips and f"<b>{flips} of 16</b>" in explorer.draw().words
+
+    def test_weak_alone_shows_the_crop(self, room):
+        view = widgets.AugmentationExplorer(room, policy="weak", weak=False).view()
+        assert torch.equal(view.originals, view.images)
+        crop = CropFlip()
+        drawn = crop.draw(16, (1, 28, 28), generator(0, "weak/1", 0))
+        moved = widgets.AugmentationExplorer(room, policy="weak").view().images
+        assert torch.equal(moved, crop.apply(view.originals, drawn))
+
+
+@pytest.mark.parametrize(
+    "policy", ["jda", "randaugment", "autoaugment", "trivialaugment", "invert", "rotation", "mixup"]
+)
+def test_what_fired_is_what_changed(policy):
+    """Rows where nothing fired are untouched; a chain without a step that fired in a row changes nothing in it."""
+    images = torch.randint(256, (64, 3, 32, 32), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    part = create("augment", policy)
+    params = part.draw(64, (3, 32, 32), generator(0, policy))
+    words = fired(part, params, policy)
+    assert len(words) == 64
+    changed = (part.apply(images, params) != images).flatten(1).any(1).tolist()
+    assert not any(c for c, w in zip(changed, words, strict=True) if not w)
+    if policy == "jda":
+        dead = {"posterize", "shearY"}  # index 0 in the CIFAR-100 policy
+        assert not dead & {w for row in words for w in row}
+        names = [name for name, _ in POLICIES["cifar100"][1]]
+        expected = params["fired"].sum(1) - params["fired"][:, [names.index(d) for d in dead]].sum(1)
+        assert [len(row) for row in words] == expected.tolist()
+
+
+class TestTemperature:
+    def test_numbers_are_those_of_the_formulas(self):
+        rng = np.random.default_rng(0)
+        t, s = rng.normal(size=(2, 7)) * 3
+        for temperature in (0.5, 1.0, 4.0, 20.0):
+            found = soften(t, s, temperature)
+            p, q = softmax(t / temperature), softmax(s / temperature)
+            assert found.entropy == pytest.approx(-(p * np.log(p)).sum())
+            assert found.kl == pytest.approx((p * np.log(p / q)).sum())
+            z = torch.tensor(s, requires_grad=True)
+            torch.nn.functional.kl_div((z / temperature).log_softmax(0), torch.tensor(p), reduction="sum").backward()
+            assert found.gradient == pytest.approx(float(z.grad.norm()))
+
+    def test_the_words_carry_them(self, room):
+        explorer = widgets.TemperatureExplorer(room, image=5)
+        explorer.widget()
+        explorer.control["temperature"].value = 2.0
+        now = soften(*explorer.logits(), 2.0)
+        assert f"{now.kl:.3f} nats, times T² {4 * now.kl:.3f}" in picture(explorer)
+        before = picture(explorer)
+        explorer.control["other"].click()
+        assert explorer.settings["image"] == 6 and picture(explorer) != before
+        explorer.control["reset"].click()
+        assert explorer.settings["temperature"] == 4.0
+
+    def test_out_of_range_is_refused(self, room):
+        with pytest.raises(SpecError, match="temperature must be in"):
+            widgets.TemperatureExplorer(room, temperature=50.0).draw()
+        with pytest.raises(SpecError, match="image must be an integer from 0 to 199, but got 200"):
+            widgets.TemperatureExplorer(room, image=200).draw()
+        with pytest.raises(SpecError, match="temperature must be a positive number, but got 0"):
+            soften(np.zeros(2), np.zeros(2), 0)
+
+
+class TestConfidence:
+    def test_weights_are_one_plus_cosine_sorted(self, room):
+        pairs = widgets.ConfidenceExplorer(room, count=40).pairs()
+        a, b = pairs.teacher.double().numpy()
+        cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+        np.testing.assert_allclose(pairs.weight, 1 + cosine, rtol=1e-5)
+        assert (np.diff(pairs.weight) >= 0).all()
+        np.testing.assert_allclose(a, room.logits("teacher", pairs.first), rtol=1e-4, atol=1e-5)
+        assert torch.equal(pairs.labels, room.splits.val.labels[pairs.number])
+
+    def test_normalised_weights_have_mean_one(self, room):
+        pairs = widgets.ConfidenceExplorer(room, weighting="normalised").pairs()
+        assert float(pairs.weight.mean()) == pytest.approx(1, abs=1e-5)
+
+    def test_the_push_is_the_gradient_of_the_loss(self, room):
+        """T^2 KL pushes a row's logits by T (p_t - p_s)."""
+        pairs = widgets.ConfidenceExplorer(room, count=8).pairs()
+        teacher, student = pairs.teacher[1], pairs.student[1].clone().requires_grad_()
+        batch = Batch.of(pairs.labels)
+        KD(temperature=3.0).rows(Outputs(student, (), student), Outputs(teacher, (), teacher), batch)[
+            "kd"
+        ].sum().backward()
+        push = 3.0 * ((teacher / 3.0).softmax(1) - (student / 3.0).softmax(1)).detach()
+        torch.testing.assert_close(-student.grad, push, rtol=1e-4, atol=1e-6)
+
+    def test_the_place_slider_chooses_the_pair(self, room):
+        explorer = widgets.ConfidenceExplorer(room)
+        explorer.widget()
+        pairs = explorer.pairs()
+        for place, row in ((0, 0), (100, len(pairs.weight) - 1)):
+            explorer.set(place=place)
+            assert f"w = 1 + cos = {pairs.weight[row]:.2f}" in picture(explorer)
+        assert explorer.pairs() is pairs, "moving along the pairs asks no network again"
+
+
+class TestLesson:
+    def test_a_prediction_waits_for_an_answer(self):
+        box = widgets.predict("Up or down?", ["up", "down"], "down", "It falls.", interactive=True)
+        _, pick, reveal, said = box.children
+        assert reveal.disabled and said.value == ""
+        pick.value = "up"
+        assert not reveal.disabled
+        reveal.click()
+        assert "You said up. It is down" in said.value and "It falls." in said.value
+        pick.value = "down"
+        reveal.click()
+        assert "Right" in said.value
+
+    def test_its_twin_holds_everything(self):
+        text = widgets.predict("Up or down?", ["up", "down"], "down", "It falls.", interactive=False).data
+        assert "*up* · *down*" in text and "<summary>Reveal</summary>" in text and "**down.** It falls." in text
+        with pytest.raises(SpecError, match="answer must be one of"):
+            widgets.predict("?", ["up"], "sideways", "")
+
+    def test_checks_say_what_is_missing(self, capsys):
+        assert not widgets.check("one", None, lambda a: a == 1, "Count again.")
+        assert not widgets.check("one", 2, lambda a: a == 1, "Count again.")
+        assert not widgets.check("one", "x", lambda a: a + 1 == 2, "Count again.")
+        assert widgets.check("one", 1, lambda a: a == 1, "Count again.")
+        said = capsys.readouterr().out.splitlines()
+        assert said[0] == "one: not answered yet" and said[1] == "one: not yet. Count again."
+        assert said[2].startswith("one: not yet. Count again. (TypeError") and said[3] == "one: right"
+
+
+def test_a_room_is_shared_and_comes_from_the_store(room, place, capsys, monkeypatch):
+    monkeypatch.setenv("KDLAB_OUT", place)
+    monkeypatch.setenv("KDLAB_PROFILE", "smoke")
+    assert widgets.room() is room and capsys.readouterr().out == ""
+    assert room.specs["student"].teacher == room.specs["teacher"]
+    images = room.splits.val.images[:9]
+    with torch.no_grad():
+        expected = room.teacher(room.splits.train.normalise(images))
+    torch.testing.assert_close(room.logits("teacher", images), expected)
+    assert not room.teacher.training

@@ -1,0 +1,290 @@
+"""Training beside the notebook: pause, continue, stop and lose nothing; images of one's own and the answer."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from kdlab import data, lab, stats, widgets
+from kdlab.perspectives import arms, profile
+from kdlab.registry import SpecError
+from kdlab.spec import Checkpoint
+from kdlab.store import Store
+from kdlab.widgets import job as jobs
+from kdlab.widgets.job import Job
+from kdlab.widgets.question import CONTROL, Question, example, samples, taps_of
+
+PATIENCE = 120  # seconds until something counts as broken
+
+
+@pytest.fixture(autouse=True)
+def smoke(monkeypatch):
+    monkeypatch.setenv("KDLAB_PROFILE", "smoke")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_process_left():
+    """The warm process ends with this module."""
+    yield
+    if jobs._pool is not None:
+        jobs._pool.shutdown(wait=True, cancel_futures=True)
+        jobs._pool = None
+
+
+def reached(step: int, job: Job) -> threading.Event:
+    """An event that comes when the last run of a job has done some steps (or has ended)."""
+    event, key = threading.Event(), list(job.runs)[-1]
+    told = job.told
+
+    def look():
+        told()
+        now = job.progress()[key]
+        if now["step"] >= step or now["done"]:
+            event.set()
+
+    job.told = look
+    return event
+
+
+def long_spec(steps: int = 4000, seed: int = 0):
+    size = profile("smoke")
+    spec = arms.kd(size).at_seed(seed)
+    return spec.replace(budget=type(spec.budget)(steps, "steps", spec.budget.originals_per_step))
+
+
+class TestJob:
+    def test_paused_and_continued_is_bit_for_bit_the_uninterrupted_run(self, tmp_path, monkeypatch):
+        spec = long_spec(600)
+        key = lab.run_key(spec)
+        job = Job([spec])
+        event = reached(50, job)
+        job.start()
+        assert event.wait(PATIENCE)
+        job.pause()
+        assert job.wait(PATIENCE)
+        store = Store()
+        assert job.state == "paused" and not store.has(key) and store.checkpoint_path(key).exists()
+        assert store.lease(key) is None, "a paused run is nobody's"
+        assert 0 < store.load_checkpoint(key)[1]["step"] < 600
+        job.start()
+        assert job.wait(PATIENCE) and job.state == "done" and store.has(key)
+        paused = store.logits(key)
+        monkeypatch.setenv("KDLAB_OUT", str(tmp_path / "whole"))
+        lab.run([spec], workers=0, progress=False)
+        for split, values in Store().logits(key).items():
+            np.testing.assert_array_equal(values, paused[split])
+
+    def test_what_is_forgotten_leaves_no_checkpoint(self):
+        job = Job([long_spec(seed=1)])
+        event = reached(20, job)
+        job.start()
+        assert event.wait(PATIENCE)
+        job.pause()
+        assert job.wait(PATIENCE)
+        job.forget()
+        assert not list(Store().root.glob(".checkpoints/*")) and not list(Store().root.glob(".leases/*"))
+        assert len(Store().keys()) == 1, "the teacher was finished and stays"
+
+    def test_progress_tells_steps_losses_and_curves(self):
+        job, seen = Job([long_spec(1200, seed=2)]), []
+        job.told = lambda: seen.append(list(job.progress().values())[-1])
+        job.start()
+        assert job.wait(PATIENCE) and job.state == "done"
+        trained = [now for now in seen if now.get("train_loss") is not None]
+        assert trained and all(0 < now["train_loss"] < 20 for now in trained)
+        assert [now["step"] for now in seen] == sorted(now["step"] for now in seen)
+        last = list(job.progress().values())[-1]
+        assert last["done"] and last["step"] == last["total"] == 1200 and len(last["curve"]) == 4
+
+    def test_a_failure_is_kept_and_a_broken_process_replaced(self, monkeypatch):
+        job = Job([long_spec(30, seed=3)])
+        monkeypatch.setattr(lab, "run", lambda *a, **k: (_ for _ in ()).throw(SpecError("no.")))
+        job.start()
+        assert job.wait(PATIENCE) and job.state == "failed" and str(job.error) == "no."
+        monkeypatch.undo()
+        monkeypatch.setenv("KDLAB_OUT", str(job.store.root.parent))
+        jobs.pool().submit(_die)
+        broken = Job([long_spec(30, seed=3)])
+        broken.start()
+        assert broken.wait(PATIENCE)
+        if broken.state == "failed":  # the dead process may have been noticed before or after
+            broken.start()
+            assert broken.wait(PATIENCE)
+        assert broken.state == "done"
+
+
+def _die():
+    import os
+
+    os._exit(1)
+
+
+def test_a_halt_stops_the_lab_cleanly():
+    halt, spec = threading.Event(), long_spec(seed=4)
+    halt.set()
+    with pytest.raises(lab.Halted, match="checkpoints"):
+        lab.run([spec], workers=1, progress=False, halt=halt)
+    assert not list(Store().root.glob(".stop*"))
+
+
+class TestLiveTrainer:
+    def test_start_to_finish(self):
+        trainer = widgets.LiveTrainer(amount=60, unit="steps")
+        trainer.widget()
+        assert "not trained yet" in trainer.picture.value
+        usable = {n: not trainer.control[n].disabled for n in ("start", "pause", "resume", "stop", "method")}
+        assert usable == {"start": True, "pause": False, "resume": False, "stop": False, "method": True}
+        trainer.control["start"].click()
+        assert trainer.control["start"].disabled and trainer.control["method"].disabled
+        assert trainer.job.wait(PATIENCE)
+        _settled(trainer)
+        key = lab.run_key(trainer.spec())
+        result = Store().read(key, "result")
+        assert f"{result['test_accuracy']:.1f} % on test" in trainer.picture.value and key in trainer.picture.value
+        assert trainer.bar.value == trainer.bar.max and not trainer.control["start"].disabled
+        assert trainer.spec() == arms.kd(profile("smoke")).at_seed(0).replace(budget=trainer.spec().budget)
+
+    def test_pause_continue_stop(self):
+        trainer = widgets.LiveTrainer(amount=5000, unit="steps", seed=1)
+        trainer.widget()
+        trainer.control["start"].click()
+        event = reached(20, trainer.job)
+        assert event.wait(PATIENCE)
+        trainer.control["pause"].click()
+        assert trainer.job.wait(PATIENCE)
+        _settled(trainer)
+        assert not trainer.control["resume"].disabled and "Paused" in trainer.where.value
+        again = widgets.LiveTrainer(amount=5000, unit="steps", seed=1)
+        again.widget()
+        assert "goes on from its checkpoint" in again.picture.value, "another notebook finds it"
+        trainer.control["resume"].click()
+        trainer.control["stop"].click()
+        assert trainer.job is None and not list(Store().root.glob(".checkpoints/*"))
+        assert not trainer.control["start"].disabled
+
+    def test_what_cannot_run_is_said_and_cannot_be_started(self):
+        trainer = widgets.LiveTrainer(method="dkd", augmentation="cutmix")
+        trainer.widget()
+        assert "needs one class a row" in trainer.said.value and trainer.control["start"].disabled
+        trainer.control["augmentation"].value = "jda"
+        assert trainer.said.value == "" and not trainer.control["start"].disabled
+
+    def test_methods_of_pairs_get_pairs(self):
+        assert widgets.LiveTrainer(method="ccd").spec().views == 2
+
+    def test_its_twin_trains_and_draws(self):
+        trainer = widgets.LiveTrainer(amount=20, unit="steps")
+        drawing = trainer.show(False)
+        assert Store().has(lab.run_key(trainer.spec())) and "on test" in drawing.words
+        assert drawing.html() == widgets.LiveTrainer(amount=20, unit="steps").draw().html(), (
+            "nothing but the store counts"
+        )
+
+    def test_unknown_names_are_refused(self):
+        with pytest.raises(SpecError, match="Did you mean 'resnet8x4'"):
+            widgets.LiveTrainer(student="resnet8x")
+
+
+def _settled(explorer) -> None:
+    """Wait for the watching thread's last look."""
+    for thread in threading.enumerate():
+        if thread.name == "kdlab-watch":
+            thread.join(PATIENCE)
+    assert explorer.failure is None
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return example(30, (0, 5, 8))
+
+
+def question(folder: str, **changes) -> Question:
+    usual = {"folder": folder, "size": 28, "teacher": "resnet8_s2_w8", "checkpoint": "", "student": "resnet8_s2_w4"}
+    return Question(**usual | {"augmentations": ("jda", "invert"), "seeds": 2, "epochs": 1.0} | changes)
+
+
+class TestOwnImages:
+    def test_arms_cost_the_same_and_share_the_teacher(self, folder):
+        made = question(folder).arms()
+        assert list(made) == [CONTROL, "jda", "invert"]
+        for spec in made.values():
+            assert (spec.views, spec.data) == (2, f"folder:{folder}?size=28")
+            assert (spec.budget, spec.teacher) == (made[CONTROL].budget, made[CONTROL].teacher)
+        assert [s.ratio for s in made.values()] == [0.0, 0.5, 0.5]
+        lab.plan(question(folder).specs())
+
+    def test_the_answer_is_chosen_on_val(self, folder):
+        asked = question(folder)
+        lab.run(asked.specs(), workers=0, progress=False)
+        assert asked.finished()
+        table = asked.table()
+        said, verdicts = asked.answer(table)
+        for verdict, name in zip(verdicts, ("jda", "invert"), strict=True):
+            wide = table.pivot(index="seed", columns="arm", values="val_accuracy")
+            assert verdict.effect == pytest.approx((wide[name] - wide[CONTROL]).mean())
+        assert "None of these" in said
+        better = table.copy()
+        control = better.loc[better.arm == CONTROL, "val_accuracy"].to_numpy()
+        for name, sign in (("jda", 1), ("invert", -1)):
+            better.loc[better.arm == name, "val_accuracy"] = control + sign * np.array([9.0, 9.1])
+        said, verdicts = asked.answer(better)
+        assert said.startswith(f"Distil with jda: {9.05:+.1f} points")
+        assert "Leave out invert" in said
+        test = table.groupby("arm").test_accuracy.mean()
+        assert f"{test['jda']:.1f} % against {test[CONTROL]:.1f} %" in said
+        assert stats.overall(verdicts) == "contradicted"
+
+    def test_torchvision_teachers_are_tapped_by_themselves(self, folder):
+        taps = taps_of("torchvision.models:resnet18", 3, 1)["taps"]
+        assert taps[-1] == "layer4" and "fc" not in taps
+        asked = question(folder, teacher="torchvision.models:resnet18", augmentations=("jda",), epochs=0.05, size=32)
+        spec = asked.arms()["jda"]
+        assert spec.teacher.model_options == {"taps": taps}
+        lab.run([spec], workers=0, progress=False)
+
+    def test_a_checkpoint_teaches(self, folder, tmp_path):
+        teacher = question(folder).arms()[CONTROL].teacher
+        lab.run([teacher], workers=0, progress=False)
+        weights = Store().root / lab.run_key(teacher) / "student.safetensors"
+        spec = question(folder, checkpoint=str(weights)).arms()[CONTROL]
+        assert isinstance(spec.teacher, Checkpoint) and spec.teacher.arch == "resnet8_s2_w8"
+        lab.run([spec], workers=0, progress=False)
+        with pytest.raises(SpecError, match="checkpoint must be a file of weights"):
+            question(folder, checkpoint=str(tmp_path / "none.pth")).arms()
+
+    def test_samples_count_the_images(self, folder):
+        drawing = samples(f"folder:{folder}?size=28")
+        source = data.describe(f"folder:{folder}?size=28")
+        total = {split: len(source.labels[split]) for split in data.SPLITS}
+        assert sum(total.values()) == 90
+        assert f"{total['train']:,} train, {total['val']:,} val and {total['test']:,} test" in drawing.words
+
+    def test_the_widget_from_look_to_answer(self):
+        explorer = widgets.OwnImages(seeds=2, epochs=0.5, augmentations=("invert",))
+        explorer.widget()
+        assert explorer.said.value == "" and "No folder" in explorer.draw().alt
+        explorer.control["try_example"].click()
+        assert "<b>3 classes</b>" in explorer.picture.value
+        explorer.control["look"].click()
+        assert "6 runs: 0 in the store, 6 to train" in explorer.plan_text.value
+        assert "student images" in explorer.plan_text.value and "is a guess" in explorer.plan_text.value
+        explorer.control["run"].click()
+        assert explorer.job.wait(PATIENCE)
+        _settled(explorer)
+        assert explorer.where.value.startswith("6 of 6 runs") and "weak2 is" in explorer.picture.value
+
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"folder": "/nowhere"}, "does not exist"),
+            ({"teacher": "resnet9"}, "Did you mean"),
+            ({"augmentations": ()}, "must name at least one policy"),
+            ({"augmentations": ("jdaa",)}, "Did you mean"),
+            ({"teacher": "torchvision.models:resnet1"}, "cannot be imported"),
+        ],
+    )
+    def test_mistakes_are_said_in_the_widget(self, folder, changes, said):
+        explorer = widgets.OwnImages(folder=folder, size=28)
+        explorer.widget()
+        explorer.set(**changes)
+        assert said in explorer.said.value and "Traceback" not in explorer.said.value
