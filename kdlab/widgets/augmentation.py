@@ -49,6 +49,7 @@ STRENGTHS = {
     if scale.level is not None
 }
 VARIANTS = {"jda": tuple(POLICIES), "autoaugment": ("cifar10", "imagenet", "svhn")}
+NONE = "none"  # stands in the menu of variants of a policy without any
 HIDDEN = ("cutmix_pick",)  # its images are CutMix's
 
 
@@ -95,7 +96,9 @@ class AugmentationExplorer(Explorer):
         """The policy's options for the present settings, as a spec would name them, without defaults."""
         s, policy = self.settings, self.settings["policy"]
         known = catalogue("augment")[policy].options
-        made = {"policy": s["variant"]} if policy in VARIANTS and s["variant"] not in (None, known["policy"]) else {}
+        made = (
+            {"policy": s["variant"]} if policy in VARIANTS and s["variant"] not in (None, NONE, known["policy"]) else {}
+        )
         if "probability" in known and s["probability"] not in (None, self._usual_probability()):
             made["probability"] = float(s["probability"])
         if policy in STRENGTHS and s["strength"] not in (None, STRENGTHS[policy].default):
@@ -180,7 +183,7 @@ class AugmentationExplorer(Explorer):
         other.on_click(lambda _: self.set(first=self.settings["first"] + self.settings["count"]))
         return {
             "policy": w.Dropdown(options=sorted(names), value=s["policy"], description="policy", style=wide),
-            "variant": w.Dropdown(options=[None], description="variant", style=wide, layout={"width": "170px"}),
+            "variant": w.Dropdown(options=[NONE], description="variant", style=wide, layout={"width": "170px"}),
             "probability": w.FloatSlider(1, min=0, max=1, step=0.05, description="probability", style=wide),
             "strength": w.FloatSlider(1, min=0, max=9, step=1, description="strength", style=wide),
             "seed": w.BoundedIntText(s["seed"], min=0, max=9999, description="seed", style=wide,
@@ -215,8 +218,8 @@ class AugmentationExplorer(Explorer):
     def _adapt_variant(self) -> None:
         variants, chosen = VARIANTS.get(self.settings["policy"], ()), self.settings["variant"]
         control = self.control["variant"]
-        control.options, control.disabled = variants or [("none", None)], not variants
-        control.value = chosen or (variants[0] if variants else None)
+        control.options, control.disabled = variants or [NONE], not variants
+        control.value = chosen or (variants[0] if variants else NONE)
 
     def _adapt_probability(self) -> None:
         s, control, default = self.settings, self.control["probability"], self._usual_probability()

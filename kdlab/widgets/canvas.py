@@ -160,8 +160,8 @@ class Sheet:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """About four round numbers from low to high, 0 among them."""
-    rough = (high - low) / 4
+    """Some round numbers from low to high: 0, and at least one more."""
+    rough = (high - low) / 5
     unit = 10 ** np.floor(np.log10(rough))
     step = unit * next(m for m in (1, 2, 5, 10) if m * unit >= rough * 0.999)
     return [round(float(k * step), 10) + 0.0 for k in range(int(np.ceil(low / step)), int(np.floor(high / step)) + 1)]

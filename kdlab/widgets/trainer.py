@@ -122,7 +122,8 @@ class LiveTrainer(Explorer):
         store = Store()
         result = store.read(key, "result") if store.has(key) else None
         curve = result["curve"] if result else (store.lease(key) or {}).get("curve", [])
-        points = self.traces.get(key) or [(p["step"], p["train_loss"]) for p in curve]
+        points = [(p["step"], p["train_loss"]) for p in curve]
+        points = max(self.traces.get(key, []), points, key=len)
         width = 1.8 if now else 1.1
         if points:
             loss.plot(*np.array(points, dtype=float).T, color=colour, lw=width, marker="." if len(points) < 30 else "")
@@ -236,11 +237,14 @@ class LiveTrainer(Explorer):
         if self.job:
             self.job.pause()
             self.job.wait(60)
-            self.job.forget()
-            self.job = None
-            self.where.value = "stopped and forgotten; finished runs stay in the store"
-            self.bar.value = 0
-            self.redraw()
+            with self.lock:  # the watching thread may be in the middle of its last look
+                self.job.forget()
+                for key in [k for k in self.earlier if not self.job.store.has(k)]:
+                    self.earlier.pop(key), self.traces.pop(key, None)
+                self.job = None
+                self.where.value = "stopped and forgotten; finished runs stay in the store"
+                self.bar.value = 0
+                self.redraw()
 
     def _tick(self) -> None:
         """A look at the job, from its watching thread."""

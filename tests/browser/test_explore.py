@@ -1,0 +1,133 @@
+"""The explore notebook in JupyterLab: every explorer is driven as a person would, and what it shows must follow."""
+
+import re
+
+from .driving import redrawn, slide, visit
+
+
+def explorer(page, name: str):
+    """The box of an explorer, in view."""
+    box = page.locator(f".kd-{name}")
+    box.wait_for()
+    box.scroll_into_view_if_needed()
+    return box
+
+
+def image(box):
+    return box.locator(".kd-canvas img").first
+
+
+def slider(box, label: str):
+    return box.locator(".widget-slider", has=box.page.locator("label", has_text=re.compile(label)))
+
+
+def press(box, name: str):
+    box.locator("button", has_text=re.compile(rf"^\s*{name}\s*$")).click()  # an icon's glyph belongs to its role's name
+
+
+def field(box, label: str):
+    return (
+        box.locator(".widget-inline-hbox", has=box.page.locator("label", has_text=label)).locator("input, select").first
+    )
+
+
+def kept(box, screenshots, name: str):
+    box.screenshot(path=screenshots / f"{name}.png")
+
+
+def drive_pictures(page, screenshots):
+    """The three explorers that look through the room."""
+    box = explorer(page, "augmentationexplorer")
+    with redrawn(image(box)):
+        slide(slider(box, "probability"), 6)
+    with redrawn(image(box)):
+        press(box, "Reroll")
+    with redrawn(image(box)):
+        field(box, "policy").select_option("cutout")
+    with redrawn(image(box)):
+        slide(slider(box, "size"), 8)
+    box.get_by_text("augmentation_options={'size': 16}").wait_for()  # the last step counts, however fast they came
+    kept(box, screenshots, "augmentation")
+
+    box = explorer(page, "temperatureexplorer")
+    assert "T = 4.0" in box.inner_text()
+    with redrawn(image(box)):
+        slide(slider(box, "temperature"), 30)
+    box.get_by_text(re.compile(r"T = (8|7)\.\d")).first.wait_for()
+    with redrawn(image(box)):
+        press(box, "Next image")
+    kept(box, screenshots, "temperature")
+
+    box = explorer(page, "confidenceexplorer")
+    with redrawn(image(box)):
+        slide(slider(box, "pair"), 40)
+    with redrawn(image(box)):
+        field(box, "weighting").select_option("normalised")
+    box.get_by_text("CCD's own mean of 1.00").wait_for()
+    kept(box, screenshots, "ccd")
+
+
+def drive_trainer(page, server, screenshots):
+    """Start, pause, continue, stop; then a run to the end, which is found in the store."""
+    box = explorer(page, "livetrainer")
+    field(box, "unit").select_option("steps")
+    field(box, "budget").fill("100000")
+    field(box, "budget").press("Tab")
+    press(box, "Start")
+    box.get_by_text(re.compile(r"student: step \d+")).wait_for()
+    with redrawn(image(box)):
+        pass
+    press(box, "Pause")
+    box.get_by_text("Paused.").wait_for()
+    press(box, "Continue")
+    box.get_by_text(re.compile(r"student: step \d+")).wait_for()
+    press(box, "Stop")
+    box.get_by_text("stopped and forgotten").wait_for()
+    field(box, "budget").fill("40")
+    field(box, "budget").press("Tab")
+    box.get_by_text(re.compile("1 to train")).wait_for()
+    press(box, "Start")
+    box.get_by_text("Done. The run is in the store").wait_for()
+    key = box.locator("code").last.inner_text()
+    assert (server.out / "runs" / key / "done.json").exists()
+    kept(box, screenshots, "trainer")
+    return key
+
+
+def drive_own(page, screenshots):
+    """A folder that is not there, then one that is; look, and plan."""
+    box = explorer(page, "ownimages")
+    field(box, "folder").fill("no/such/folder")
+    field(box, "folder").press("Enter")
+    box.get_by_role("alert").wait_for()
+    assert "does not exist" in box.get_by_role("alert").inner_text()
+    with redrawn(image(box)):
+        press(box, "Example")
+    box.get_by_text("3 classes").wait_for()
+    press(box, "Plan")
+    box.get_by_text(re.compile(r"\d+ runs: 0 in the store")).wait_for()
+    kept(box, screenshots, "own")
+
+
+def test_every_explorer_answers(lab, screenshots):
+    page = lab.page
+    lab.open("explore.ipynb")
+    assert lab.errors() == []
+    drive_pictures(page, screenshots)
+    drive_trainer(page, lab.server, screenshots)
+    drive_own(page, screenshots)
+    page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+    page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
+    for name in ("augmentationexplorer", "livetrainer", "ownimages"):
+        kept(explorer(page, name), screenshots, f"dark-{name}")
+    assert lab.errors() == []
+
+
+def test_the_classroom_page_works(voila, page, screenshots):
+    from kdlab import serve
+
+    visit(page, voila(serve.NOTEBOOKS / "explore.ipynb"))
+    box = explorer(page, "temperatureexplorer")
+    with redrawn(image(box)):
+        slide(slider(box, "temperature"), 20)
+    page.screenshot(path=screenshots / "classroom.png")
