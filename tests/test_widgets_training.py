@@ -1,6 +1,11 @@
 """Training beside the notebook: pause, continue, stop and lose nothing; images of one's own and the answer."""
 
+import os
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +19,7 @@ from kdlab.widgets import job as jobs
 from kdlab.widgets.job import Job
 from kdlab.widgets.question import CONTROL, Question, example, samples, taps_of
 
+CHECKOUT = Path(__file__).resolve().parents[1]
 PATIENCE = 120  # seconds until something counts as broken
 
 
@@ -113,9 +119,31 @@ class TestJob:
         assert broken.state == "done"
 
 
-def _die():
-    import os
+def test_a_killed_kernel_loses_nothing(tmp_path):
+    """The process that trains notices that its notebook is gone, keeps a checkpoint and ends."""
+    script = (
+        "import time\nfrom tests.test_widgets_training import long_spec\nfrom kdlab.widgets.job import Job\n"
+        "if __name__ == '__main__':\n"
+        "    job = Job([long_spec(100_000)]).start()\n"
+        "    while list(job.progress().values())[-1]['step'] < 20: time.sleep(0.1)\n"
+        "    print('training', flush=True)\n    time.sleep(600)\n"
+    )
+    (tmp_path / "kernel.py").write_text(script)
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+    kernel = subprocess.Popen([sys.executable, tmp_path / "kernel.py"], stdout=subprocess.PIPE, env=environment)
+    assert kernel.stdout.readline() == b"training\n"
+    kernel.kill()
+    kernel.wait()
+    kernel.stdout.close()
+    store, key = Store(), lab.run_key(long_spec(100_000))
+    deadline = time.monotonic() + PATIENCE
+    while (store.lease(key) or not store.checkpoint_path(key).exists()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert store.load_checkpoint(key)[1]["step"] >= 20
+    assert lab.plan([long_spec(100_000)]).missing[key] == "unfinished: goes on from its checkpoint"
 
+
+def _die():
     os._exit(1)
 
 
