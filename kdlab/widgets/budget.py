@@ -1,0 +1,179 @@
+"""Accuracy over the share of augmented images, the number of images, or the budget, and what each point costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from kdlab.registry import choose
+from kdlab.store import Store
+from kdlab.widgets.explorer import Drawing
+from kdlab.widgets.runs import scene as scenes
+from kdlab.widgets.runs.arms import looks
+from kdlab.widgets.runs.chart import line_chart
+from kdlab.widgets.runs.controls import FILL, Following, nothing
+from kdlab.widgets.runs.lines import UNITS
+from kdlab.widgets.runs.scene import ALL, Scene
+from kdlab.widgets.runs.told import axis, held_words, number, tell, words_of
+
+SOURCES = {"published figures": "published", "my store": "store"}
+DIMENSIONS = ("ratio", "shots", "budget")
+AXES = {"augmented rows": "ratio", "training images": "shots", "budget": "budget"}
+
+
+class BudgetExplorer(Following):
+    """Accuracy with intervals and seeds over ratio, shots or budget; sliders hold the other two.
+
+    Args:
+        source: runs, with the columns of ``lab.table``; None takes the store's where it holds a sweep, else the
+            published ones.
+        **settings: ``runs`` (``"published"``, ``"store"`` or ``"given"``), ``where`` (data and student), ``x``
+            (``"ratio"``, ``"shots"`` or ``"budget"``), ``unit`` of the budget (``"epochs"``, ``"student_images"`` or
+            ``"steps"``), ``ratio`` and ``shots`` in percent and ``budget`` in its unit (the one on x is not used),
+            ``method`` and ``augmentation`` (a name, or ``"all"``), ``metric`` (``"test_accuracy"`` or
+            ``"val_accuracy"``) and ``still`` (one accuracy axis for all values of the sliders). None takes what most
+            runs have.
+
+    Raises:
+        SpecError: for an unknown setting, or a source that lacks a column.
+    """
+
+    TITLE = "Ratio and budget explorer"
+    QUESTION = "How much augmentation, how many images, how long: what does accuracy depend on, and what does it cost?"
+    DEFAULTS = {
+        "runs": None, "where": None, "x": "ratio", "unit": "epochs", "ratio": None, "shots": None, "budget": None,
+        "method": None, "augmentation": ALL, "metric": "test_accuracy", "still": False,
+    }  # fmt: skip
+
+    def __init__(self, source: pd.DataFrame | None = None, **settings: Any):
+        super().__init__(**settings)
+        self.store = Store()
+        self.tables = {} if source is None else {"given": scenes.given(source, self.store)}
+
+    def table(self, source: str) -> pd.DataFrame:
+        """The runs of a source, read once.
+
+        Args:
+            source: ``"published"``, ``"store"`` or ``"given"``.
+        """
+        if source not in self.tables:
+            self.tables[source] = scenes.published() if source == "published" else scenes.stored(self.store)
+        return self.tables[source]
+
+    def sources(self) -> list[str]:
+        """The sources there are."""
+        return [*(["given"] if "given" in self.tables else []), *SOURCES.values()]
+
+    def source(self) -> str:
+        """The source that is looked at.
+
+        Raises:
+            SpecError: for one that is not there.
+        """
+        there = self.sources()
+        if self.settings["runs"] is not None:
+            return choose("runs", self.settings["runs"], there)
+        if "given" in there:
+            return "given"
+        return "store" if scenes.is_sweep(self.table("store")) or self.table("published").empty else "published"
+
+    def refresh(self) -> BudgetExplorer:
+        """Look into the store again, for runs that have finished since."""
+        with self.lock:
+            self.tables.pop("store", None)
+            if self.box is not None:
+                self._adapt("refresh")
+                self.redraw()
+        return self
+
+    # ---- what is drawn -----------------------------------------------------------------------------------------------
+
+    def draw(self) -> Drawing:
+        s, source = self.settings, self.source()
+        scene = scenes.scene(self.table(source), s)
+        if scene is None:
+            return _nothing(source)
+        if not scene.points:
+            return nothing("No run fits these settings.", "Move a slider, or set method and augmentation to all.")
+        methods = {p.line: p.runs[-1]["method"] for p in scene.points}
+        kinds = [(methods[line], line.removeprefix(f"{methods[line]} ")) for line in scene.lines]
+        png, spots = line_chart(
+            scene.points, dict(zip(scene.lines, looks(kinds), strict=True)), lambda point: tell(point, s),
+            metric=s["metric"], xlabel=axis(s), ticks={x: number(x) for x in sorted({p.x for p in scene.points})},
+            log=s["x"] != "ratio", limits=_limits(scene) if s["still"] else None,
+        )  # fmt: skip
+        alt = (
+            f"{s['metric'].replace('_', ' ')} over {axis(s)}, with student images below, for {'; '.join(scene.lines)}; "
+            f"held fixed: {held_words(scene, s)}"
+        )
+        return Drawing(png, alt, words_of(scene, s, source, self.store), spots)
+
+    # ---- controls ----------------------------------------------------------------------------------------------------
+
+    def controls(self) -> dict[str, Any]:
+        import ipywidgets as w
+
+        style, made = {"description_width": "initial"}, {}
+        for name, words in (
+            ("runs", "runs from"), ("where", "data, student"), ("x", "axis"), ("unit", "budget in"),
+            ("method", "method"), ("augmentation", "augmentation"), ("metric", "accuracy on"),
+        ):  # fmt: skip
+            made[name] = w.Dropdown(options=[("none", "")], description=words, style=style, layout={"width": "auto"})
+        made["still"] = w.Checkbox(description="keep the accuracy axis", indent=False, layout={"width": "auto"})
+        made["refresh"] = w.Button(description="Refresh", icon="refresh", tooltip="Look into the store again")
+        made["refresh"].on_click(lambda _: self.refresh())
+        for name, words in (("ratio", "augmented rows"), ("shots", "training images"), ("budget", "budget")):
+            made[name] = w.SelectionSlider(options=[("none", "")], description=words, style=style,
+                                           layout={"width": "min(100%, 310px)"})  # fmt: skip
+        return made
+
+    def adapt(self, changed: str) -> None:
+        if changed in ("runs", "where"):
+            self.forget("ratio", "shots", "budget", "method", "augmentation", *(["where"] if changed == "runs" else []))
+        s, names = self.settings, {v: k for k, v in SOURCES.items()} | {"given": "the given table"}
+        self.offer("runs", [(names[v], v) for v in self.sources()], self.source())
+        self.offer("x", AXES.items(), s["x"])
+        self.offer("unit", [(words, name) for name, words in UNITS.items()], s["unit"])
+        self.offer("metric", [("test", "test_accuracy"), ("val", "val_accuracy")], s["metric"])
+        self.control["still"].value = s["still"]
+        table = self.table(self.source())
+        if len(table):
+            there = scenes.students(table)
+            where = s["where"] if s["where"] in there else there[0]
+            self.offer("where", [(name, name) for name in there], where)
+            for name in ("method", "augmentation"):
+                known = sorted(table.loc[table["where"] == where, name].unique())
+                value = scenes.shown_method(table[table["where"] == where]) if s[name] is None else s[name]
+                self.offer(name, [(choice, choice) for choice in (ALL, *known)], value)
+            self._adapt_sliders(changed, table)
+
+    def _adapt_sliders(self, changed: str, table: pd.DataFrame) -> None:
+        s = self.settings
+        rows = scenes.selected(table, s)
+        there = scenes.options(rows, s)
+        for name in DIMENSIONS:
+            if changed not in ("", name) and s[name] is not None and not scenes.near(s[name], there[name]):
+                self.forget(name)  # what was held is not there any more
+                there = scenes.options(rows, s)
+        for name, values in there.items():
+            words = UNITS[s["unit"]] if name == "budget" else "%"
+            value = scenes.held(name, rows, values, s)
+            self.offer(name, [(f"{number(v)} {words}", v) for v in values], value, disabled=s["x"] == name)
+
+
+def _nothing(source: str) -> Drawing:
+    if source == "published":
+        return nothing("The published figures are not beside this installation.",
+                       f"Choose <b>my store</b>, and fill it by <code>{FILL}</code>.")  # fmt: skip
+    who = "Your store holds" if source == "store" else "The given table has"
+    return nothing(f"{who} no finished run yet.",
+                   f"Train some: <code>{FILL}</code>, or choose <b>published figures</b>.")  # fmt: skip
+
+
+def _limits(scene: Scene) -> tuple[float, float]:
+    """An accuracy axis that fits all runs of the student, whichever the sliders show."""
+    accuracies = scene.rows[["test_accuracy", "val_accuracy"]].astype(float)
+    low, high = float(accuracies.min().min()), float(accuracies.max().max())
+    room = 0.04 * (high - low) or 1.0
+    return low - room, high + room

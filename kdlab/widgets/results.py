@@ -1,0 +1,233 @@
+"""The run store to look through: filter it, compare two arms, open a run, take the table away."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from kdlab import stats
+from kdlab.registry import SpecError
+from kdlab.store import Store
+from kdlab.widgets.explorer import Drawing
+from kdlab.widgets.runs import table as tables
+from kdlab.widgets.runs import words as words
+from kdlab.widgets.runs.arms import ACCURACIES, looks
+from kdlab.widgets.runs.controls import Following
+from kdlab.widgets.runs.panels import Picture, cached, comparison, notice, stack
+from kdlab.widgets.runs.read import Runs, read
+from kdlab.widgets.runs.run import run_picture
+from kdlab.widgets.runs.shown import Shown, select, truth
+
+IN_WORDS = 12  # rows of the table in a static twin
+CHOSEN = {"arm_a": None, "arm_b": None, "run": None}
+
+
+class ResultsBrowser(Following):
+    """The finished runs by arm, two arms compared by seed, and one run's course, confusions and calibration.
+
+    Args:
+        store: where runs live; None takes the default store.
+        **settings: the filters ``data``, ``student``, ``teacher``, ``method``, ``augmentation``, ``seed`` (a value, or
+            ``"all"``) and ``where`` (further ``column=value``, between spaces); ``sort`` (a column), ``descending`` and
+            ``single`` (runs instead of arms); ``metric`` (``"test_accuracy"`` or ``"val_accuracy"``), ``arm_a`` and
+            ``arm_b`` (names of arms, compared as A minus B), ``run`` (a key, or its beginning) and ``name`` (of the csv
+            file). None takes the first one that fits.
+
+    Raises:
+        SpecError: for an unknown setting.
+    """
+
+    TITLE = "Results browser"
+    QUESTION = "Which runs are there, do two arms really differ, and what does a run get wrong?"
+    DEFAULTS = {
+        **dict.fromkeys(tables.FILTERS, tables.ALL), "where": "", "sort": "test_accuracy", "descending": True,
+        "single": False, "metric": "test_accuracy", **CHOSEN, "name": "runs",
+    }  # fmt: skip
+
+    def __init__(self, store: Store | None = None, **settings: Any):
+        super().__init__(**settings)
+        self.store = store or Store()
+        self.runs: Runs | None = None
+        self.kept: dict[Any, Picture] = {}
+        self.last: tuple[Runs, dict[str, Any], Shown | None] | None = None
+
+    def refresh(self) -> ResultsBrowser:
+        """Look into the store again, for runs that have finished since."""
+        with self.lock:
+            self.runs = None
+            if self.box is not None:
+                self._adapt("refresh")
+                self.redraw()
+        return self
+
+    def everything(self) -> Runs:
+        """All runs of the store, as last looked at."""
+        if self.runs is None:
+            self.runs = read(self.store)
+        return self.runs
+
+    def shown(self) -> Shown | None:
+        """What the settings select; None where no run passes the filters.
+
+        Raises:
+            SpecError: for a filter, arm or run that is not there.
+        """
+        runs = self.everything()
+        asked = {name: value for name, value in self.settings.items() if name != "name"}
+        if self.last is None or self.last[0] is not runs or self.last[1] != asked:
+            same = self.last is not None and self.last[0] is runs and self.last[1] | CHOSEN == asked | CHOSEN
+            self.last = runs, asked, select(runs, self.settings, self.last[2] if same else None)
+        return self.last[2]
+
+    # ---- what is drawn -----------------------------------------------------------------------------------------------
+
+    def static(self) -> Drawing:
+        """The drawing, and the beginning of the table among its words."""
+        drawing, shown = self.draw(), self.shown()
+        if shown is None:
+            return drawing
+        html = tables.as_html(shown.rows, shown.marks(), IN_WORDS)
+        return replace(drawing, words=f"{drawing.words}\n<h4>{words.count_words(shown)}</h4>\n{html}")
+
+    def draw(self) -> Drawing:
+        """Comparison and run as one picture."""
+        shown, metric = self.shown(), self.settings["metric"]
+        if shown is None:
+            return words.nothing_words(self.everything())
+        two, verdict = self._pair(shown)
+        styles = dict(zip("AB", looks([shown.kind(shown.first), shown.kind(shown.second)]), strict=True))
+        names = {"A": shown.first} | ({"B": shown.second} if verdict else {})
+        styles = {letter: styles[letter] for letter in names}
+        pair = (shown.first, shown.second, metric, tuple(two.index))
+        png, spots = stack([
+            cached(self.kept, pair, lambda: comparison(two, names, styles, verdict, metric)),
+            cached(self.kept, shown.run, lambda: self._run(shown)),
+        ])  # fmt: skip
+        alt = (
+            f"{metric.replace('_', ' ')} of the arms {shown.first} (A) and {shown.second} (B) with their difference "
+            "paired by seed; below, training curve, confusion matrix and reliability of a run"
+        )
+        told = [words.verdict_words(verdict, shown), words.difference_words(shown), words.run_words(shown)]
+        return Drawing(png, alt, "\n".join(told), spots)
+
+    def _pair(self, shown: Shown) -> tuple[pd.DataFrame, stats.Verdict | None]:
+        """The runs of the two arms, called A and B, and the verdict on their difference under their own names."""
+        names = {shown.second: "B", shown.first: "A"}
+        two = shown.table[shown.table["arm"].isin(names)]
+        verdict = None
+        if len(names) == 2:
+            verdict = stats.paired(two, shown.first, shown.second, self.settings["metric"])
+        return two.assign(arm=two["arm"].map(names)), verdict
+
+    def _run(self, shown: Shown) -> Picture:
+        """The picture of the chosen run; what cannot be drawn is said where it would have been."""
+        key, row = shown.run, shown.table.loc[shown.run]
+        title = f"Run {key[:8]}: {row['arm']}, seed {row['seed']}"
+        try:
+            curve = self.store.read(key, "result")["curve"]
+            if row["diverged"]:
+                raise SpecError(f"This run diverged at step {row['diverged_at']:.0f}: its answers mean nothing.")
+            logits = self.store.logits(key)["val"]
+            labels, classes = truth(row["data"], shown.runs.facts[key]["files"], len(logits))
+        except SpecError as error:
+            return run_picture(title, curve, None, None, (), str(error))
+        except Exception as error:  # a damaged file; safetensors has exceptions of its own
+            name = type(error).__name__
+            return notice(f"The files of run {key[:8]} cannot be read ({name}). `kdlab doctor` names what is damaged.")
+        return run_picture(title, curve, logits, labels, classes)
+
+    # ---- controls ----------------------------------------------------------------------------------------------------
+
+    def controls(self) -> dict[str, Any]:
+        import ipywidgets as w
+
+        s, plain = self.settings, {"style": {"description_width": "100px"}, "layout": {"width": "280px"}}
+        long = {"style": {"description_width": "initial"}, "layout": {"width": "min(100%, 490px)"}}
+        lists = {**dict.fromkeys(tables.FILTERS, plain), "sort": plain, "arm_a": long, "arm_b": long, "run": long}
+        titles = {"sort": "sort by", "arm_a": "arm A", "arm_b": "arm B", "metric": "compare by"}
+        made = {
+            name: w.Dropdown(options=[("none", "")], description=titles.get(name, name), **look)
+            for name, look in (lists | {"metric": plain}).items()
+        }
+        made["where"] = w.Text(
+            s["where"], description="where", placeholder="ratio=0.5 views=2", continuous_update=False,
+            tooltip="column=value, between spaces", **plain,
+        )  # fmt: skip
+        made["descending"] = w.Checkbox(s["descending"], description="highest first", indent=False)
+        made["single"] = w.Checkbox(s["single"], description="single runs", indent=False)
+        made["refresh"] = w.Button(description="Refresh", icon="refresh", tooltip="Look into the store again")
+        made["refresh"].on_click(lambda _: self.refresh())
+        made["name"] = w.Text(s["name"], description="csv name", **plain)
+        made["export"] = w.Button(description="Export csv", icon="download", tooltip="Write the filtered table")
+        made["export"].on_click(lambda _: self.export())
+        return made
+
+    def _build(self) -> None:
+        import ipywidgets as w
+
+        def bar(*names: str) -> w.Box:
+            return made_of("kd-controls", *(self.control[name] for name in names))
+
+        def made_of(look: str, *children) -> w.Box:
+            box = w.Box(children)
+            box.add_class(look)
+            return box
+
+        self.table, self.exported = w.HTML(), w.HTML()
+        super()._build()
+        head, _, said, picture = self.box.children
+        filters = bar(*tables.FILTERS, "where", "sort", "descending", "single", "refresh")
+        beside = made_of("kd-beside", self.table, bar("name", "export"), self.exported)
+        chosen = bar("arm_a", "arm_b", "run", "metric")
+        self.box.children = [head, made_of("kd-browse", filters, beside), chosen, said, picture]
+
+    def adapt(self, changed: str) -> None:
+        if changed in (*tables.FILTERS, "where", "refresh"):
+            self.forget(*CHOSEN)
+        s, runs = self.settings, self.everything()
+        for name in tables.FILTERS:
+            self.offer(name, tables.choices(runs.table, name), s[name])
+        for name in ("where", "descending", "single", "name"):
+            self.control[name].value = s[name]
+        self.offer("sort", tables.SORTS.items(), s["sort"])
+        self.offer("metric", [(text, name) for name, text in ACCURACIES.items()], s["metric"])
+        if (shown := self.shown()) is not None:
+            arms = [(arm, arm) for arm in shown.arms]
+            self.offer("arm_a", arms, shown.first)
+            self.offer("arm_b", arms, shown.second)
+            self.offer("run", _run_choices(shown), shown.run)
+
+    def redraw(self) -> None:
+        """Table, comparison and run for the present settings; the last good ones stay where that fails."""
+        with self.lock, self.told():
+            self.table.value = self._listed()
+            super().redraw()
+
+    def _listed(self) -> str:
+        shown = self.shown()
+        if shown is None:
+            return "<p>No run to list.</p>"
+        html = tables.as_html(shown.rows, shown.marks(), metric=self.settings["metric"])
+        said = f"{words.count_words(shown)}. {words.unreadable_words(shown.runs)}"
+        return f'<p>{said}</p><div class="kd-scroll" tabindex="0" role="region" aria-label="runs">{html}</div>'
+
+    def export(self) -> None:
+        """Write the filtered table, all of its rows, to a csv file of a new name, and offer to download it."""
+        with self.lock, self.told():
+            shown = self.shown()
+            if shown is None:
+                raise SpecError("there is nothing to export: no run passes the filters.")
+            path, link = tables.export(shown.rows, self.settings["name"])
+            said = f"{len(shown.rows):,} rows written to <code>{escape(str(path))}</code>. {link}"
+            self.exported.value = f'<p class="kd-said" role="status">{said}</p>'
+            self.say("")
+
+
+def _run_choices(shown: Shown) -> list[tuple[str, str]]:
+    """Runs of the two arms first, then the others."""
+    rank = shown.table["arm"].map({shown.second: 1, shown.first: 0}).fillna(2)
+    runs = shown.table.assign(rank=rank).sort_values(["rank", "arm", "seed"])
+    return [(f"{run.Index[:8]}  {run.arm}, seed {run.seed}", run.Index) for run in runs.itertuples()]

@@ -1,0 +1,86 @@
+"""The command that would make a run which is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from kdlab import data, perspectives
+from kdlab.identity import key, steps
+from kdlab.perspectives import PROFILES, Profile, arms
+from kdlab.spec import Checkpoint, RunSpec, SpecError
+
+
+def spec_of(size: Profile, method: str, augmentation: str, views: int, ratio: float) -> RunSpec:
+    """What ``kdlab run METHOD --augmentation A --views V --ratio R`` trains in a profile.
+
+    Args:
+        size: of everything.
+        method: its name.
+        augmentation: a policy, ``"weak"`` for none.
+        views: rows per original.
+        ratio: share of augmented rows, in [0, 1].
+    """
+    options = {"policy": size.policy} if augmentation == "jda" else {}
+    ratio = 0.0 if augmentation == "weak" else ratio
+    return arms.method(size, method, {}).replace(
+        views=views, augmentation=augmentation, ratio=ratio, augmentation_options=options
+    )
+
+
+def command(spec: RunSpec, seeds: Sequence[int], like: str | None = None) -> str:
+    """The shell command, or the line of Python, that trains a spec at some seeds.
+
+    Args:
+        spec: what is missing.
+        seeds: of the runs to make.
+        like: key of a stored run that the spec was made from; only Python can say what ``kdlab run`` has no option for.
+
+    Returns:
+        Empty where neither can say it.
+    """
+    try:
+        for name in PROFILES:
+            if said := _in_profile(spec, name):
+                first, count = min(seeds), max(seeds) - min(seeds) + 1
+                return f"{said}{f' --seed {first}' if first else ''} --seeds {count}"
+    except SpecError:  # the data or a foreign part are not here
+        pass
+    if like is None:
+        return ""
+    b = spec.budget
+    budget = f"Budget({b.amount:g}, {b.unit!r}, {b.originals_per_step})"
+    return (
+        f'spec = RunSpec.from_dict(Store().read("{like}", "spec")["spec"]).replace(ratio={spec.ratio:g}, '
+        f"fraction={spec.fraction:g}, budget={budget}); lab.run([spec.at_seed(s) for s in {list(map(int, seeds))}])"
+    )
+
+
+def _in_profile(spec: RunSpec, name: str) -> str:
+    """``kdlab run ...`` in a profile, where that makes exactly this run; else empty."""
+    teacher = spec.teacher
+    if isinstance(teacher, Checkpoint):
+        return ""
+    while teacher is not None and isinstance(teacher.teacher, RunSpec):
+        teacher = teacher.teacher  # a prepared one has learnt from the teacher that is named
+    size = perspectives.profile(
+        name, data=spec.data, student=spec.model, teacher=None if teacher is None else teacher.model
+    )
+    augmentation = spec.augmentation if spec.ratio > 0 else "weak"
+    made = spec_of(size, spec.method, augmentation, spec.views, spec.ratio).replace(fraction=spec.fraction)
+    made, epochs = made.at_seed(spec.seed), ""
+    if steps(made) != steps(spec):
+        size_of_one = data.train_size(made.data, made.sizes, made.fraction) // made.budget.originals_per_step
+        epochs = f"{steps(spec) / max(1, size_of_one):.6g}"
+        made = made.replace(budget=replace(made.budget, amount=float(epochs), unit="epochs"))
+    if key(made) != key(spec):
+        return ""
+    base, said = PROFILES[name], ["kdlab run", spec.method, f"--profile {name}"]
+    for option, value, default in (
+        ("data", spec.data, base.data), ("student", spec.model, base.student), ("teacher", size.teacher, base.teacher),
+    ):  # fmt: skip
+        said += [f"--{option} {value}"] if value != default else []
+    said += [f"--augmentation {augmentation}"] if augmentation != "weak" else []
+    said += [f"--views {spec.views}"] + ([f"--ratio {spec.ratio:g}"] if augmentation != "weak" else [])
+    said += [f"--fraction {spec.fraction:g}"] if spec.fraction != 1 else []
+    return " ".join([*said, *([f"--epochs {epochs}"] if epochs else [])])

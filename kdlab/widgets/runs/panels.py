@@ -1,0 +1,165 @@
+"""Parts of pictures that are drawn apart and stacked, and the one of two arms beside their paired difference."""
+
+from __future__ import annotations
+
+import functools
+import io
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+from kdlab import plotting, stats
+from kdlab.plotting.look import FAINT, INK
+from kdlab.plotting.panels import MINUS
+from kdlab.widgets import canvas
+from kdlab.widgets.explorer import Spot
+
+HALF = canvas.WIDTH // 2
+
+
+class Picture(NamedTuple):
+    """A part of a drawing: RGB pixels, and what speaks in it, as (x, y in pixels from the upper left, text)."""
+
+    image: Image.Image
+    spots: tuple[tuple[float, float, str], ...] = ()
+
+
+def pixels(figure, spots: Sequence[tuple[Any, float, float, str]] = ()) -> Picture:
+    """A figure as it will lie on the sheet.
+
+    Args:
+        figure: from ``canvas.chart``.
+        spots: (axes, x, y, text) in the axes' own coordinates.
+    """
+    image = canvas.pixels(figure).convert("RGB")
+    places = [(canvas.spot_of(figure, ax, x, y), text) for ax, x, y, text in spots if np.isfinite([x, y]).all()]
+    return Picture(image, tuple((x * image.width, y * image.height, text) for (x, y), text in places))
+
+
+def axes(figure, left: float, bottom: float, width: float, height: float, title: str = ""):
+    """Axes as of ``canvas.axes`` that are drawn twice as fast: few ticks, and a title that looks for no place."""
+    made = canvas.axes(figure, left, bottom, width, height)
+    made.set_title(title, y=1.0)
+    for side in (made.xaxis, made.yaxis):
+        side.set_major_locator(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]))
+    return made
+
+
+def wiped(*all_axes: Axes) -> None:
+    """Take out what an earlier picture has left, and let the axes fit what comes.
+
+    Making axes and ticks takes longer than drawing what is in them, so pictures of one kind share theirs: whoever draws
+    is alone inside ``canvas.drawing``.
+    """
+    for ax in all_axes:
+        for artist in (*ax.lines, *ax.collections, *ax.patches, *ax.texts):
+            artist.remove()
+        ax.relim()
+        ax.autoscale()
+
+
+def stack(pictures: Sequence[Picture]) -> tuple[bytes, tuple[Spot, ...]]:
+    """Pictures below each other as one png, and its spots."""
+    height = sum(p.image.height for p in pictures)
+    sheet, spots, top = Image.new("RGB", (canvas.WIDTH, height), "white"), [], 0
+    for picture in pictures:
+        sheet.paste(picture.image, (0, top))
+        spots += [Spot(x / canvas.WIDTH, (y + top) / height, text) for x, y, text in picture.spots]
+        top += picture.image.height
+    buffer = io.BytesIO()
+    sheet.save(buffer, "png", compress_level=1)
+    return buffer.getvalue(), tuple(spots)
+
+
+def notice(text: str, height: int = 150) -> Picture:
+    """A sheet that says why there is nothing else on it."""
+    sheet = canvas.Sheet(height)
+    for number, line in enumerate(textwrap.wrap(text, 100)):
+        sheet.write(40, height // 2 - 20 + 26 * number, line, 17, INK)
+    return Picture(sheet.image)
+
+
+# ---- two arms --------------------------------------------------------------------------------------------------------
+
+
+def comparison(
+    table: pd.DataFrame, names: dict[str, str], looks: dict[str, dict], verdict: stats.Verdict | None, metric: str
+) -> Picture:
+    """The seeds and means of one or two arms, and their paired difference with its verdict.
+
+    Args:
+        table: runs of the arms, whose column ``arm`` holds ``"A"`` and ``"B"``.
+        names: of A and B.
+        looks: of A and B.
+        verdict: on A minus B, or None where there are no two arms.
+        metric: column that is compared.
+    """
+    label = metric.replace("_", " ").capitalize() + " (%)"
+    with canvas.drawing():
+        figure, left, right = _pair_frame()
+        wiped(left, right)
+        right.set_visible(verdict is not None)
+        right.grid(False)  # the panel's own call switches it, on or off
+        left.set_title("Two arms" if verdict else "One arm", y=1.0)
+        spots = _dots(left, table, looks, metric)
+        left.set_yticks(range(len(names)), [_arm_label(*arm) for arm in names.items()])
+        left.set_xlabel(label)
+        if verdict:
+            short = replace(verdict, contrast=replace(verdict.contrast, name="A - B"))
+            plotting.contrast_panel(right, [short], label="Effect (points)")
+            spots.append((right, verdict.effect, 0.08, verdict.reason))
+        return pixels(figure, spots)
+
+
+@functools.cache
+def _pair_frame() -> tuple[Figure, Axes, Axes]:
+    figure = canvas.chart(210)
+    left = axes(figure, 190, 52, 320, 120)
+    left.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    return figure, left, axes(figure, HALF + 145, 52, 345, 120, f"A {MINUS} B, paired by seed")
+
+
+def _arm_label(letter: str, name: str) -> str:
+    return textwrap.fill(f"{letter}: {name}", 20, max_lines=3, placeholder=" …")
+
+
+def _dots(ax, table: pd.DataFrame, looks: dict[str, dict], metric: str) -> list[tuple]:
+    """One row per arm: seeds, joined to themselves in the other arm, and above them the mean with its interval."""
+    good = table[~table["diverged"].astype(bool)]
+    wide = good.pivot(index="seed", columns="arm", values=metric).reindex(columns=list(looks)).astype(float)
+    ax.plot(wide.to_numpy().T, np.arange(len(looks)) + 0.2, color=FAINT, lw=0.6, alpha=0.6, zorder=1)
+    spots = []
+    for row, (arm, look) in enumerate(looks.items()):
+        mean, color = stats.interval(wide[arm]), look["color"]
+        ax.plot(wide[arm], np.full(len(wide), row + 0.2), ls="", marker="o", ms=3, mew=0, color=color)
+        ax.plot([mean.low, mean.high], [row - 0.14] * 2, color=color, lw=2.2, solid_capstyle="butt")
+        ax.plot(mean.mean, row - 0.14, marker=look["marker"], ms=7, mec="white", mew=0.7, color=color)
+        spots.append((ax, mean.mean, row - 0.14, f"{arm}: {interval_words(mean)}"))
+    ax.set_ylim(len(looks) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(True, axis="x")
+    return spots
+
+
+def interval_words(mean: stats.Interval) -> str:
+    """``75.13 % (95 % interval 74.13 to 76.13), 6 seeds``."""
+    if mean.n < 2:
+        return f"{mean.mean:.2f} %, one seed: no interval" if mean.n else "no finished seed"
+    return f"{mean.mean:.2f} % (95 % interval {mean.low:.2f} to {mean.high:.2f}), {mean.n} seeds"
+
+
+def cached(kept: dict, key: Any, make: Callable[[], Picture], limit: int = 24) -> Picture:
+    """A picture drawn before, or drawn now and kept: only what has changed is drawn again."""
+    if key not in kept:
+        while len(kept) >= limit:
+            del kept[next(iter(kept))]
+        kept[key] = make()
+    return kept[key]

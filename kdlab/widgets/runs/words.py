@@ -1,0 +1,81 @@
+"""What the results browser says: of two arms, of a run, and of what it could not read."""
+
+from __future__ import annotations
+
+from html import escape
+
+from kdlab import stats
+from kdlab.widgets.explorer import Drawing
+from kdlab.widgets.runs.arms import ACCURACIES, COSTS
+from kdlab.widgets.runs.controls import FILL, nothing
+from kdlab.widgets.runs.read import Runs
+from kdlab.widgets.runs.shown import Shown
+
+HINDSIGHT = "These arms were chosen after seeing results: this is a hint, and a claim listed in advance is a test."
+UNTOLD = ("what", "files", "steps")  # a name, a digest, and what stands among the costs
+ONE_SIDED = ("hard_labels", "teacher_view")  # nothing differs where only one arm has them
+
+
+def count_words(shown: Shown) -> str:
+    """``12 runs of 390 in 2 arms``."""
+    runs, arms = len(shown.table), len(shown.arms)
+    return f"{runs:,} run{'s' * (runs != 1)} of {len(shown.runs.table):,} in {arms:,} arm{'s' * (arms != 1)}"
+
+
+def verdict_words(verdict: stats.Verdict | None, shown: Shown) -> str:
+    """The sentence of the verdict behind its badge, and what a reader must know about the rows."""
+    if verdict is None:
+        return f"<p><b>A</b> is {escape(shown.first)}. Choose another arm as B to compare them.</p>"
+    badge = f'<span class="kd-badge kd-{verdict.outcome}">{verdict.outcome}</span>'
+    flags = "".join(f"<br>Note: {escape(flag)}." for flag in verdict.flags)
+    who = f"<b>A</b> is {escape(shown.first)}, <b>B</b> is {escape(shown.second)}; the question is whether A is better."
+    return f"<p>{who}<br>{badge} {escape(verdict.reason)}{flags}<br>{HINDSIGHT}</p>"
+
+
+def difference_words(shown: Shown) -> str:
+    """A table of the facts in which two arms differ, and of their costs."""
+    if shown.first == shown.second:
+        return ""
+    pair = [shown.of(arm) for arm in (shown.first, shown.second)]
+    a, b = (shown.runs.facts[runs.index[0]] for runs in pair)
+    both = {n for n in (*a, *b) if n.rsplit(".")[-1] in ONE_SIDED and not (n in a and n in b)}
+    names = [n for n in dict.fromkeys([*a, *b]) if n.rsplit(".")[-1] not in UNTOLD and n not in both]
+    names = [n for n in names if a.get(n) != b.get(n)]
+    rows = {n: [str(facts.get(n, "none")) for facts in (a, b)] for n in names}
+    rows |= {words: [f"{runs[cost].median():,.0f}" for runs in pair] for cost, words in COSTS.items()}
+    body = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{escape(text)}</td>" for text in texts)}</tr>'
+        for name, texts in rows.items()
+    )
+    head = '<tr><th></th><th scope="col">A</th><th scope="col">B</th></tr>'
+    return f"<h4>What differs, and what it costs</h4>\n<table><thead>{head}</thead><tbody>{body}</tbody></table>"
+
+
+def run_words(shown: Shown) -> str:
+    """Arm, seed, accuracies and cost of the run that is opened."""
+    row = shown.table.loc[shown.run]
+    accuracies = ", ".join(f"{words} {row[name]:.2f} %" for name, words in ACCURACIES.items())
+    accuracies = "it diverged" if row["diverged"] else accuracies
+    return (
+        f"<h4>Run {shown.run[:8]}</h4>\n<p>{escape(row['arm'])}, seed {row['seed']}, on {escape(row['data'])}: "
+        f"{accuracies}; {row['steps']:,} steps, {row['student_images']:,} student images, {row['seconds']:.0f} s. "
+        "Confusions and reliability are of the val images: the test set is scored once and not looked into. "
+        f"Key <code>{shown.run}</code>.</p>"
+    )
+
+
+def unreadable_words(runs: Runs) -> str:
+    """Which runs are left out since their files cannot be read; empty when there are none."""
+    if not (lost := list(runs.unreadable)):
+        return ""
+    keys = ", ".join(key[:8] for key in lost[:4]) + (" …" if len(lost) > 4 else "")
+    return f"{len(lost)} cannot be read and {'is' if len(lost) == 1 else 'are'} left out: {keys}."
+
+
+def nothing_words(runs: Runs) -> Drawing:
+    """In place of a picture, where no run passes the filters or the store is empty."""
+    if len(runs.table):
+        text = f"None of the {len(runs.table):,} runs in the store passes these filters."
+        return nothing(text, "Set a filter back to <code>all</code>, or empty the field <code>where</code>.")
+    train = f"Train some: <code>{FILL}</code>, or one by <code>kdlab run kd</code>. Then press Refresh."
+    return nothing("The store holds no finished run yet.", f"{train} {unreadable_words(runs)}")
