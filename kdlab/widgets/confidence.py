@@ -55,7 +55,7 @@ def histogram(weights: np.ndarray):
         figure = canvas.chart(460, 250)
         ax = canvas.axes(figure, 45, 62, 185, 325, f"Weights of {len(weights)} pairs")
         ax.set_title(ax.get_title("left"), pad=19)
-        top = max(2.0, float(weights.max()) * 1.05)
+        top = max(2.0, float(weights.max()))
         ax.hist(weights, np.linspace(min(0.0, float(weights.min())), top, 41), color=TEACHER)
         ax.axvline(1, color=FAINT, lw=1, ls="--")
         ax.axvline(weights.mean(), color=INK, lw=1)

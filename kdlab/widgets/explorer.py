@@ -85,7 +85,8 @@ class Drawing:
     def _ipython_display_(self) -> None:
         from IPython.display import Markdown, display
 
-        display({"image/png": base64.b64encode(self.png).decode(), "text/plain": self.alt}, raw=True)
+        shown = {"image/png": base64.b64encode(self.png).decode(), "text/plain": self.alt}
+        display(shown, metadata={"image/png": {"alt": self.alt}}, raw=True)
         if self.words:
             display(Markdown(self.words))
 

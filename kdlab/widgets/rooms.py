@@ -17,6 +17,7 @@ from kdlab.perspectives import Profile, arms
 from kdlab.rng import generator
 from kdlab.spec import RunSpec
 from kdlab.store import Store, home
+from kdlab.training.cohort import one_thread
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Room:
             float32 (B, K).
         """
         # Grad mode belongs to a thread, and the callbacks of widgets run in threads of their own.
-        with torch.inference_mode():
+        with torch.inference_mode(), one_thread():  # on a busy machine two threads wait for each other
             return getattr(self, who)(self.splits.train.normalise(images)).float()
 
 

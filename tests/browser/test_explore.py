@@ -27,8 +27,16 @@ def press(box, name: str):
 
 def field(box, label: str):
     return (
-        box.locator(".widget-inline-hbox", has=box.page.locator("label", has_text=label)).locator("input, select").first
+        box.locator(".widget-inline-hbox", has=box.page.locator("label", has_text=re.compile(rf"^{label}$")))
+        .locator("input, select")
+        .first
     )
+
+
+def choose(box, label: str, words: str, last: bool = False):
+    """Take the first (or last) choice of a menu that holds some words."""
+    names = [name for name in field(box, label).locator("option").all_inner_texts() if words in name]
+    field(box, label).select_option(label=names[-1 if last else 0])
 
 
 def kept(box, screenshots, name: str):
@@ -94,6 +102,32 @@ def drive_trainer(page, server, screenshots):
     return key
 
 
+def drive_runs(page, server, key: str, screenshots):
+    """Lines of the published runs, with words at their points; then the store, with the run that was just made."""
+    box = explorer(page, "budgetexplorer")
+    spot = box.locator(".kd-spot").first
+    spot.focus()
+    spot.locator("span").wait_for()
+    assert "%" in spot.inner_text(), "a point tells its runs to the keyboard, too"
+    with redrawn(image(box)):
+        choose(box, "axis", "images")
+    with redrawn(image(box)):
+        slide(slider(box, "augmented rows"), -1)
+    kept(box, screenshots, "budget")
+
+    box = explorer(page, "resultsbrowser")
+    press(box, "Refresh")
+    with redrawn(image(box)):
+        choose(box, "run", key[:8])
+    assert key[:8] in box.inner_text()
+    with redrawn(image(box)):
+        choose(box, "arm B", "", last=True)
+    press(box, "Export csv")
+    box.get_by_text("rows written to").wait_for()
+    assert list((server.out / "exports").glob("*.csv"))
+    kept(box, screenshots, "results")
+
+
 def drive_own(page, screenshots):
     """A folder that is not there, then one that is; look, and plan."""
     box = explorer(page, "ownimages")
@@ -114,11 +148,12 @@ def test_every_explorer_answers(lab, screenshots):
     lab.open("explore.ipynb")
     assert lab.errors() == []
     drive_pictures(page, screenshots)
-    drive_trainer(page, lab.server, screenshots)
+    key = drive_trainer(page, lab.server, screenshots)
+    drive_runs(page, lab.server, key, screenshots)
     drive_own(page, screenshots)
     page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
     page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
-    for name in ("augmentationexplorer", "livetrainer", "ownimages"):
+    for name in ("augmentationexplorer", "livetrainer", "budgetexplorer", "resultsbrowser", "ownimages"):
         kept(explorer(page, name), screenshots, f"dark-{name}")
     assert lab.errors() == []
 
