@@ -12,6 +12,7 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,10 +27,21 @@ SAVE_EVERY = 30.0
 BEAT_EVERY = 0.5
 
 
+_training = threading.Lock()
+
+
 def quiet() -> None:
     """Start a worker: Ctrl-C belongs to the parent, which asks for a clean stop; one thread a process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever; let it finish what it saves, then end it."""
+    multiprocessing.parent_process().join()
+    with _training:
+        os._exit(0)
 
 
 def train_cohort(specs: dict[str, RunSpec], root: Path, stop: Path, tick: Callable[[], None] | None = None) -> None:
@@ -50,7 +62,8 @@ def train_cohort(specs: dict[str, RunSpec], root: Path, stop: Path, tick: Callab
             time.sleep(BEAT_EVERY)
             continue
         try:
-            stopped = _train_claimed({k: specs[k] for k in mine if not store.has(k)}, store, stop, tick)
+            with _training:
+                stopped = _train_claimed({k: specs[k] for k in mine if not store.has(k)}, store, stop, tick)
         finally:
             store.release(mine)
         if stopped or stop.exists():

@@ -14,7 +14,7 @@ from kdlab import data, lab, stats, widgets
 from kdlab.perspectives import arms, profile
 from kdlab.registry import SpecError
 from kdlab.spec import Checkpoint
-from kdlab.store import Store
+from kdlab.store import Store, _alive
 from kdlab.widgets import job as jobs
 from kdlab.widgets.job import Job
 from kdlab.widgets.question import CONTROL, Question, example, samples, taps_of
@@ -132,13 +132,15 @@ def test_a_killed_kernel_loses_nothing(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
     kernel = subprocess.Popen([sys.executable, tmp_path / "kernel.py"], stdout=subprocess.PIPE, env=environment)
     assert kernel.stdout.readline() == b"training\n"
+    store, key = Store(), lab.run_key(long_spec(100_000))
+    worker = store.lease(key)["pid"]
     kernel.kill()
     kernel.wait()
     kernel.stdout.close()
-    store, key = Store(), lab.run_key(long_spec(100_000))
     deadline = time.monotonic() + PATIENCE
-    while (store.lease(key) or not store.checkpoint_path(key).exists()) and time.monotonic() < deadline:
+    while _alive(worker) and time.monotonic() < deadline:
         time.sleep(0.2)
+    assert not _alive(worker), "nothing of it stays behind"
     assert store.load_checkpoint(key)[1]["step"] >= 20
     assert lab.plan([long_spec(100_000)]).missing[key] == "unfinished: goes on from its checkpoint"
 
