@@ -6,6 +6,7 @@ INSTALLER   ?= uv
 CONSTRAINTS ?= constraints.txt
 PROFILE     ?= quick
 ARGS        ?=
+JOBS        ?= 2
 
 # Runs are bit-identical only with one torch thread; parallelism comes from worker processes.
 OMP_NUM_THREADS ?= 1
@@ -22,7 +23,7 @@ WITH_UV  = { $(PIP) uv && $(UV) $(PINS) $(1); } || { echo "uv could not install;
 install  = $(if $(filter uv,$(INSTALLER)),$(WITH_UV),$(WITH_PIP))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures publish test lint readme teaching lab clean conda-check
+.PHONY: help setup figures publish test test-units test-notebooks lint readme teaching lab clean conda-check
 
 help: ## list the targets and the settings
 	@echo "make TARGET [SETTING=value ...]"
@@ -40,11 +41,20 @@ figures: $(VENV)/.ready ## train what is missing, run the notebooks, draw figure
 publish: $(VENV)/.ready ## copy the finished figures of PROFILE to figures/ and refresh the README
 	$(BIN)/python -c "from kdlab import readme, report; report.publish('$(PROFILE)'); readme.write()"
 
-test: lint ## lint, unit tests, and every notebook in the smoke profile
+test: lint ## lint, unit tests, a real browser where there is one, and every notebook
+	@$(MAKE) --no-print-directory -j$(JOBS) test-units test-notebooks
+
+test-units: $(VENV)/.ready-test ## unit tests and browser tests
 	$(BIN)/python -m pytest
-	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && \
-	KDLAB_PROFILE=smoke KDLAB_OUT="$$out" $(BIN)/python -m pytest -o filterwarnings=default -p no:cacheprovider \
-	  --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks/perspectives
+
+NBVAL = $(BIN)/python -m pytest -o filterwarnings=default -p no:cacheprovider --nbval-current-env --nbval-cell-timeout=300
+
+# All on one store, so that what one notebook has trained the next one finds; told at the end, since units run beside it.
+test-notebooks: $(VENV)/.ready-test ## every notebook: perspectives and explorers in the smoke profile, lessons as committed
+	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && export KDLAB_OUT="$$out" KDLAB_INTERACTIVE=0 && status=0 && \
+	{ KDLAB_PROFILE=smoke $(NBVAL) --nbval-lax notebooks/perspectives notebooks/explore.ipynb notebooks/start.ipynb && \
+	  $(NBVAL) --nbval notebooks/teaching && $(BIN)/python tests/through_papermill.py; } >"$$out/log" 2>&1 || status=$$?; \
+	cat "$$out/log"; exit $$status
 
 lint: $(VENV)/.ready-test ## check style and formatting of code and notebooks
 	$(BIN)/ruff check .

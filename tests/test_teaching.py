@@ -1,0 +1,258 @@
+"""The teaching notebooks: their form as committed, how they are made, and that they run with and without controls."""
+
+import ast
+import json
+import os
+import re
+import statistics
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from kdlab import report, teaching
+from kdlab.registry import SpecError
+from kdlab.store import home
+
+MINUTES = {"01": 45, "02": 45, "03": 60, "04": 60, "05": 60, "06": 60, "07": 75, "08": 60}
+LESSONS = sorted(teaching.TEACHING.glob("*.ipynb"))
+SOLUTIONS = sorted((teaching.TEACHING / "solutions").glob("*.ipynb"))
+CHEAP = teaching.TEACHING / "01_soft_targets.ipynb"  # trains nothing but the room
+IGNORED = "nbval-ignore-output"
+# Folders of some machine, and addresses in its memory.
+MACHINE = re.compile(r"/(home|root|Users|tmp|var|work|mnt)/|[A-Z]:\\|0x[0-9a-f]{6,}")
+
+
+def read(path):
+    """A notebook, valid, as it is in the file."""
+    notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
+    nbformat.validate(notebook)
+    return notebook
+
+
+def code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def prose(notebook):
+    """All its Markdown."""
+    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+def tagged(cell, tag):
+    return tag in cell.metadata.get("tags", [])
+
+
+def texts(notebook):
+    """Everything that its outputs say in words."""
+    for cell in code(notebook):
+        for output in cell.outputs:
+            if output.output_type == "stream":
+                yield output.text
+            else:
+                yield from (value for kind, value in output.get("data", {}).items() if kind.startswith("text/"))
+
+
+def exercises(notebook):
+    """Its headings of exercises."""
+    return re.findall(r"^### (Exercise \d+: .+)$", prose(notebook), flags=re.M)
+
+
+def name(path):
+    return f"{path.parent.name}/{path.stem}"
+
+
+def test_eight_lessons_each_with_solutions():
+    assert [path.stem[:2] for path in LESSONS] == list(MINUTES)
+    assert [path.name for path in SOLUTIONS] == [path.name for path in LESSONS]
+    assert teaching.notebooks() == LESSONS + SOLUTIONS
+
+
+@pytest.mark.parametrize("path", LESSONS + SOLUTIONS, ids=name)
+class TestEveryNotebook:
+    def test_belongs_to_no_machine(self, path):
+        notebook = read(path)
+        assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+        kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+        assert notebook.metadata == {"kernelspec": kernel, "language_info": {"name": "python"}}
+        assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells)
+        assert all(re.fullmatch(r"[a-z]+(-[a-z0-9]+)*", cell.id) for cell in notebook.cells), "ids are words"
+        for text in texts(notebook):
+            assert not (found := MACHINE.search(text)), f"{found}: {text[:200]}"
+
+    def test_is_committed_executed_from_top_to_bottom(self, path):
+        cells = code(read(path))
+        assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+
+    def test_outputs_are_few_small_and_without_trouble(self, path):
+        assert path.stat().st_size < teaching.LIMIT
+        outputs = [output for cell in code(read(path)) for output in cell.outputs]
+        assert not any(o.output_type == "error" or o.get("name") == "stderr" for o in outputs)
+        assert {kind for o in outputs for kind in o.get("data", {})} <= set(teaching.KEPT), "static only"
+
+    def test_pictures_say_what_they_show(self, path):
+        for cell in code(read(path)):
+            for output in cell.outputs:
+                if "image/png" in output.get("data", {}):
+                    alt = output.metadata.get("image/png", {}).get("alt") or output.data.get("text/plain", "<")
+                    assert len(alt) > 20 and not alt.startswith("<"), cell.id
+
+    def test_parameters_are_literals_and_the_first_code(self, path):
+        known = report.parameters(path)
+        assert known["profile"] == "quick" and known["interactive"] is None
+        first = code(read(path))[0]
+        assert tagged(first, "parameters")
+        assert all(isinstance(node, ast.Assign) for node in ast.parse(first.source).body)
+
+    def test_code_cells_are_short(self, path):
+        lines = {cell.id: len(cell.source.splitlines()) for cell in code(read(path))}
+        assert max(lines.values()) <= 12 and statistics.median(lines.values()) <= 8, lines
+
+    def test_links_lead_somewhere(self, path):
+        text = prose(read(path))
+        assert "http" not in text
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            assert (path.parent / target).is_file(), target
+
+    def test_what_depends_on_a_run_is_not_compared(self, path):
+        for cell in code(read(path)):
+            if ".show(interactive)" in cell.source or "widgets.room(" in cell.source:
+                assert tagged(cell, IGNORED), cell.id
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=name)
+class TestLesson:
+    def test_begins_with_what_a_lecturer_asks(self, path):
+        title, goals, *_ = read(path).cells
+        heading, summary, facts = title.source.split("\n\n")[:3]
+        assert re.fullmatch(rf"# {path.stem[:2]} .+", heading)
+        assert summary.endswith((".", "?")) and len(summary) < 250
+        for word in ("For: ", f"Class: about {MINUTES[path.stem[:2]]} min", "Needs: ", "Runs in about "):
+            assert word in facts
+        assert len(re.findall(r"^- ", goals.source, flags=re.M)) == 3
+
+    def test_is_about_half_prose(self, path):
+        notebook = read(path)
+        share = sum(cell.cell_type == "markdown" for cell in notebook.cells) / len(notebook.cells)
+        words = len(prose(notebook).split())
+        assert 0.35 <= share <= 0.7
+        assert words / (words + sum(len(cell.source.split()) for cell in code(notebook))) > 0.5
+
+    def test_ends_with_summary_exercises_and_reading(self, path):
+        text = prose(read(path))
+        last = ["Summary", "Exercises", "What to read next"]
+        assert re.findall(r"^## (.+)$", text, flags=re.M)[-3:] == last
+        reading = text.rpartition("## What to read next")[2]
+        assert len(re.findall(r"^- .+(?:\n  .+)*\b(?:19|20)\d\d\b", reading, flags=re.M)) >= 2, "papers with their year"
+        number = LESSONS.index(path) + 1
+        if number < len(LESSONS):
+            assert f"]({LESSONS[number].name})" in reading
+
+    def test_asks_before_it_tells_and_asserts_what_it_says(self, path):
+        sources = [cell.source for cell in code(read(path))]
+        assert sum(source.startswith("widgets.predict(") for source in sources) >= 2
+        assert sum("assert" in source for source in sources) >= 2
+
+    def test_exercises_wait_for_answers(self, path):
+        notebook = read(path)
+        numbers = [heading.partition(":")[0] for heading in exercises(notebook)]
+        assert numbers == [f"Exercise {n + 1}" for n in range(len(numbers))] and 3 <= len(numbers) <= 4
+        said = [text.strip() for text in texts(notebook) if "not answered yet" in text]
+        assert said == [f"{number}: not answered yet" for number in numbers]
+        assert f"](solutions/{path.name})" in prose(notebook)
+
+
+@pytest.mark.parametrize("path", SOLUTIONS, ids=name)
+def test_solutions_are_right(path):
+    notebook, lesson = read(path), read(teaching.TEACHING / path.name)
+    heading, summary = notebook.cells[0].source.split("\n\n")[:2]
+    assert heading == lesson.cells[0].source.split("\n\n")[0] + ": solutions" and summary.endswith(".")
+    assert exercises(notebook) == exercises(lesson)
+    said = "\n".join(texts(notebook))
+    for exercise in exercises(notebook):
+        assert f"{exercise.partition(':')[0]}: right\n" in said
+    checks = [cell.source for cell in code(notebook) if "widgets.check(" in cell.source]
+    assert all("assert widgets.check(" in source for source in checks)
+
+
+# ---- how they are made -----------------------------------------------------------------------------------------------
+
+
+def draft(path, *sources):
+    """A notebook with traces of an earlier run."""
+    cells = [new_markdown_cell("# 99 A draft", id="title")]
+    for number, source in enumerate(sources):
+        cells.append(new_code_cell(source, id=f"cell-{number}", metadata={"tags": ["kept"], "collapsed": True}))
+    nbformat.write(new_notebook(cells=cells, metadata={"papermill": {"duration": 1}, "widgets": {}}), path)
+    return path
+
+
+def test_refresh_keeps_what_a_second_run_shows(tmp_path, monkeypatch):
+    monkeypatch.setenv("KDLAB_OUT", str(tmp_path / "out"))
+    trains = (
+        "import os\nfrom kdlab.store import home\nrun = home() / 'runs' / 'a1'\n"
+        "print('from the store' if run.exists() else 'training', home(), os.environ['KDLAB_INTERACTIVE'])\n"
+        "run.mkdir(parents=True, exist_ok=True)\n(run / 'done.json').touch()"
+    )
+    shows = "from IPython.display import Image, display\ndisplay({'text/plain': 'a', 'x/y': 'b'}, raw=True)\n1 + 1"
+    path = draft(tmp_path / "draft.ipynb", trains, shows)
+    teaching.refresh(path)
+    notebook = read(path)
+    first, second = code(notebook)
+    assert first.outputs == [new_output("stream", name="stdout", text="from the store out 0\n")]
+    assert [dict(output.data) for output in second.outputs] == [{"text/plain": "a"}, {"text/plain": "2"}]
+    assert [cell.execution_count for cell in (first, second)] == [1, 2]
+    assert set(notebook.metadata) == {"kernelspec", "language_info"} and dict(first.metadata) == {"tags": ["kept"]}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["draft.ipynb", "out"], "nothing else is left behind"
+
+
+@pytest.mark.parametrize(
+    "source, said",
+    [
+        ("1 / 0", "draft.ipynb, cell 'cell-0': ZeroDivisionError: division by zero"),
+        ("import sys\nprint('beware', file=sys.stderr)", "draft.ipynb, cell 'cell-0' wrote to stderr: beware"),
+    ],
+)
+def test_refresh_leaves_the_file_alone_when_a_cell_misbehaves(tmp_path, source, said):
+    path = draft(tmp_path / "draft.ipynb", source)
+    before = path.read_bytes()
+    with pytest.raises(SpecError, match=re.escape(said)):
+        teaching.refresh(path)
+    assert path.read_bytes() == before
+
+
+def test_widgets_and_unknown_names_are_refused(monkeypatch):
+    view = new_output("display_data", data={teaching.WIDGET: {"model_id": "1"}, "text/plain": "VBox()"})
+    with pytest.raises(SpecError, match="shows a widget"):
+        teaching._output("a cell", view)
+    with pytest.raises(SpecError, match="'01_soft_targets'"):
+        teaching.refresh_all(["01_soft_target"])
+
+
+def test_paths_of_this_machine_get_names(monkeypatch):
+    said = teaching._without_paths(f"{home() / 'runs'} {teaching.CHECKOUT / 'kdlab'}")
+    assert said == f"{os.path.join('out', 'runs')} {os.path.join('kdlab', 'kdlab')}"
+
+
+# ---- that they run ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A store that both runs share, so that the room is trained once."""
+    return tmp_path_factory.mktemp("trained")
+
+
+@pytest.mark.parametrize("interactive", [False, True])
+def test_a_lesson_runs_through_papermill_with_and_without_controls(trained, tmp_path, monkeypatch, interactive):
+    import papermill
+
+    monkeypatch.setenv("KDLAB_OUT", str(trained))
+    monkeypatch.setenv("KDLAB_INTERACTIVE", "1")
+    given = {"profile": "smoke"} | ({} if interactive else {"interactive": False})
+    quiet = {"kernel_name": "python3", "progress_bar": False, "extra_arguments": ["--IPKernelApp.log_level=50"]}
+    papermill.execute_notebook(str(CHEAP), str(tmp_path / "out.ipynb"), given, cwd=str(CHEAP.parent), **quiet)
+    cells = json.loads((tmp_path / "out.ipynb").read_text())["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert not any(output["output_type"] == "error" or output.get("name") == "stderr" for output in outputs)
+    assert any(teaching.WIDGET in output.get("data", {}) for output in outputs) == interactive
