@@ -22,7 +22,7 @@ def main() -> None:
     """Time each explorer."""
     room = widgets.room("smoke", progress=False)
     cases = {
-        "augmentation, probability": (widgets.AugmentationExplorer(room), "probability", [k / 20 for k in range(1, 16)]),
+        "augmentation, strength": (widgets.AugmentationExplorer(room), "probability", [k / 20 for k in range(1, 16)]),
         "augmentation, reroll": (widgets.AugmentationExplorer(room), "draw", range(1, 16)),
         "temperature": (widgets.TemperatureExplorer(room), "temperature", [1 + k / 2 for k in range(15)]),
         "temperature, image": (widgets.TemperatureExplorer(room), "image", range(1, 16)),
