@@ -18,7 +18,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
 REQUIREMENTS = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
-NOT_ON_CONDA = {"torchdistill"}
+NOT_ON_CONDA = ("torchdistill", "playwright")  # under these names
 PYTHONS = ("3.11", "3.12", "3.13")
 
 
