@@ -155,12 +155,15 @@ class TemperatureExplorer(Explorer):
         t = self.settings["temperature"]
         cold = soften(teacher, student, 1.0)
         kept = now.gradient / cold.gradient if cold.gradient else float("nan")
+        pull = "the pull of the soft labels stays comparable with that of the hard label"
+        if not 1 / 3 < t**2 * kept < 3:  # a sure teacher's soft label is nearly hard at T = 1
+            pull = "on this image the soft label says little at T = 1, and what it says shows as T rises"
         return (
             f"<b>T = {t:.1f}.</b> Entropy of the teacher's soft label {now.entropy:.2f} nats (at T = 1: "
             f"{cold.entropy:.2f}), KL(teacher ‖ student) {now.kl:.3f} nats, times T² {t**2 * now.kl:.3f}.<br>"
             f"<b>Why T² is there:</b> a factor of 1/T comes from the softmax's argument, and the soft labels grow "
             f"alike as 1/T. So the gradient of KL is {kept:.2f} times that at T = 1, while that of T² KL is "
-            f"{t**2 * kept:.2f} times: the pull of the soft labels stays comparable with that of the hard label."
+            f"{t**2 * kept:.2f} times: {pull}."
         )
 
     def controls(self) -> dict[str, Any]:
