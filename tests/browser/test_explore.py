@@ -35,6 +35,7 @@ def field(box, label: str):
 
 def choose(box, label: str, words: str, last: bool = False):
     """Take the first (or last) choice of a menu that holds some words."""
+    field(box, label).locator("option", has_text=words).first.wait_for(state="attached")  # a menu follows the kernel
     names = [name for name in field(box, label).locator("option").all_inner_texts() if words in name]
     field(box, label).select_option(label=names[-1 if last else 0])
 
