@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from kdlab.plotting import theme
-from kdlab.plotting.look import FAINT, INK
+from kdlab.plotting.look import INK
 
 WIDTH = 1040  # pixels of every picture
 DPI = 144
@@ -182,17 +182,6 @@ def axes(figure: Figure, left: float, bottom: float, width: float, height: float
     w, h = figure.get_size_inches() * DPI
     made = figure.add_axes((left / w, bottom / h, width / w, height / h))
     made.set_title(title)
-    return made
-
-
-def show_image(figure: Figure, image: np.ndarray, left: float, bottom: float, side: float, title: str = ""):
-    """An image (C, H, W) at a place given in pixels."""
-    made = axes(figure, left, bottom, side, side, title)
-    image = np.asarray(image)
-    made.imshow(image[0] if len(image) == 1 else image.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
-    made.set_xticks([]), made.set_yticks([])
-    for spine in made.spines.values():
-        spine.set(visible=True, color=FAINT, linewidth=0.6)
     return made
 
 
