@@ -7,10 +7,12 @@ from typing import Any
 
 from kdlab import data
 from kdlab.identity import steps
+from kdlab.once import by_identity
 from kdlab.registry import TAPPING, Entry
 from kdlab.spec import Checkpoint, RunSpec, SpecError, check_options, find
 
 
+@by_identity
 def check(spec: RunSpec) -> None:
     """Refuse a spec that cannot run: unknown names and options, unmet needs, classes that do not match.
 
@@ -63,6 +65,12 @@ def needs(method: Entry, options: Mapping[str, Any]) -> set[str]:
     if wraps := method.facts.get("wraps"):
         own |= set(check_options("losses", dict(method.options | options)[wraps], {}).facts.get("needs", ()))
     return own
+
+
+def reads_maps(spec: RunSpec) -> bool:
+    """Whether the method reads more of the teacher than logits and embedding; foreign ones may."""
+    method = find("losses", spec.method)
+    return ":" in spec.method or bool({"features", "final"} & needs(method, spec.method_options))
 
 
 def _check_views(spec: RunSpec, method: Entry, policy: Entry) -> None:

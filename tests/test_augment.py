@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import ImageOps
+from pillow_jda import PLAIN, POSTERIZE_BITS, from_pil, pillow, pillow_chain, to_pil
 from scipy import stats
 
 from kdlab.augment import POLICIES, CropFlip, JointAugmentation, Operation, QuarterTurn
@@ -14,59 +15,6 @@ from kdlab.rng import generator
 
 BICUBIC = ("shearX", "shearY")
 SIGNED = ("shearX", "shearY", "translateX", "translateY", "color", "contrast", "sharpness", "brightness")
-PLAIN = ("autocontrast", "equalize", "invert")
-POSTERIZE_BITS = (8, 8, 7, 7, 6, 6, 5, 5, 4, 4)
-
-
-# --- the oracle: the published table of operations, with Pillow -----------------------------------------------------
-
-
-def pillow(image, name, k, sign):
-    """One operation at magnitude index k, as the JDA policies apply it to a PIL image."""
-    grey = 128 if image.mode == "L" else (128,) * 3
-
-    def affine(*matrix, **how):
-        return image.transform(image.size, Image.Transform.AFFINE, matrix, fillcolor=grey, **how)
-
-    width, height = image.size
-    if name == "shearX":
-        return affine(1, sign * 0.3 * k / 9, 0, 0, 1, 0, resample=Image.Resampling.BICUBIC)
-    if name == "shearY":
-        return affine(1, 0, 0, sign * 0.3 * k / 9, 1, 0, resample=Image.Resampling.BICUBIC)
-    if name == "translateX":
-        return affine(1, 0, sign * 150 / 331 * k / 9 * width, 0, 1, 0)
-    if name == "translateY":
-        return affine(1, 0, 0, 0, 1, sign * 150 / 331 * k / 9 * height)
-    if name == "rotate":
-        turned = image.convert("RGBA").rotate(30 * k / 9)
-        return Image.composite(turned, Image.new("RGBA", image.size, (128,) * 4), turned).convert(image.mode)
-    if name == "posterize":
-        return ImageOps.posterize(image, POSTERIZE_BITS[k])
-    if name == "solarize":
-        return ImageOps.solarize(image, 256 - 256 * k / 9)
-    if name in PLAIN:
-        return getattr(ImageOps, name)(image)
-    return getattr(ImageEnhance, name.capitalize())(image).enhance(1 + sign * 0.9 * k / 9)
-
-
-def to_pil(image):
-    array = image.permute(1, 2, 0).numpy()
-    return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
-
-
-def from_pil(image):
-    return torch.from_numpy(np.atleast_3d(np.array(image))).permute(2, 0, 1)
-
-
-def pillow_chain(images, steps, fired, sign):
-    """Every row through its own operations, one PIL image at a time."""
-    changed = []
-    for row, image in enumerate(map(to_pil, images)):
-        for column, (name, k) in enumerate(steps):
-            if fired[row, column]:
-                image = pillow(image, name, k, int(sign[row, column]))
-        changed.append(from_pil(image))
-    return torch.stack(changed)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from kdlab.augment import geometric, pointwise
+from kdlab.augment.bytewise import put
 from kdlab.augment.check import number
 from kdlab.augment.operations import draw_signs
 from kdlab.registry import register
@@ -128,7 +129,7 @@ class Drawn:
                 rows = torch.nonzero(operation[:, slot] == code).flatten() if scale.function else ()
                 if len(rows):
                     values = scale.values(level[rows, slot], sign[rows, slot], self.bins)
-                    images.index_copy_(0, rows, scale.function(images.index_select(0, rows), values))
+                    put(images, rows, scale.function(images.index_select(0, rows), values))
         return images
 
 

@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from kdlab.augment.bytewise import pixels, put, truncated
 from kdlab.registry import choose
 
 FILL = 128
@@ -57,7 +58,8 @@ def rotate(images: Tensor, degrees: float, fill: int = FILL) -> Tensor:
     cos, sin = round(math.cos(angle), 15), round(math.sin(angle), 15)
     left = -cos * width / 2 - sin * height / 2 + width / 2
     top = sin * width / 2 - cos * height / 2 + height / 2
-    return _take(images, _pixels(height, width, (cos, sin, left, -sin, cos, top), images.device), fill)
+    source = _pixels(height, width, (cos, sin, left, -sin, cos, top), images.device)
+    return pixels(images, source, fill).view(images.shape)
 
 
 def shear(images: Tensor, slope: Tensor, axis: str, interpolation: str = "bicubic", fill: int = FILL) -> Tensor:
@@ -87,7 +89,7 @@ def by_amount(images: Tensor, amounts: Tensor, move) -> Tensor:
     moved = torch.empty_like(images)
     for amount in set(amounts.tolist()):
         rows = torch.nonzero(amounts == amount).flatten()
-        moved.index_copy_(0, rows, move(images.index_select(0, rows), amount))
+        put(moved, rows, move(images.index_select(0, rows), amount))
     return moved
 
 
@@ -98,12 +100,6 @@ def _shift(images: Tensor, start: int, dim: int, fill: int) -> Tensor:
         source = images.narrow(dim, max(start, 0), length)
         moved.narrow(dim, max(-start, 0), length).copy_(source)
     return moved
-
-
-def _take(images: Tensor, source: Tensor, fill: int) -> Tensor:
-    """Pixels of each image at flat positions ``source`` (H W,); -1 means outside."""
-    taken = images.flatten(2).index_select(2, source.clamp(min=0))
-    return taken.masked_fill_(source < 0, fill).view(images.shape)
 
 
 @functools.lru_cache(maxsize=128)
@@ -131,20 +127,26 @@ def _pixels(height: int, width: int, matrix: tuple[float, ...], device: torch.de
 
 def _shear_nearest(images: Tensor, slope: float, fill: int) -> Tensor:
     height, width = images.shape[-2:]
-    return _take(images, _pixels(height, width, (1.0, slope, 0.0, 0.0, 1.0, 0.0), images.device), fill)
+    source = _pixels(height, width, (1.0, slope, 0.0, 0.0, 1.0, 0.0), images.device)
+    return pixels(images, source, fill).view(images.shape)
 
 
 def _shear_rows(images: Tensor, slope: float, fill: int) -> Tensor:
     height, width = images.shape[-2:]
-    source, weights, outside = _sheared_pixels(height, width, slope, images.device)
-    read = images.flatten(2).index_select(2, source).view(*images.shape[:3], width + 3).float()
-    before, at, after, beyond = (read[..., tap : tap + width] for tap in range(4))
+    source, weights, inside = _sheared_pixels(height, width, slope, images.device)
+    # All rows of an image in one line, so that the arithmetic runs over long stretches; the three sums that straddle
+    # each row's end are not used.
+    read = pixels(images, source).float()
+    before, at, after, beyond = (read[..., tap : read.shape[2] - 3 + tap] for tap in range(4))
+    moved = torch.empty_like(read)
+    sums = moved[..., :-3]
     # Differences from the nearest sample keep constant areas exact.
-    moved = (before - at).mul_(weights[0])
-    moved += (after - at).mul_(weights[1])
-    moved += (beyond - at).mul_(weights[2])
-    moved += at
-    return moved.clamp_(0, 255).to(torch.uint8).masked_fill_(outside, fill)
+    torch.sub(before, at, out=sums).mul_(weights[0])
+    sums += (after - at).mul_(weights[1])
+    sums += (beyond - at).mul_(weights[2])
+    sums += at
+    moved = moved.view(*images.shape[:3], width + 3)[..., :width]
+    return truncated(moved.clamp(0, 255).mul_(inside).add_(fill * (1 - inside)))
 
 
 @functools.lru_cache(maxsize=64)
@@ -153,8 +155,8 @@ def _sheared_pixels(height: int, width: int, slope: float, device: torch.device)
 
     Returns:
         Flat source positions of width + 3 samples a row (H (W + 3),), from one before the first to two after the last;
-        weights (3, H, 1) of the samples before, after and beyond, relative to the one at the position; and which
-        target pixels lie outside (H, W).
+        weights (3, H (W + 3) - 3) of the samples before, after and beyond, relative to the one at the position; and
+        which target pixels lie inside, 1 or 0 (H, W).
     """
     y = torch.arange(height, dtype=torch.float64, device=device)[:, None] + 0.5
     x = torch.arange(width, device=device)
@@ -164,4 +166,5 @@ def _sheared_pixels(height: int, width: int, slope: float, device: torch.device)
     source = (torch.arange(-1, width + 2, device=device) + shift.long()).clamp(0, width - 1)
     source = source + width * torch.arange(height, device=device)[:, None]
     weights = torch.stack([-d + 2 * d**2 - d**3, d + d**2 - d**3, d**3 - d**2])
-    return source.flatten(), weights.float(), (position < 0) | (position >= width)
+    weights = weights.float().expand(-1, -1, width + 3).flatten(1)[:, :-3].contiguous()
+    return source.flatten(), weights, ((position >= 0) & (position < width)).float()

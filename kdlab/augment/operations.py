@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from kdlab.augment import geometric, pointwise
+from kdlab.augment.bytewise import put
 from kdlab.registry import SpecError, choose, register
 
 LEVELS = 10
@@ -132,13 +133,15 @@ class Chain:
     def apply(self, images: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Changed uint8 images (B, C, H, W); only the rows where an operation fired are touched."""
         images = images.clone()
+        fired, sign = params["fired"].t().contiguous(), params["sign"].t().contiguous()
         for k, (name, index) in enumerate(self.steps):
             if SCALES[name].does_nothing(index):
                 continue
-            rows = torch.nonzero(params["fired"][:, k]).flatten()
+            rows = fired[k].nonzero().flatten()
             if len(rows):
-                changed = SCALES[name].apply(images.index_select(0, rows), index, params["sign"][rows, k])
-                images.index_copy_(0, rows, changed)
+                put(
+                    images, rows, SCALES[name].apply(images.index_select(0, rows), index, sign[k].index_select(0, rows))
+                )
         return images
 
 

@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+from kdlab.augment.bytewise import at_least, truncated
+
 
 def invert(images: Tensor) -> Tensor:
     """255 - x."""
@@ -19,7 +21,7 @@ def invert(images: Tensor) -> Tensor:
 def solarize(images: Tensor, threshold: float) -> Tensor:
     """Invert the values at or above a threshold in [0, 256]."""
     # An integer bound keeps the comparison in bytes.
-    return torch.where(images >= math.ceil(threshold), ~images, images) if threshold <= 255 else images.clone()
+    return images ^ at_least(images, math.ceil(threshold)) if threshold <= 255 else images.clone()
 
 
 def posterize(images: Tensor, bits: float) -> Tensor:
@@ -34,12 +36,12 @@ def autocontrast(images: Tensor) -> Tensor:
     255 sometimes ends at 254 in both. A constant channel stays.
     """
     low, high = images.flatten(2).amin(2).double(), images.flatten(2).amax(2).double()
+    flat = high <= low
     # A number over a tensor would become its reciprocal times the number, which rounds twice.
-    scale = torch.full_like(low, 255.0) / (high - low)
+    scale = (torch.full_like(low, 255.0) / (high - low)).masked_fill_(flat, 1.0)
+    offset = (-low * scale).masked_fill_(flat, 0.0)
     values = torch.arange(256, dtype=torch.float64, device=images.device)
-    table = values * scale[..., None] + (-low * scale)[..., None]
-    flat = (high <= low)[..., None]
-    return look_up(images, torch.where(flat, values, table).clamp(0, 255).to(torch.uint8))
+    return look_up(images, truncated((values * scale[..., None]).add_(offset[..., None]).clamp_(0, 255)))
 
 
 def equalize(images: Tensor) -> Tensor:
@@ -52,18 +54,19 @@ def equalize(images: Tensor) -> Tensor:
     total = images.shape[-1] * images.shape[-2]
     highest = images.flatten(2).amax(2, keepdim=True).long()
     step = (total - counts.gather(2, highest)) // 255
-    below = counts.cumsum(2) - counts
-    table = (step // 2 + below) // step.clamp(min=1)
-    values = torch.arange(256, device=images.device)
-    return look_up(images, torch.where(step == 0, values, table).clamp(max=255).to(torch.uint8))
+    # Quotients of integers below 2^26 come out of a division in double precision on the right side of every integer.
+    table = counts.cumsum(2).sub_(counts).add_(step // 2).double().div_(step.clamp(min=1))
+    if (still := step == 0).any():
+        table = torch.where(still, torch.arange(256, device=images.device), table)
+    return look_up(images, truncated(table.clamp_(max=255)))
 
 
 def histogram(images: Tensor) -> Tensor:
     """Counts of the 256 values per image and channel, int64 (m, C, 256)."""
     m, channels = images.shape[:2]
-    first = 256 * torch.arange(m * channels, dtype=torch.int32, device=images.device).view(m, channels, 1)
-    values = images.flatten(2) + first
-    return torch.bincount(values.flatten(), minlength=256 * m * channels).view(m, channels, 256)
+    values = images.flatten(2).long()
+    counts = torch.zeros(m, channels, 256, dtype=torch.int64, device=images.device)
+    return counts.scatter_add_(2, values, torch.ones_like(values))
 
 
 def look_up(images: Tensor, table: Tensor) -> Tensor:
@@ -74,7 +77,7 @@ def look_up(images: Tensor, table: Tensor) -> Tensor:
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
     """Blend with black; ``factor`` (m,) float32, 1 leaves the image as it is."""
-    return look_up(images, _blend_table(torch.zeros_like(factor), factor))
+    return blend(torch.zeros(1, device=images.device), images, factor)
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
@@ -82,13 +85,7 @@ def contrast(images: Tensor, factor: Tensor) -> Tensor:
     grey = luminance(images).flatten(1)
     pixels = grey.shape[1]
     mean = (2 * grey.sum(1) + pixels) // (2 * pixels)
-    return look_up(images, _blend_table(mean, factor))
-
-
-def _blend_table(base: Tensor, factor: Tensor) -> Tensor:
-    """Table (m, 1, 256) of blending with a constant ``base`` (m,)."""
-    values = torch.arange(256, device=base.device).view(1, 1, 1, 256)
-    return blend(base.view(-1, 1, 1, 1), values, factor).flatten(2)
+    return blend(mean.view(-1, 1, 1, 1), images, factor)
 
 
 def color(images: Tensor, factor: Tensor) -> Tensor:
@@ -100,11 +97,15 @@ def sharpness(images: Tensor, factor: Tensor) -> Tensor:
     """Blend with the image smoothed by the 3 x 3 kernel of ones with 5 in the middle; borders are not smoothed."""
     smooth = images.float()
     if min(images.shape[-2:]) >= 3:
-        inner = smooth[..., 1:-1, 1:-1]
-        rows = smooth[..., :-2, :] + smooth[..., 1:-1, :] + smooth[..., 2:, :]
-        total = (rows[..., :-2] + rows[..., 1:-1]).add_(rows[..., 2:]).add_(inner, alpha=4)
+        # All rows in one line, for long stretches of arithmetic; sums that straddle a row's end are not used.
+        width, line = images.shape[-1], smooth.flatten(2)
+        rows = (line[..., : -2 * width] + line[..., width:-width]).add_(line[..., 2 * width :])
+        total = torch.empty_like(rows)
+        sums = torch.add(rows[..., :-2], rows[..., 1:-1], out=total[..., 1:-1])
+        sums.add_(rows[..., 2:]).add_(line[..., width + 1 : -width - 1], alpha=4)
         # 13 is odd: no sum is near a tie, so single precision rounds it right.
-        inner.copy_(total.div_(13).add_(0.5).floor_())
+        sums.div_(13).add_(0.5).floor_()
+        smooth[..., 1:-1, 1:-1] = total.view(*images.shape[:2], -1, width)[..., 1:-1]
     return blend(smooth, images, factor)
 
 
@@ -113,7 +114,7 @@ def luminance(images: Tensor) -> Tensor:
     if images.shape[1] == 1:
         return images
     red, green, blue = images.int().split(1, 1)
-    return (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
+    return (19595 * red).add_(green, alpha=38470).add_(blue, alpha=7471).add_(0x8000).bitwise_right_shift_(16)
 
 
 def blend(base: Tensor, images: Tensor, factor: Tensor) -> Tensor:
@@ -127,5 +128,5 @@ def blend(base: Tensor, images: Tensor, factor: Tensor) -> Tensor:
         factor: (m,) float32.
     """
     base = base.float()
-    step = (images.float() - base) * factor.view(-1, 1, 1, 1)
-    return step.add_(base).clamp_(0, 255).to(torch.uint8)
+    step = images.float().sub_(base).mul_(factor.view(-1, 1, 1, 1))
+    return truncated(step.add_(base).clamp_(0, 255))

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdlab.augment.bytewise import crops, put
 from kdlab.registry import SpecError, register
 
 
@@ -56,9 +57,7 @@ class CropFlip:
     def apply(self, images: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Cropped and mirrored uint8 images (B, C, H, W)."""
         height, width = images.shape[-2:]
-        padded = F.pad(images, (self.padding,) * 4)
-        # A view of all crops, from which each row takes one: no index per pixel is ever made.
-        crops = padded.unfold(2, height, 1).unfold(3, width, 1)
-        top, left = params["corner"].unbind(1)
-        cropped = crops[torch.arange(len(images), device=images.device), :, top, left]
-        return torch.where(params["flip"].view(-1, 1, 1, 1), cropped.flip(-1), cropped)
+        cropped = crops(F.pad(images, (self.padding,) * 4), *params["corner"].unbind(1), height, width)
+        mirrored = torch.nonzero(params["flip"]).flatten()
+        put(cropped, mirrored, cropped.index_select(0, mirrored).flip(-1))
+        return cropped

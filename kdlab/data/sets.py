@@ -40,7 +40,7 @@ class ImageSet:
 
     def batch(self, index: Tensor) -> Tensor:
         """Images at ``index`` (B,), as uint8 (B, C, H, W)."""
-        return self.images[index]
+        return self.images.index_select(0, index.to(self.images.device))
 
     def normalise(self, images: Tensor) -> Tensor:
         """What a network sees: (x / 255 - mean) / std, float32, for uint8 (B, C, H, W) on any device."""

@@ -1,8 +1,25 @@
 """Training: the views of a step, one arm, and the cohort loop that runs many arms in lockstep."""
 
-from kdlab.training.arm import Arm
-from kdlab.training.cohort import Result, Stopped, device, predict, train
-from kdlab.training.layout import Layout, slot_shares
-from kdlab.training.views import Views
+from __future__ import annotations
 
-__all__ = ["Arm", "Layout", "Result", "Stopped", "Views", "device", "predict", "slot_shares", "train"]
+import importlib
+
+_HOMES = {
+    "Arm": "arm",
+    "Layout": "layout",
+    "Result": "cohort",
+    "Stopped": "cohort",
+    "Taught": "taught",
+    "Views": "views",
+    "device": "cohort",
+    "predict": "cohort",
+    "slot_shares": "layout",
+    "train": "cohort",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.optim.sgd import sgd
 
+from kdlab.feasible import reads_maps
 from kdlab.losses.base import Context
 from kdlab.models import build, outputs
 from kdlab.rng import generator
@@ -38,10 +39,12 @@ class Arm:
     step: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
+    evaluation: float = 0.0
     diverged_at: int | None = None
 
     def __post_init__(self):
         self.layout = Layout.of(self.spec, self.key, self.teacher)
+        self.maps = reads_maps(self.spec)
         self.prepares = find("losses", self.spec.method).facts.get("stage") == "teacher"
 
     def build(self, views: Views, num_classes: int, in_channels: int) -> Arm:
@@ -92,7 +95,9 @@ class Arm:
         """One optimiser step on the views of the moment; a loss that is not finite ends the arm, not the cohort."""
         progress = self.step / self.total
         batch = views.batch(self.layout, progress)
-        teacher = views.teach(self.teacher, self.layout, self.spec.teacher_view) if self.teacher else None
+        teacher = None
+        if self.teacher:
+            teacher = views.teach(self.teacher, self.layout, self.spec.teacher_view, self.maps)
         started = time.perf_counter()  # views and teacher are shared by the cohort: not this arm's seconds
         with torch.autocast(views.device.type, torch.bfloat16, enabled=self.spec.precision == "bfloat16"):
             student = outputs(self.student, batch.x)
@@ -158,7 +163,8 @@ class Arm:
         tensors |= {f"method/{k}": v for k, v in self.method.state_dict().items()}
         tensors |= {f"momentum/{number}": buffer for number, buffer in enumerate(self.momentum)}
         plain = {
-            "step": self.step, "curve": self.curve, "seconds": self.seconds, "diverged_at": self.diverged_at,
+            "step": self.step, "curve": self.curve, "seconds": self.seconds,
+            "evaluation": self.evaluation, "diverged_at": self.diverged_at,
             "running": getattr(self, "_running", []),
         }  # fmt: skip
         return {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}, plain
@@ -174,5 +180,6 @@ class Arm:
         for number, buffer in part("momentum").items():
             self.momentum[int(number)].copy_(buffer)
         self.step, self.curve, self.seconds = plain["step"], plain["curve"], plain["seconds"]
+        self.evaluation = plain.get("evaluation", 0.0)
         self.diverged_at, self._running = plain["diverged_at"], plain["running"]
         return self

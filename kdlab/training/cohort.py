@@ -8,9 +8,11 @@ stopped goes on as if it had not been.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +45,19 @@ class Result:
 def device() -> str:
     """``$KDLAB_DEVICE``, else the first of cuda and cpu that is there."""
     return os.environ.get("KDLAB_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def keep_memory() -> None:
+    """Ask the C library not to hand a step's temporaries back to the system after every step.
+
+    Fetching the same pages anew in each step costs a tiny student a fifth of its time. Where there is no such switch
+    (it is glibc's), nothing happens.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        trim, mmap = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD
+        mallopt(trim, 1 << 30)
+        mallopt(mmap, 1 << 30) or mallopt(mmap, 1 << 25)  # older ones take 32 MiB at most
 
 
 @contextlib.contextmanager
@@ -134,6 +149,7 @@ def train(
         KeyboardInterrupt: on Ctrl-C, likewise.
     """
     shape = splits.train.images.shape[1]
+    keep_memory()
     with one_thread():
         for arm in arms:
             restore(arm.build(views, len(splits.train.classes), shape))
@@ -160,13 +176,20 @@ def _advance(arm: Arm, views: Views, splits) -> None:
     arm.train_step(views)
     every = max(1, arm.total // CURVE_POINTS)
     if arm.active and arm.step % every == 0 and arm.total - arm.step >= every // 2:
-        logits = predict(arm.student, splits.val, arm.method.predict)
+        logits = _evaluate(arm, splits.val)
         arm.record(val_accuracy=100 * metrics.accuracy(logits, splits.val.labels.numpy()))
+
+
+def _evaluate(arm: Arm, images) -> np.ndarray:
+    started = time.perf_counter()
+    logits = predict(arm.student, images, arm.method.predict)
+    arm.evaluation += time.perf_counter() - started
+    return logits
 
 
 def _result(arm: Arm, splits) -> Result:
     """Score a run at its last step. The last epoch is what is reported, never the best one."""
-    logits = {split: predict(arm.student, getattr(splits, split), arm.method.predict) for split in ("val", "test")}
+    logits = {split: _evaluate(arm, getattr(splits, split)) for split in ("val", "test")}
     if arm.diverged_at is None and not all(np.isfinite(values).all() for values in logits.values()):
         arm.diverged_at = arm.step  # the last step broke it, after its loss was looked at
     diverged = arm.diverged_at is not None

@@ -1,13 +1,15 @@
-"""What decides the rows of a step, before any of them is made."""
+"""What decides the rows of a step, before any of them is made. Imports no torch."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
-
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from kdlab.spec import RunSpec, find
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WEAK = ("weak", ())
 TURNS = 4
@@ -93,3 +95,33 @@ class Layout:
             picker = key if by == "student" else teacher
         options = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in spec.augmentation_options.items())
         return cls(spec.augmentation, options, spec.views, spec.ratio, turns, spec.hard_labels, picker)
+
+    def slots(self) -> Iterator[tuple[float, Name, Name]]:
+        """For every slot: the share of its rows that is augmented, its plain view and its rich one."""
+        if self.turns:
+            for turn in range(TURNS):
+                name = Name(WEAK, turn if self.turns == "own" else 0, turn)
+                yield 0.0, name, name
+            return
+        for slot, share in enumerate(slot_shares(self.views, self.ratio)):
+            yield share, Name(WEAK, slot), Name((self.augmentation, self.options), slot, picker=self.picker)
+
+    def names(self) -> set[Name]:
+        """The views that these rows are taken from."""
+        slots = list(self.slots())
+        return {plain for share, plain, _ in slots if share < 1} | {rich for share, _, rich in slots if share > 0}
+
+
+def question(teacher: str, name: Name, mode: str) -> tuple | None:
+    """What tells one stream of a teacher's outputs from others of a cohort; None where a network picks the rows.
+
+    Args:
+        teacher: key of the teacher.
+        name: which view.
+        mode: what the teacher sees, as in RunSpec.
+    """
+    if mode == "clean":
+        return teacher, mode
+    (policy, options), copy, turn, picker = name
+    revisions = tuple(find("augment", part).revision for part in (policy, "weak"))
+    return None if picker else (teacher, mode, policy, repr(options), copy, turn, revisions)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +18,10 @@ from kdlab.losses.base import Batch
 from kdlab.models import Outputs, outputs
 from kdlab.rng import generator, stream_seed
 from kdlab.spec import create
-from kdlab.training.layout import TURNS, WEAK, Layout, Name, View, slot_shares
+from kdlab.training.layout import Layout, Name, View, question
+from kdlab.training.taught import Taught
+
+BLOCK_BYTES = 2**21  # of uint8 images: well inside a processor's cache
 
 
 class Views:
@@ -29,31 +36,44 @@ class Views:
         device: where views are applied; draws are always made on the CPU.
         autocast: run teachers in bfloat16.
         prepared: what the methods that prepared the teachers have learned, by teacher key.
+        taught: teacher outputs kept from other runs; None keeps nothing.
 
     Attributes:
         students: networks in training by run key, for policies that pick rows by the student's entropy.
+        spent: seconds that making views and asking teachers took, and how many of each there were.
     """
 
-    def __init__(self, train, seed, replicate, originals, teachers, device="cpu", autocast=False, prepared=None):
+    def __init__(
+        self, train, seed, replicate, originals, teachers, device="cpu", autocast=False, prepared=None,
+        taught: Taught | None = None,
+    ):  # fmt: skip
         self.train, self.originals, self.teachers = train, originals, teachers
         self.seed = stream_seed(seed, "replicate", replicate) if replicate else seed
         self.steps_per_epoch = len(train) // originals
         self.device, self.autocast = torch.device(device), autocast
-        self.prepared, self.students = prepared or {}, {}
+        self.prepared, self.students, self.taught = prepared or {}, {}, taught
+        self.spent = {"views": 0.0, "made": 0, "teacher": 0.0, "passes": 0}
         self.weak, self._policies, self._order = CropFlip(), {}, (None, None)
+        self._question = functools.cache(question)
+        # Operations on few small images are mostly overhead: a block of steps is made in one go.
+        self.ahead = min(8, max(1, BLOCK_BYTES // (originals * train.images[0].numel())))
+        self._blocks: dict[tuple, tuple] = {}
 
     def at(self, step: int) -> None:
         """Move to an optimiser step: forget the last step's views, look up this step's originals."""
-        self.epoch, self.step = divmod(step, self.steps_per_epoch)
+        self.number, (self.epoch, self.step) = step, divmod(step, self.steps_per_epoch)
         if self._order[0] != self.epoch:
             draw = generator(self.seed, "order", self.epoch)
             self._order = (self.epoch, torch.randperm(len(self.train), generator=draw))
-        start = self.step * self.originals
-        self.index = self._order[1][start : start + self.originals]
-        self.raw = self.train.batch(self.index)
+        self.index = self._order[1][self.step * self.originals :][: self.originals]
         self.label = self.train.labels[self.index].to(self.device)
         self.every = torch.arange(self.originals, device=self.device)
         self._views, self._outputs, self._batches, self._joined = {}, {}, {}, {}
+
+    @property
+    def raw(self) -> Tensor:
+        """This step's originals, uint8 (originals, C, H, W)."""
+        return self.train.batch(self.index)
 
     def _generator(self, name: str) -> torch.Generator:
         return generator(self.seed, name, self.epoch, self.step)
@@ -74,6 +94,7 @@ class Views:
             else:
                 made = self._made(name.policy, name.copy, stream)
             self._views[name, stream] = made
+            self.spent["made"] += 1
         return self._views[name, stream]
 
     def _made(self, policy: tuple, copy: int, stream: str) -> View:
@@ -83,14 +104,40 @@ class Views:
             self._policies[policy] = create("augment", name, **dict(options))
         part = self._policies[policy]
         late = getattr(part, "facts", {}).get("where") == "view"
-        shape = tuple(self.raw.shape[1:])
-        draw = self._on_device(part.draw(self.originals, shape, self._generator(f"{stream}{name}/{copy}")))
-        images = self.raw if late else part.apply(self.raw, draw)
-        weak = self._on_device(self.weak.draw(self.originals, shape, self._generator(f"{stream}weak/{copy}")))
-        images = self.weak.apply(images, weak)
+        stages = [(self.weak, f"{stream}weak/{copy}")]
         if late:
+            images = self._ahead(stages, self.ahead)
+            draw = self._drawn(part, f"{stream}{name}/{copy}", [self.step])
             images = part.apply(images, draw)
-        return View(self.train.normalise(images), self.every, draw.get("partner"), draw.get("share"))
+            return View(self.train.normalise(images), self.every, draw["partner"], draw["share"])
+        # Foreign code is trusted with one step's images only: its rows may depend on each other.
+        images = self._ahead([(part, f"{stream}{name}/{copy}"), *stages], 1 if ":" in name else self.ahead)
+        return View(self.train.normalise(images), self.every)
+
+    def _ahead(self, stages: list[tuple[Any, str]], ahead: int) -> Tensor:
+        """The step's originals after some augmentations, uint8, made together with those of the next steps.
+
+        Args:
+            stages: augmentations with the names of their streams, in the order of application.
+            ahead: steps in a block; their rows are drawn step by step, and no row depends on another.
+        """
+        first = self.step - self.step % ahead
+        asked = tuple((id(part), name) for part, name in stages)
+        made = self._blocks.get(asked)
+        if made is None or made[0] != (self.epoch, first):
+            steps = range(first, min(first + ahead, self.steps_per_epoch))
+            images = self.train.batch(self._order[1][first * self.originals : steps.stop * self.originals])
+            for part, name in stages:
+                images = part.apply(images, self._drawn(part, name, steps))
+            made = self._blocks[asked] = (self.epoch, first), images
+        return made[1][(self.step - first) * self.originals :][: self.originals]
+
+    def _drawn(self, part: Any, name: str, steps: Iterable[int]) -> dict[str, Tensor]:
+        shape = tuple(self.train.images.shape[1:])
+        draws = [part.draw(self.originals, shape, generator(self.seed, name, self.epoch, step)) for step in steps]
+        if len(draws) == 1:
+            return self._on_device(draws[0])
+        return self._on_device({field: torch.cat([draw[field] for draw in draws]) for field in draws[0]})
 
     def _picked(self, name: Name, stream: str) -> View:
         """The half of two candidates a row that the picker is least sure of."""
@@ -115,18 +162,16 @@ class Views:
 
     def _slots(self, layout: Layout) -> Iterator[tuple[Tensor | bool, Name, Name]]:
         """For every slot: which rows are augmented (a mask, or True or False for all), its plain and its rich view."""
-        if layout.turns:
-            for turn in range(TURNS):
-                name = Name(WEAK, turn if layout.turns == "own" else 0, turn)
-                yield False, name, name
-            return
+        for share, plain, rich in layout.slots():
+            count = round(share * self.originals)
+            chosen = count > 0 if count in (0, self.originals) else (self._rank() < count).to(self.device)
+            yield chosen, plain, rich
+
+    def _rank(self) -> Tensor:
+        """Which originals are augmented first, the same for every slot and every policy."""
         rank = torch.empty(self.originals, dtype=torch.long)
         rank[torch.randperm(self.originals, generator=self._generator("select"))] = torch.arange(self.originals)
-        for slot, share in enumerate(slot_shares(layout.views, layout.ratio)):
-            count = round(share * self.originals)
-            chosen = count > 0 if count in (0, self.originals) else (rank < count).to(self.device)
-            rich = Name((layout.augmentation, layout.options), slot, picker=layout.picker)
-            yield chosen, Name(WEAK, slot), rich
+        return rank
 
     def _rows(self, chosen: Tensor | bool, plain: Name, rich: Name) -> View:
         """A slot's rows: those of the rich view where chosen, of the plain one elsewhere."""
@@ -141,25 +186,35 @@ class Views:
     def batch(self, layout: Layout, progress: float) -> Batch:
         """The rows that students of a layout see in this step, slot after slot; ``origin`` tells the pairs."""
         if layout not in self._batches:
-            slots = list(self._slots(layout))
-            views = [self._rows(*slot) for slot in slots]
-            rows = torch.cat([v.rows for v in views])
-            number = torch.arange(len(slots), device=self.device).repeat_interleave(self.originals)
-            augmented = torch.cat([torch.zeros_like(self.every, dtype=torch.bool) | chosen for chosen, _, _ in slots])
-            self._batches[layout] = Batch.of(
-                x=torch.cat([v.x for v in views]),
-                label=self.label[rows],
-                index=self.index.to(self.device)[rows],
-                origin=rows,
-                view=number,
-                variant=number if layout.turns else torch.zeros_like(number),
-                augmented=augmented,
-                hard_weight=(~augmented).float() if layout.hard_labels == "plain" else None,
-                epoch=self.epoch,
-                step=self.step,
-                **self._mixture(views),
-            )
+            with self._clock("views"):
+                self._batches[layout] = self._assembled(layout)
         return replace(self._batches[layout], progress=progress)
+
+    def _assembled(self, layout: Layout) -> Batch:
+        slots = list(self._slots(layout))
+        views = [self._rows(*slot) for slot in slots]
+        rows = torch.cat([v.rows for v in views])
+        number = torch.arange(len(slots), device=self.device).repeat_interleave(self.originals)
+        augmented = torch.cat([torch.zeros_like(self.every, dtype=torch.bool) | chosen for chosen, _, _ in slots])
+        return Batch.of(
+            x=torch.cat([v.x for v in views]),
+            label=self.label[rows],
+            index=self.index.to(self.device)[rows],
+            origin=rows,
+            view=number,
+            variant=number if layout.turns else torch.zeros_like(number),
+            augmented=augmented,
+            hard_weight=(~augmented).float() if layout.hard_labels == "plain" else None,
+            epoch=self.epoch,
+            step=self.step,
+            **self._mixture(views),
+        )
+
+    @contextlib.contextmanager
+    def _clock(self, what: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.spent[what] += time.perf_counter() - started
 
     def _mixture(self, views: list[View]) -> dict[str, Tensor]:
         """Partner classes and shares of all rows, where any view is mixed."""
@@ -172,33 +227,45 @@ class Views:
             "share": torch.cat([ones if v.share is None else v.share for v in views]),
         }
 
-    def teach(self, teacher: str, layout: Layout, mode: str) -> Outputs:
+    def teach(self, teacher: str, layout: Layout, mode: str, maps: bool = True) -> Outputs:
         """The teacher's outputs on the rows of a layout.
 
         Args:
             teacher: key of the teacher.
             layout: whose rows.
             mode: ``same`` view as the student, ``clean`` original, or ``independent`` view of the same policy.
+            maps: whether stage maps are wanted too; without them the outputs of an earlier run may serve.
         """
-        if (teacher, layout, mode) not in self._joined:
-            parts = []
-            for chosen, plain, rich in self._slots(layout):
-                if isinstance(chosen, bool):
-                    parts.append(self._forward(teacher, rich if chosen else plain, mode))
-                else:
-                    parts.append(self._forward(teacher, plain, mode).where(chosen, self._forward(teacher, rich, mode)))
-            self._joined[teacher, layout, mode] = Outputs.cat(parts)
-        return self._joined[teacher, layout, mode]
+        asked = teacher, layout, mode, maps
+        if asked not in self._joined:
+            with self._clock("teacher"):
+                parts = []
+                for chosen, plain, rich in self._slots(layout):
+                    if isinstance(chosen, bool):
+                        parts.append(self._forward(teacher, rich if chosen else plain, mode, maps))
+                    else:
+                        pair = (self._forward(teacher, name, mode, maps) for name in (plain, rich))
+                        parts.append(next(pair).where(chosen, next(pair)))
+                self._joined[asked] = Outputs.cat(parts)
+        return self._joined[asked]
 
-    def _forward(self, teacher: str, name: Name, mode: str) -> Outputs:
+    def _forward(self, teacher: str, name: Name, mode: str, maps: bool) -> Outputs:
         where = ("clean",) if mode == "clean" else (name, mode)
-        if (teacher, where) not in self._outputs:
-            if mode == "clean":
-                x = self.train.normalise(self.raw)
-            else:
-                x = self.view(name, "teacher/" if mode == "independent" else "").x
-            self._outputs[teacher, where] = self._taught(self.teachers[teacher], x)
-        return self._outputs[teacher, where]
+        said = self._outputs.get((teacher, where))
+        if said is None or (maps and not said.features):
+            question = self._question(teacher, name, mode) if self.taught else None
+            said = self.taught.read(question, self.number, self.originals) if question and not maps else None
+            if said is None:
+                if mode == "clean":
+                    x = self.train.normalise(self.raw)
+                else:
+                    x = self.view(name, "teacher/" if mode == "independent" else "").x
+                said = self._taught(self.teachers[teacher], x)
+                self.spent["passes"] += 1
+                if question:
+                    self.taught.write(question, self.number, said)
+            self._outputs[teacher, where] = said
+        return said if maps else Outputs(said.logits, (), said.embedding)
 
     def _taught(self, teacher: torch.nn.Module, x: Tensor) -> Outputs:
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):

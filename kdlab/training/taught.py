@@ -1,0 +1,133 @@
+"""Teacher outputs kept across runs: what a frozen teacher said to a view that can be replayed is said once.
+
+A stream of views is fixed by data, subset, seed, originals a step, policy and copy; with the teacher and the machine
+that makes its answer's bits. Each such stream has a file with a record a step: a checksum, the logits, the embedding.
+Stage maps are a thousand times larger than logits and are not kept, so methods that read them run the teacher.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from kdlab.models import Outputs
+
+LIMIT_GB = 2.0
+
+
+def limit() -> int:
+    """Bytes the kept outputs may take: ``$KDLAB_TEACHER_GB`` gigabytes, else 2; 0 keeps nothing."""
+    return int(float(os.environ.get("KDLAB_TEACHER_GB") or LIMIT_GB) * 1e9)
+
+
+def stream(facts: Mapping[str, Any]) -> str:
+    """The name of a stream: 16 hexadecimal digits of the hash of all that decides its outputs."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Taught:
+    """Files of teacher outputs in one folder, the least lately used of which make room for new ones.
+
+    Several processes may use one folder: what they write to a record is the same, and a record counts only if its
+    checksum fits, so one that is half written is a missing one.
+
+    Args:
+        folder: where the files live.
+        steps: optimiser steps in the longest run that will ask.
+        facts: what all streams of this cohort share; plain values.
+        limit: bytes that all files together may take.
+    """
+
+    def __init__(self, folder: Path, steps: int, facts: Mapping[str, Any], limit: int):
+        self.folder, self.steps, self.facts, self.limit = Path(folder), steps, dict(facts), limit
+        self._open: dict[tuple, tuple[int, int] | None] = {}
+        self._refused: set[tuple] = set()
+
+    def read(self, question: tuple, step: int, rows: int) -> Outputs | None:
+        """Logits and embedding of a view, or None where they are not kept.
+
+        Args:
+            question: which teacher and which view; plain values.
+            step: optimiser step, from 0.
+            rows: of the view.
+        """
+        import torch
+
+        from kdlab.models import Outputs
+
+        file = self._file(question, None)
+        if file is None:
+            return None
+        number, size = file
+        record = os.pread(number, size, step * size)
+        if len(record) < size or zlib.crc32(record[4:]) != int.from_bytes(record[:4], "little"):
+            return None
+        classes = int.from_bytes(record[4:8], "little")
+        values = torch.from_numpy(np.frombuffer(record, np.float32, offset=8).reshape(rows, -1).copy())
+        return Outputs(values[:, :classes].contiguous(), (), values[:, classes:].contiguous())
+
+    def write(self, question: tuple, step: int, said: Outputs) -> None:
+        """Keep logits and embedding of a view, unless there is no room."""
+        values = np.concatenate([said.logits.numpy(), said.embedding.numpy()], 1)
+        payload = said.logits.shape[1].to_bytes(4, "little") + values.tobytes()
+        file = self._file(question, 4 + len(payload))
+        if file is not None and step < self.steps:
+            with contextlib.suppress(OSError):  # a full disk costs time, not results
+                os.pwrite(file[0], zlib.crc32(payload).to_bytes(4, "little") + payload, step * file[1])
+
+    def _file(self, question: tuple, size: int | None) -> tuple[int, int] | None:
+        """Descriptor and record size of a stream's file; it is made when ``size`` is given and there is room."""
+        unknown = question not in self._open or (size and self._open[question] is None)
+        if unknown and question not in self._refused:
+            self._open[question] = self._opened(stream(self.facts | {"question": question}), size)
+            if size and self._open[question] is None:
+                self._refused.add(question)
+        return self._open.get(question)
+
+    def _opened(self, name: str, size: int | None) -> tuple[int, int] | None:
+        path = next(self.folder.glob(f"{name}-*"), None)
+        if path is None and size is None:
+            return None
+        path = path or self.folder / f"{name}-{size}"
+        size = int(path.name.rpartition("-")[2])
+        try:
+            has = path.stat().st_size if path.exists() else 0
+            if has < self.steps * size and not self._room(self.steps * size, path):
+                return None
+            self.folder.mkdir(parents=True, exist_ok=True)
+            number = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            os.utime(path)
+            if has < self.steps * size:
+                os.ftruncate(number, self.steps * size)  # takes its whole place at once, so that the limit holds
+            return number, size
+        except OSError:
+            return None
+
+    def _room(self, size: int, mine: Path | None) -> bool:
+        """Remove the least lately used files until ``size`` bytes fit under the limit."""
+        files = sorted((p for p in self.folder.glob("*-*") if p != mine), key=lambda p: p.stat().st_mtime)
+        taken = sum(p.stat().st_size for p in files)
+        if size > self.limit:
+            return False
+        for path in files:
+            if taken + size <= self.limit:
+                break
+            taken -= path.stat().st_size
+            path.unlink(missing_ok=True)
+        return True
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._open.values():
+            if file is not None:
+                os.close(file[0])
+        self._open.clear()
