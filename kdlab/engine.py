@@ -24,6 +24,7 @@ from kdlab.spec import Checkpoint, RunSpec, SpecError
 from kdlab.store import Store
 
 SAVE_EVERY = 30.0
+TAUGHT = ".taught"  # folder of kept teacher outputs in the store, beside the runs
 BEAT_EVERY = 0.5
 
 
@@ -72,7 +73,8 @@ def train_cohort(specs: dict[str, RunSpec], root: Path, stop: Path, tick: Callab
 
 def _train_claimed(specs: dict[str, RunSpec], store: Store, stop: Path, tick) -> bool:
     """Train runs to the end, or until asked to stop: then True."""
-    from kdlab.training import Arm, Stopped, Views, device, predict, train
+    from kdlab.training import Arm, Stopped, Taught, Views, device, predict, train
+    from kdlab.training.taught import limit
 
     if not specs:
         return False
@@ -89,12 +91,16 @@ def _train_claimed(specs: dict[str, RunSpec], store: Store, stop: Path, tick) ->
             if isinstance(teacher, RunSpec):
                 prepared[key] = store.weights(key, "method")
             taught[key] = store.logits(key)["test"] if ours else predict(teachers[key], splits.test)
+    arms = [Arm(k, s, s.teacher and teacher_key(s.teacher), steps(s)) for k, s in specs.items()]
+    kept = None
+    if teachers and where == "cpu" and first.precision == "float32" and limit():
+        longest, machine = max(arm.total for arm in arms), environment()["digest"]
+        kept = Taught(store.root / TAUGHT, longest, shared(first), machine, limit())
     views = Views(
         subset, first.seed, first.replicate, first.budget.originals_per_step, teachers, where,
-        autocast=first.precision == "bfloat16", prepared=prepared,
+        autocast=first.precision == "bfloat16", prepared=prepared, taught=kept,
     )  # fmt: skip
-    arms = [Arm(k, s, s.teacher and teacher_key(s.teacher), steps(s)) for k, s in specs.items()]
-    keeper = Keeper(store, stop, taught, tick)
+    keeper = Keeper(store, stop, taught, tick, views)
     try:
         train(
             arms, splits, views,
@@ -102,7 +108,19 @@ def _train_claimed(specs: dict[str, RunSpec], store: Store, stop: Path, tick) ->
         )  # fmt: skip
     except Stopped:
         return True
+    finally:
+        if kept:
+            kept.close()
     return False
+
+
+def shared(spec: RunSpec) -> dict[str, Any]:
+    """What the runs of a cohort have in common, as far as it decides their views."""
+    sizes = [data.facts(spec.data)[split] for split in data.SPLITS]
+    return {
+        "data": data.fingerprint(spec.data), "sizes": list(spec.sizes or sizes), "fraction": float(spec.fraction),
+        "seed": spec.seed, "replicate": spec.replicate, "originals": spec.budget.originals_per_step,
+    }  # fmt: skip
 
 
 class Keeper:
@@ -113,10 +131,11 @@ class Keeper:
         stop: a file whose appearance asks for a clean stop.
         taught: the teachers' test logits by teacher key, for the students' agreement with them.
         tick: called every half second, or None.
+        views: of the cohort; they know what making them and asking teachers took.
     """
 
-    def __init__(self, store: Store, stop: Path, taught: dict, tick: Callable[[], None] | None):
-        self.store, self.stop, self.taught, self.tick = store, stop, taught, tick
+    def __init__(self, store: Store, stop: Path, taught: dict, tick: Callable[[], None] | None, views):
+        self.store, self.stop, self.taught, self.tick, self.views = store, stop, taught, tick, views
         self.beaten, self.saved = 0.0, time.monotonic()
 
     def restore(self, arm) -> None:
@@ -137,6 +156,7 @@ class Keeper:
             "spec": {"spec": arm.spec.to_dict(), "normal": normal(arm.spec)},
             "result": numbers,
             "environment": environment(),
+            "cost": {"student": arm.seconds, "evaluation": arm.evaluation} | self.views.spent,
         }
         tensors = {"logits": result.logits, "student": result.student, "method": result.method}
         self.store.write(arm.key, documents, tensors)

@@ -29,9 +29,19 @@ def limit() -> int:
     return int(float(os.environ.get("KDLAB_TEACHER_GB") or LIMIT_GB) * 1e9)
 
 
-def stream(facts: Mapping[str, Any]) -> str:
-    """The name of a stream: 16 hexadecimal digits of the hash of all that decides its outputs."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+def stream(facts: Mapping[str, Any], question: tuple) -> str:
+    """The name of a stream: 16 hexadecimal digits of the hash of all that decides it."""
+    text = json.dumps([facts, question], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def kept(folder: Path, facts: Mapping[str, Any], question: tuple, steps: int) -> bool:
+    """Whether a stream seems to be kept for so many steps, whatever machine it is from. For plans; reading decides."""
+    for path in folder.glob(f"{stream(facts, question)}-*"):
+        there, size = path.stat(), int(path.name.rpartition("-")[2])
+        if there.st_size >= steps * size and there.st_blocks * 512 >= 0.95 * steps * size:  # a hole takes no blocks
+            return True
+    return False
 
 
 class Taught:
@@ -44,11 +54,13 @@ class Taught:
         folder: where the files live.
         steps: optimiser steps in the longest run that will ask.
         facts: what all streams of this cohort share; plain values.
+        machine: digest of what else decides the bits: processor, versions.
         limit: bytes that all files together may take.
     """
 
-    def __init__(self, folder: Path, steps: int, facts: Mapping[str, Any], limit: int):
-        self.folder, self.steps, self.facts, self.limit = Path(folder), steps, dict(facts), limit
+    def __init__(self, folder: Path, steps: int, facts: Mapping[str, Any], machine: str, limit: int):
+        self.folder, self.steps, self.facts, self.limit = Path(folder), steps, facts, limit
+        self.machine = machine
         self._open: dict[tuple, tuple[int, int] | None] = {}
         self._refused: set[tuple] = set()
 
@@ -88,7 +100,7 @@ class Taught:
         """Descriptor and record size of a stream's file; it is made when ``size`` is given and there is room."""
         unknown = question not in self._open or (size and self._open[question] is None)
         if unknown and question not in self._refused:
-            self._open[question] = self._opened(stream(self.facts | {"question": question}), size)
+            self._open[question] = self._opened(f"{stream(self.facts, question)}-{self.machine}", size)
             if size and self._open[question] is None:
                 self._refused.add(question)
         return self._open.get(question)
