@@ -64,7 +64,8 @@ def figures(
     stages = [names[:1], *(names[i : i + 2] for i in range(1, len(names), 2))]
     groups = [[spec for name in stage for spec in studies[name].specs] for stage in stages]
     if only_plan:
-        print(lab.plan(*groups).describe(workers or os.cpu_count() or 1))
+        cores = workers or os.cpu_count() or 1
+        print(lab.plan(*groups, workers=cores).describe(cores))
         return True
     folder = home() / size.name
     wanted = {name: {lab.run_key(s) for s in study.specs} for name, study in studies.items()}

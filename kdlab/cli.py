@@ -176,6 +176,17 @@ def doctor() -> None:
 
 
 @app.command()
+def bench(
+    names: Annotated[Optional[list[str]], typer.Argument(help="benchmarks; none means all")] = None,  # noqa: UP045
+    listed: Annotated[bool, typer.Option("--list", help="say what there is, and stop")] = False,
+) -> None:
+    """Measure speed as ratios: augmentation, cohorts, workers, scale (benchmarks/README.md)."""
+    from kdlab import bench
+
+    raise typer.Exit(0 if bench.bench(names or [], listed=listed) else 1)
+
+
+@app.command()
 def lab(
     port: Annotated[int, typer.Option(help="of this machine; the next free one if it is taken")] = 8888,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="print the address, open nothing")] = False,

@@ -11,7 +11,6 @@ import os
 import platform
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -156,7 +155,7 @@ class Keeper:
             "spec": {"spec": arm.spec.to_dict(), "normal": normal(arm.spec)},
             "result": numbers,
             "environment": environment(),
-            "cost": {"student": arm.seconds, "evaluation": arm.evaluation} | self.views.spent,
+            "cost": {"evaluation": arm.evaluation, "looked_at": arm.looked_at} | self.views.spent,
         }
         tensors = {"logits": result.logits, "student": result.student, "method": result.method}
         self.store.write(arm.key, documents, tensors)
@@ -229,45 +228,3 @@ def _git() -> str:
     except OSError:
         return "unknown"
     return done.stdout.strip() or "unknown"
-
-
-class Bar:
-    """A progress bar over student images, fed by the store: finished runs count whole, claimed ones by their step.
-
-    Args:
-        specs: all runs by key.
-        keys: the runs to be trained.
-        store: where they will appear.
-        shown: False draws nothing.
-    """
-
-    def __init__(self, specs: dict[str, RunSpec], keys: list[str], store: Store, shown: bool = True):
-        from tqdm import tqdm
-
-        self.store = store
-        self.total = {k: steps(specs[k]) for k in keys}
-        self.images = {k: specs[k].budget.originals_per_step * specs[k].views for k in keys}
-        self.open = set(keys)
-        self.at = dict.fromkeys(keys, 0)
-        size = sum(self.total[k] * self.images[k] for k in keys)
-        self.bar = tqdm(
-            total=size, unit="img", unit_scale=True, disable=not shown, file=sys.stdout,
-            mininterval=1.0 if sys.stdout.isatty() else 20.0,  # a log is not a screen
-            bar_format="{percentage:3.0f}% |{bar:24}| {n_fmt}/{total_fmt} images  {elapsed}<{remaining}  {postfix}",
-        )  # fmt: skip
-
-    def update(self) -> None:
-        """Read where the open runs stand."""
-        for key in list(self.open):
-            if self.store.has(key):
-                self.at[key] = self.total[key]
-                self.open.discard(key)
-            elif lease := self.store.lease(key):
-                self.at[key] = max(self.at[key], lease.get("step", 0))
-        done = sum(self.at[k] * self.images[k] for k in self.total)
-        self.bar.set_postfix_str(f"{len(self.total) - len(self.open)}/{len(self.total)} runs", refresh=False)
-        self.bar.update(done - self.bar.n)
-
-    def close(self) -> None:
-        """Leave the last state on the screen."""
-        self.bar.close()

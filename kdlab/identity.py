@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from kdlab import data
+from kdlab.once import by_identity
 from kdlab.spec import Checkpoint, RunSpec, find
 
 SCHEMA = 1
@@ -71,6 +72,7 @@ def steps(spec: RunSpec) -> int:
     return spec.budget.steps(data.train_size(spec.data, spec.sizes, spec.fraction), spec.views)
 
 
+@by_identity
 def key(spec: RunSpec) -> str:
     """The run's address: 16 hexadecimal digits of the hash of its normal form."""
     return _digest(normal(spec))

@@ -4,39 +4,26 @@ from __future__ import annotations
 
 import concurrent.futures as futures
 import contextlib
-import math
 import multiprocessing
 import os
-import statistics
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 
-from kdlab import data, engine
+from kdlab import engine, schedule
 from kdlab.feasible import check
 from kdlab.identity import key as run_key
-from kdlab.identity import steps, teacher_key
+from kdlab.once import asking_once
+from kdlab.progress import Bar
+from kdlab.schedule import Job
 from kdlab.spec import RunSpec, SpecError, create, find
 from kdlab.store import MissingRuns, Store
-
-ARMS_IN_A_COHORT = 16
-GUESSED_IMAGES_PER_SECOND = 6000.0
 
 
 class Halted(Exception):
     """A run was asked to stop and did; unfinished runs keep their checkpoints."""
-
-
-@dataclass
-class Job:
-    """Arms that train together in one process."""
-
-    specs: dict[str, RunSpec]
-    needs: set[str]
-    rank: int
-    seconds: float = 0.0
 
 
 @dataclass
@@ -48,16 +35,18 @@ class Plan:
         cached: keys that are in the store.
         missing: key to the reason why it is not.
         jobs: cohorts to train, in the order they should start.
+        guessed: models of which no run has been measured yet.
     """
 
     specs: dict[str, RunSpec]
     cached: list[str]
     missing: dict[str, str]
     jobs: list[Job] = field(default_factory=list)
+    guessed: set[str] = field(default_factory=set)
 
     @property
     def seconds(self) -> float:
-        """Estimated seconds of training on one core."""
+        """Predicted seconds of training on one core."""
         return sum(job.seconds for job in self.jobs)
 
     def describe(self, workers: int = 1) -> str:
@@ -67,8 +56,12 @@ class Plan:
         reasons = pd.Series(list(self.missing.values())).value_counts()
         lines = [f"{len(self.specs)} runs: {len(self.cached)} in the store, {len(self.missing)} to train"]
         lines += [f"  {count:4d}  {reason}" for reason, count in reasons.items()]
-        minutes = self.seconds / max(1, workers) / 60
+        minutes = schedule.makespan(self.jobs, max(1, workers))[0] / 60
         lines.append(f"  about {minutes:.1f} minutes on {max(1, workers)} core(s), {len(self.jobs)} cohorts")
+        if self.guessed:
+            lines.append(f"  a guess: no run of {', '.join(sorted(self.guessed))} has been measured here yet")
+        if saved := sum(job.saved for job in self.jobs):
+            lines.append(f"  kept teacher outputs save {saved / 60:.1f} minutes of one core")
         return "\n".join(lines)
 
 
@@ -77,70 +70,44 @@ def lineage(spec: RunSpec) -> list[RunSpec]:
     return [*lineage(spec.teacher), spec] if isinstance(spec.teacher, RunSpec) else [spec]
 
 
-def plan(*groups: Sequence[RunSpec], store: Store | None = None) -> Plan:
+def plan(*groups: Sequence[RunSpec], workers: int = 1, store: Store | None = None) -> Plan:
     """Resolve specs and their teachers, find what is cached and cut the rest into cohorts. Imports no torch.
 
     Args:
         *groups: lists of specs; earlier groups are trained first, and no cohort straddles two groups.
+        workers: processes that will train; cohorts are cut until these end nearly together.
         store: where runs live; None takes the default store.
     """
     store = store or Store()
     specs: dict[str, RunSpec] = {}
     ranks: dict[str, int] = {}
-    for rank, group in enumerate(groups):
-        for spec in group:
-            for one in lineage(spec):
-                check(one)
-                specs.setdefault(name := run_key(one), one)
-                ranks.setdefault(name, rank)
-    cached = [k for k in specs if store.has(k)]
-    missing = {k: _reason(k, specs[k], store) for k in specs if k not in cached}
-    return Plan(specs, cached, missing, _jobs({k: specs[k] for k in missing}, ranks, store))
+    with asking_once():
+        for rank, group in enumerate(groups):
+            for spec in group:
+                for one in lineage(spec):
+                    check(one)
+                    specs.setdefault(name := run_key(one), one)
+                    ranks.setdefault(name, rank)
+        cached = [k for k in specs if store.has(k)]
+        done, begun = set(cached), store.begun()
+        missing = {k: _reason(k, store, begun) for k in specs if k not in done}
+        if not missing:
+            return Plan(specs, cached, missing)
+        todo, costs = {k: specs[k] for k in missing}, schedule.Costs(store)
+        lengths = {k: len(lineage(spec)) for k, spec in todo.items()}
+        jobs = schedule.cohorts(todo, ranks, lengths, costs)
+        jobs = schedule.balanced(jobs, workers, todo, costs)
+        return Plan(specs, cached, missing, jobs, {s.model for s in todo.values() if costs.guessed(s)})
 
 
-def _reason(key: str, spec: RunSpec, store: Store) -> str:
+def _reason(key: str, store: Store, begun: set[str]) -> str:
+    if key not in begun:
+        return "not trained yet"
     if lease := store.lease(key):
         return f"being trained by another process (pid {lease.get('pid')})"
     if store.checkpoint_path(key).exists():
         return "unfinished: goes on from its checkpoint"
     return "not trained yet"
-
-
-def _jobs(missing: dict[str, RunSpec], ranks: dict[str, int], store: Store) -> list[Job]:
-    """Cohorts of at most ARMS_IN_A_COHORT arms that share data, subset, seed and originals per step."""
-    teaching = {teacher_key(s.teacher) for s in missing.values() if isinstance(s.teacher, RunSpec)}
-    cohorts: dict[tuple, list[str]] = {}
-    for key, spec in missing.items():
-        shared = (ranks[key], key in teaching and len(lineage(spec)), data.fingerprint(spec.data), spec.sizes,
-                  spec.fraction, spec.seed, spec.replicate, spec.budget.originals_per_step, spec.precision)  # fmt: skip
-        cohorts.setdefault(shared, []).append(key)
-    speed = _speeds(store)
-    jobs = []
-    for shared, keys in cohorts.items():
-        pieces = math.ceil(len(keys) / ARMS_IN_A_COHORT)
-        size = math.ceil(len(keys) / pieces)
-        for start in range(0, len(keys), size):
-            part = {k: missing[k] for k in keys[start : start + size]}
-            needs = {teacher_key(s.teacher) for s in part.values() if isinstance(s.teacher, RunSpec)}
-            seconds = sum(work(s) / speed.get(s.model, GUESSED_IMAGES_PER_SECOND) for s in part.values())
-            jobs.append(Job(part, needs & set(missing), shared[0], seconds))
-    return sorted(jobs, key=lambda job: (job.rank, len(job.needs) > 0, -job.seconds))
-
-
-def work(spec: RunSpec) -> int:
-    """Images the student will see."""
-    return steps(spec) * spec.budget.originals_per_step * spec.views
-
-
-def _speeds(store: Store) -> dict[str, float]:
-    """Images a second by model, the median over finished runs."""
-    seen: dict[str, list[float]] = {}
-    for key in store.keys():
-        result = store.read(key, "result")
-        if result["seconds"] > 0:
-            model = store.read(key, "spec")["spec"]["model"]
-            seen.setdefault(model, []).append(result["student_images"] / result["seconds"])
-    return {model: statistics.median(values) for model, values in seen.items()}
 
 
 def run(
@@ -172,10 +139,10 @@ def run(
         Halted: likewise, when ``halt`` was set.
     """
     store = store or Store()
-    todo = plan(*groups, store=store)
     workers = (os.cpu_count() or 1) if workers is None else workers
     if workers < 0:
         raise SpecError(f"workers must be a non-negative integer, but got {workers!r}.")
+    todo = plan(*groups, workers=max(1, workers), store=store)
     if progress:
         print(todo.describe(workers), flush=True)
     if after:
@@ -192,17 +159,18 @@ def rehearse(todo: Plan) -> None:
     Raises:
         SpecError: from the part that cannot be built.
     """
-    built = set()
+    parts = {}
     for spec in (todo.specs[k] for k in todo.missing):
         for kind, name, options in (
             ("losses", spec.method, spec.method_options),
             ("augment", spec.augmentation, spec.augmentation_options),
         ):
-            defaults = find(kind, name).options
-            own = {k: v for k, v in options.items() if v != defaults.get(k)}
-            if own and (part := (kind, name, repr(own))) not in built:
-                built.add(part)
-                create(kind, name, **own)
+            if options:
+                parts[kind, name, repr(options)] = options
+    for (kind, name, _), options in parts.items():
+        defaults = find(kind, name).options
+        if own := {k: v for k, v in options.items() if v != defaults.get(k)}:
+            create(kind, name, **own)
 
 
 def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, after, halt) -> None:
@@ -214,7 +182,7 @@ def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, aft
     if own:
         context = multiprocessing.get_context("spawn")
         executor = futures.ProcessPoolExecutor(workers, mp_context=context, initializer=engine.quiet)
-    bar = engine.Bar(todo.specs, list(todo.missing), store, shown=progress)
+    bar = Bar(todo.jobs, store, max(1, workers), shown=progress)
     waiting, running = list(todo.jobs), {}
     try:
         while waiting or running:
@@ -265,7 +233,8 @@ def table(specs: Sequence[RunSpec] | None = None, store: Store | None = None) ->
         MissingRuns: when a wanted run is not in the store.
     """
     store = store or Store()
-    keys = store.keys() if specs is None else list(dict.fromkeys(map(run_key, specs)))
+    with asking_once():
+        keys = store.keys() if specs is None else list(dict.fromkeys(map(run_key, specs)))
     absent = [k for k in keys if not store.has(k)]
     if absent:
         raise MissingRuns(

@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kdlab.once import by_value
+
 KINDS = ("augment", "models", "losses")
 TAPPING = ("taps", "embedding")  # options of a foreign model that say which of its layers are read
 REQUIRED = inspect.Parameter.empty  # stands for the default of an option that has none
@@ -150,8 +152,16 @@ def find(kind: str, name: str) -> Entry:
     Raises:
         SpecError: for an unknown name, with the nearest one.
     """
+    entries = catalogue(kind)
+    if name in entries:
+        return entries[name]
     if ":" not in name:
-        return catalogue(kind)[choose(kind_word(kind), name, catalogue(kind))]
+        choose(kind_word(kind), name, entries)
+    return _foreign(kind, name)
+
+
+@by_value
+def _foreign(kind: str, name: str) -> Entry:
     module, _, target = name.partition(":")
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it would ask the network for a newer one
     try:

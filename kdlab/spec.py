@@ -256,7 +256,7 @@ class RunSpec:
 
 
 def sweep(base: RunSpec, **axes: Any) -> list[RunSpec]:
-    """Every combination of the given values, the last axis fastest.
+    """Every combination of the given values, the last axis fastest; runs with one teacher share the teacher's spec.
 
     >>> [s.seed for s in sweep(RunSpec(), ratio=[0.0, 0.5], seed=[0, 1])]
     [0, 1, 0, 1]
@@ -265,10 +265,13 @@ def sweep(base: RunSpec, **axes: Any) -> list[RunSpec]:
         base: the spec that supplies all other fields.
         **axes: field name to list of values; ``seed`` moves the teacher's seed too.
     """
-    specs = []
+    specs, teachers = [], {}
     for values in itertools.product(*axes.values()):
         changes = dict(zip(axes, values, strict=True))
-        seed = changes.pop("seed", None)
-        spec = base.replace(**changes)
-        specs.append(spec if seed is None else spec.at_seed(seed))
+        seed, teacher = changes.pop("seed", None), changes.get("teacher", base.teacher)
+        if seed is not None:
+            if (known := (id(teacher), repr(seed))) not in teachers:
+                teachers[known] = teacher.at_seed(seed) if isinstance(teacher, RunSpec) else teacher
+            changes |= {"seed": seed, "teacher": teachers[known]}
+        specs.append(base.replace(**changes))
     return specs

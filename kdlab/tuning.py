@@ -85,7 +85,8 @@ def tune(
     specs = [candidate.spec(size).at_seed(seed) for seed in apart for candidate in tried]
     workers = size.workers if workers is None else workers
     if only_plan:
-        print(lab.plan(specs).describe(workers or os.cpu_count() or 1))
+        cores = workers or os.cpu_count() or 1
+        print(lab.plan(specs, workers=cores).describe(cores))
         return None
     found = lab.run(specs, workers=workers)
     table = judged(tried, apart, found.loc[[lab.run_key(spec) for spec in specs]])

@@ -19,12 +19,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from kdlab import engine, lab, perspectives, store
+from kdlab import data, engine, identity, lab, perspectives, store
 from kdlab import store as store_module
 from kdlab.losses.kd import KD
 from kdlab.models import build
 from kdlab.perspectives import arms
-from kdlab.spec import Budget, Checkpoint, RunSpec, SpecError
+from kdlab.spec import Budget, Checkpoint, RunSpec, SpecError, sweep
 from kdlab.store import MissingRuns, Store
 
 TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(4, "steps", 32))
@@ -94,6 +94,48 @@ def test_import_and_help_need_neither_torch_nor_pandas(command):
     check = "print(bool({'torch', 'matplotlib', 'pandas'} & set(sys.modules)))"
     done = python(f"import sys; sys.argv = ['kdlab', '--help']\ntry:\n    {command}\nfinally:\n    {check}")
     assert done.stdout.strip().endswith("False"), done.stderr
+
+
+def test_keys_of_a_plan_are_those_of_its_specs_one_by_one():
+    grid = sweep(STUDENT, ratio=[0.5, 1.0], method_options=[{}, {"temperature": 2}], seed=range(3))
+    chain = STUDENT.replace(teacher=STUDENT.replace(model="resnet8_s2_w8"))
+    copies = [RunSpec.from_dict(spec.to_dict()) for spec in [*grid, chain]]  # equal, with teachers of their own
+    todo = lab.plan(grid, [chain, *copies])
+    ones = [one for spec in [*grid, chain] for one in lab.lineage(spec)]
+    assert list(todo.specs) == list(dict.fromkeys(map(identity.key, ones))) and len(todo.specs) == 12 + 3 + 1 + 1
+    for job in todo.jobs:
+        taught = {identity.key(spec.teacher) for spec in job.specs.values() if spec.teacher}
+        assert job.needs == taught and list(job.specs) == list(map(identity.key, job.specs.values()))
+
+
+def test_a_plan_of_specs_that_nobody_else_holds_mixes_none_up():
+    made = (TEACHER.replace(seed=number // 3) for number in range(60))  # copies die young, and their ids live on
+    assert list(lab.plan(made).specs) == [identity.key(TEACHER.replace(seed=seed)) for seed in range(20)]
+
+
+def test_a_plan_looks_at_its_data_once_and_the_next_one_again(three_classes, monkeypatch):
+    looks, find = [], data.folder.open_folder
+    monkeypatch.setattr(data.folder, "open_folder", lambda name: looks.append(name) or find(name))
+    base = WEAK2.replace(data=three_classes, sizes=None, budget=Budget(1, "epochs", 8))
+    specs = sweep(base.replace(teacher=None, method="ce"), seed=range(20))
+    before, looked = lab.plan(specs), len(looks)
+    assert looked <= 3 and len(before.specs) == 20  # for the fingerprint, and to read what it says
+    with pytest.raises(SpecError, match="views=2"):
+        lab.plan(specs, [specs[0].replace(method="ccd", views=1)])
+    image = Path(three_classes.removeprefix("folder:")) / "a" / "0.png"
+    image.write_bytes((image.parent / "1.png").read_bytes())
+    after = lab.plan(specs)
+    assert not before.specs.keys() & after.specs.keys()
+    assert list(after.specs) == list(map(identity.key, specs))
+
+
+def test_a_plan_notices_what_came_and_went_in_the_store():
+    run(STUDENT)
+    assert lab.plan([STUDENT, WEAK2]).cached == [lab.run_key(TEACHER), lab.run_key(STUDENT)]
+    (Store().root / lab.run_key(STUDENT) / "done.json").unlink()
+    todo = lab.plan([STUDENT, WEAK2])
+    assert todo.cached == Store().keys() == [lab.run_key(TEACHER)]
+    assert set(todo.missing) == {lab.run_key(STUDENT), lab.run_key(WEAK2)}
 
 
 # --- refusals -----------------------------------------------------------------------------------------------------

@@ -182,6 +182,13 @@ def test_at_seed_moves_the_teacher_but_not_a_checkpoint():
 def test_sweep_is_a_grid_with_the_last_axis_fastest():
     specs = sweep(STUDENT, ratio=[0.25, 0.5], seed=[0, 1])
     assert [(s.ratio, s.seed, s.teacher.seed) for s in specs] == [(0.25, 0, 0), (0.25, 1, 1), (0.5, 0, 0), (0.5, 1, 1)]
+    assert specs[0].teacher is specs[2].teacher  # one teacher, one spec: a plan looks at it once
+    teachers = [None, TEACHER, Checkpoint("a", "ab" * 32, "resnet20")]
+    specs = sweep(STUDENT.replace(method="ce"), teacher=teachers, seed=[None, 2])
+    assert [s.seed for s in specs] == [0, 2] * 3
+    assert [s.teacher for s in specs] == [None, None, TEACHER, TEACHER.at_seed(2), teachers[2], teachers[2]]
+    with pytest.raises(SpecError, match=r"seed must be a non-negative integer, but got \[0\]"):
+        sweep(STUDENT, seed=[[0]])
 
 
 @pytest.mark.parametrize(

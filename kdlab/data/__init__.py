@@ -16,6 +16,7 @@ import numpy as np
 
 from kdlab.data import cifar, folder, idx
 from kdlab.data.source import SPLITS, Reader, Source, digest_files
+from kdlab.once import by_value
 from kdlab.registry import SpecError, choose
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def load(
     )
 
 
+@by_value
 def fingerprint(name: str, root: str | Path | None = None) -> str:
     """Hash of the files of a data set and of how they are read, without torch.
 
@@ -101,6 +103,7 @@ def fingerprint(name: str, root: str | Path | None = None) -> str:
     return digest_files(reader.files, *reader.words)
 
 
+@by_value
 def facts(name: str, root: str | Path | None = None) -> dict[str, Any]:
     """What planning must know: images per split, number of classes, channels and size, without torch.
 
@@ -139,6 +142,7 @@ def describe(name: str, root: str | Path | None = None) -> Source:
     return reader.read(reader.files)
 
 
+@by_value
 def train_size(name: str, sizes: tuple[int, int, int] | None = None, fraction: float = 1.0) -> int:
     """Training images of a stratified subset (``ImageSet.subset``), without loading it.
 

@@ -40,6 +40,7 @@ class Arm:
     curve: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
     evaluation: float = 0.0
+    looked_at: int = 0
     diverged_at: int | None = None
 
     def __post_init__(self):
@@ -164,7 +165,7 @@ class Arm:
         tensors |= {f"momentum/{number}": buffer for number, buffer in enumerate(self.momentum)}
         plain = {
             "step": self.step, "curve": self.curve, "seconds": self.seconds,
-            "evaluation": self.evaluation, "diverged_at": self.diverged_at,
+            "evaluation": self.evaluation, "looked_at": self.looked_at, "diverged_at": self.diverged_at,
             "running": getattr(self, "_running", []),
         }  # fmt: skip
         return {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}, plain
@@ -180,6 +181,6 @@ class Arm:
         for number, buffer in part("momentum").items():
             self.momentum[int(number)].copy_(buffer)
         self.step, self.curve, self.seconds = plain["step"], plain["curve"], plain["seconds"]
-        self.evaluation = plain.get("evaluation", 0.0)
+        self.evaluation, self.looked_at = plain.get("evaluation", 0.0), plain.get("looked_at", 0)
         self.diverged_at, self._running = plain["diverged_at"], plain["running"]
         return self

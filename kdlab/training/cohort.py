@@ -184,6 +184,7 @@ def _evaluate(arm: Arm, images) -> np.ndarray:
     started = time.perf_counter()
     logits = predict(arm.student, images, arm.method.predict)
     arm.evaluation += time.perf_counter() - started
+    arm.looked_at += len(images)
     return logits
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import zlib
 from collections.abc import Mapping
@@ -35,13 +36,15 @@ def stream(facts: Mapping[str, Any], question: tuple) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def kept(folder: Path, facts: Mapping[str, Any], question: tuple, steps: int) -> bool:
-    """Whether a stream seems to be kept for so many steps, whatever machine it is from. For plans; reading decides."""
-    for path in folder.glob(f"{stream(facts, question)}-*"):
-        there, size = path.stat(), int(path.name.rpartition("-")[2])
-        if there.st_size >= steps * size and there.st_blocks * 512 >= 0.95 * steps * size:  # a hole takes no blocks
-            return True
-    return False
+def kept(folder: Path) -> dict[str, int]:
+    """About how many steps of each stream are kept, whatever machine they are from. For plans; reading decides."""
+    found: dict[str, int] = {}
+    for path in folder.glob("*-*-*"):
+        name, _, size = path.name.split("-")
+        there = path.stat()
+        taken = min(there.st_size, there.st_blocks * 512)  # what was never written takes no blocks
+        found[name] = max(found.get(name, 0), math.ceil(taken / int(size)))
+    return found
 
 
 class Taught:

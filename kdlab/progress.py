@@ -1,0 +1,82 @@
+"""A progress bar that knows what is left: cohorts of unequal length on several workers, at the speed seen so far."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from kdlab.identity import steps
+from kdlab.schedule import Job, makespan
+from kdlab.store import Store
+
+TRUSTED = 10.0  # seconds of work as predicted, which outweigh what was seen in the first moments
+
+
+class Bar:
+    """How much of the predicted work is done, and when the last worker will end; fed by the store.
+
+    Finished runs count whole, claimed ones by their step. The time left is that of the remaining work spread over the
+    workers as ``lab.run`` spreads it, times how much slower than predicted the work done so far went.
+
+    Args:
+        jobs: what is trained, in the order in which it starts.
+        store: where the runs will appear.
+        workers: processes, >= 1.
+        shown: False draws nothing.
+    """
+
+    def __init__(self, jobs: list[Job], store: Store, workers: int, shown: bool = True):
+        from tqdm import tqdm
+
+        self.jobs, self.store, self.workers = jobs, store, workers
+        specs = {k: s for job in jobs for k, s in job.specs.items()}
+        self.total = {k: steps(s) for k, s in specs.items()}
+        self.images = {k: s.budget.originals_per_step * s.views for k, s in specs.items()}
+        self.at = {k: min(store.steps_done(k), self.total[k]) for k in specs}
+        self.open = set(specs)
+        self.before, self.busy, self.clock = self.done(), 0.0, time.monotonic()
+        self.bar = tqdm(
+            total=sum(job.seconds for job in jobs), disable=not shown, file=sys.stdout,
+            mininterval=1.0 if sys.stdout.isatty() else 20.0,  # a log is not a screen
+            bar_format="{percentage:3.0f}% |{bar:24}| {elapsed}<{postfix}",
+        )  # fmt: skip
+
+    def _left(self, job: Job) -> float:
+        return job.left({k: 1 - self.at[k] / self.total[k] for k in job.specs})
+
+    def done(self) -> float:
+        """Predicted seconds of the work that is done."""
+        return sum(job.seconds - self._left(job) for job in self.jobs)
+
+    def remaining(self) -> float:
+        """Seconds until the last worker ends."""
+        slower = (self.busy + TRUSTED) / (self.done() - self.before + TRUSTED)
+        begun = sorted(self.jobs, key=lambda job: all(self.at[k] == 0 for k in job.specs))
+        return slower * makespan(begun, self.workers, self._left)[0]
+
+    def update(self) -> None:
+        """Read where the open runs stand."""
+        for key in list(self.open):
+            if self.store.has(key):
+                self.at[key] = self.total[key]
+                self.open.discard(key)
+            elif lease := self.store.lease(key):
+                self.at[key] = max(self.at[key], lease.get("step", 0))
+        now = time.monotonic()
+        unfinished = sum(not self.open.isdisjoint(job.specs) for job in self.jobs)
+        self.busy += (now - self.clock) * min(self.workers, unfinished)
+        self.clock = now
+        self.bar.set_postfix_str(self._words(), refresh=False)
+        self.bar.update(self.done() - self.bar.n)
+
+    def _words(self) -> str:
+        minutes, seconds = divmod(round(self.remaining()), 60)
+        hours, minutes = divmod(minutes, 60)
+        left = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes:02d}:{seconds:02d}"
+        seen, all_images = (sum(at[k] * self.images[k] for k in self.total) for at in (self.at, self.total))
+        runs = f"{len(self.total) - len(self.open)}/{len(self.total)} runs"
+        return f"{left}  {runs}, {seen / 1e6:.2f} of {all_images / 1e6:.2f} M images"
+
+    def close(self) -> None:
+        """Leave the last state on the screen."""
+        self.bar.close()
