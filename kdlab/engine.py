@@ -79,7 +79,7 @@ def _train_claimed(specs: dict[str, RunSpec], store: Store, stop: Path, tick) ->
         return False
     first = next(iter(specs.values()))
     where = device()
-    splits = data.load(first.data, sizes=first.sizes)
+    splits = _splits(first.data, first.sizes, data.fingerprint(first.data))
     splits = splits._replace(val=splits.val.to(where), test=splits.test.to(where))
     subset = splits.train.subset(first.fraction, first.seed).to(where)
     teachers, taught, prepared = {}, {}, {}
@@ -111,6 +111,12 @@ def _train_claimed(specs: dict[str, RunSpec], store: Store, stop: Path, tick) ->
         if kept:
             kept.close()
     return False
+
+
+@functools.lru_cache(maxsize=1)
+def _splits(name: str, sizes: tuple[int, int, int] | None, fingerprint: str):
+    """The data of the last cohort, which mostly is the next one's too."""
+    return data.load(name, sizes=sizes)
 
 
 def shared(spec: RunSpec) -> dict[str, Any]:

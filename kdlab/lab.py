@@ -183,27 +183,32 @@ def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, aft
         context = multiprocessing.get_context("spawn")
         executor = futures.ProcessPoolExecutor(workers, mp_context=context, initializer=engine.quiet)
     bar = Bar(todo.jobs, store, max(1, workers), shown=progress)
-    waiting, running = list(todo.jobs), {}
+    waiting, running, finished = list(todo.jobs), {}, set(todo.cached)
+
+    def ended(job: Job) -> None:
+        finished.update(filter(store.has, job.specs))
+        after(set(finished))
+
     try:
         while waiting or running:
             if halt is not None and halt.is_set():
                 raise Halted("stopped; unfinished runs go on from their checkpoints")
-            for job in [j for j in waiting if all(store.has(k) for k in j.needs)]:
+            for job in [j for j in waiting if j.needs <= finished]:
                 if executor is None:
                     waiting.remove(job)
                     engine.train_cohort(job.specs, store.root, stop, tick=bar.update)
-                    after(set(filter(store.has, todo.specs)))
+                    ended(job)
                     break
                 if len(running) < max(workers, 1) + 1:
                     waiting.remove(job)
                     running[executor.submit(engine.train_cohort, job.specs, store.root, stop)] = job
             done, _ = futures.wait(running, timeout=0.5, return_when=futures.FIRST_COMPLETED) if running else ((), ())
             for future in done:
-                del running[future]
+                job = running.pop(future)
                 future.result()
-                after(set(filter(store.has, todo.specs)))
+                ended(job)
             bar.update()
-            if not running and waiting and not any(all(store.has(k) for k in j.needs) for j in waiting):
+            if not running and waiting and not any(j.needs <= finished for j in waiting):
                 raise SpecError("the remaining runs wait for a teacher that did not finish; see `kdlab runs`.")
     except BaseException as error:
         with contextlib.suppress(OSError):  # a disk that refuses must not hide why we stop

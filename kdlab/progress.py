@@ -6,6 +6,7 @@ import sys
 import time
 
 from kdlab.identity import steps
+from kdlab.once import asking_once
 from kdlab.schedule import Job, makespan
 from kdlab.store import Store
 
@@ -30,11 +31,13 @@ class Bar:
 
         self.jobs, self.store, self.workers = jobs, store, workers
         specs = {k: s for job in jobs for k, s in job.specs.items()}
-        self.total = {k: steps(s) for k, s in specs.items()}
+        with asking_once():
+            self.total = {k: steps(s) for k, s in specs.items()}
         self.images = {k: s.budget.originals_per_step * s.views for k, s in specs.items()}
-        self.at = {k: min(store.steps_done(k), self.total[k]) for k in specs}
+        begun = store.begun()
+        self.at = {k: min(store.steps_done(k), n) if k in begun else 0 for k, n in self.total.items()}
         self.open = set(specs)
-        self.before, self.busy, self.clock = self.done(), 0.0, time.monotonic()
+        self.before, self.busy, self.clock, self.next = self.done(), 0.0, time.monotonic(), 0.0
         self.bar = tqdm(
             total=sum(job.seconds for job in jobs), disable=not shown, file=sys.stdout,
             mininterval=1.0 if sys.stdout.isatty() else 20.0,  # a log is not a screen
@@ -55,19 +58,22 @@ class Bar:
         return slower * makespan(begun, self.workers, self._left)[0]
 
     def update(self) -> None:
-        """Read where the open runs stand."""
+        """Read where the open runs stand, unless that would take more than a tenth of the time."""
+        now = time.monotonic()
+        if now < self.next:
+            return
         for key in list(self.open):
             if self.store.has(key):
                 self.at[key] = self.total[key]
                 self.open.discard(key)
             elif lease := self.store.lease(key):
                 self.at[key] = max(self.at[key], lease.get("step", 0))
-        now = time.monotonic()
         unfinished = sum(not self.open.isdisjoint(job.specs) for job in self.jobs)
         self.busy += (now - self.clock) * min(self.workers, unfinished)
         self.clock = now
         self.bar.set_postfix_str(self._words(), refresh=False)
         self.bar.update(self.done() - self.bar.n)
+        self.next = now + 10 * (time.monotonic() - now)
 
     def _words(self) -> str:
         minutes, seconds = divmod(round(self.remaining()), 60)
@@ -79,4 +85,6 @@ class Bar:
 
     def close(self) -> None:
         """Leave the last state on the screen."""
+        self.next = 0.0
+        self.update()
         self.bar.close()

@@ -109,7 +109,7 @@ class Views:
             images = self._ahead(stages, self.ahead)
             draw = self._drawn(part, f"{stream}{name}/{copy}", [self.step])
             images = part.apply(images, draw)
-            return View(self.train.normalise(images), self.every, draw["partner"], draw["share"])
+            return View(self.train.normalise(images), self.every, draw.get("partner"), draw.get("share"))
         # Foreign code is trusted with one step's images only: its rows may depend on each other.
         images = self._ahead([(part, f"{stream}{name}/{copy}"), *stages], 1 if ":" in name else self.ahead)
         return View(self.train.normalise(images), self.every)
