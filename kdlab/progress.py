@@ -10,7 +10,7 @@ from kdlab.once import asking_once
 from kdlab.schedule import Job, makespan
 from kdlab.store import Store
 
-TRUSTED = 10.0  # seconds of work as predicted, which outweigh what was seen in the first moments
+TRUSTED = 60.0  # seconds of work as predicted, which outweigh what was seen in the first moments
 
 
 class Bar:
@@ -68,8 +68,9 @@ class Bar:
                 self.open.discard(key)
             elif lease := self.store.lease(key):
                 self.at[key] = max(self.at[key], lease.get("step", 0))
-        unfinished = sum(not self.open.isdisjoint(job.specs) for job in self.jobs)
-        self.busy += (now - self.clock) * min(self.workers, unfinished)
+        if any(self.at.values()):  # before that, processes start
+            unfinished = sum(not self.open.isdisjoint(job.specs) for job in self.jobs)
+            self.busy += (now - self.clock) * min(self.workers, unfinished)
         self.clock = now
         self.bar.set_postfix_str(self._words(), refresh=False)
         self.bar.update(self.done() - self.bar.n)

@@ -23,7 +23,8 @@ KD = TEACHER.replace(
     budget=Budget(STEPS, "steps", ORIGINALS),
 )  # fmt: skip
 LAYOUTS = (
-    Layout("jda", (), 2, 0.5), Layout("jda", (), 2, 0.25), Layout("cutmix", (), 2, 0.5), Layout("weak", (), 4, 0.0, "own"),
+    Layout("jda", (), 2, 0.5), Layout("jda", (), 2, 0.25), Layout("cutmix", (), 2, 0.5),
+    Layout("weak", (), 4, 0.0, "own"),
     Layout("jda", (("probability", 0.9),), 3, 1.0),
 )  # fmt: skip
 

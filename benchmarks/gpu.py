@@ -1,0 +1,129 @@
+"""A cohort on one GPU against a straightforward PyTorch loop on the same GPU and the same networks.
+
+    python benchmarks/gpu.py [--teacher resnet32x4 --student resnet8x4 --students 4 --steps 60]
+
+The loop: Pillow images in a data set, a loader with 8 workers, teacher and one student in float32, the loss of KD,
+torch's SGD. kdlab: images and teacher on the device, bfloat16 for both networks, K students under one teacher. Both see
+the same number of rows a step. Prints student images a second of both and their ratio (the target is 10), the
+device's name, and, in a second part, whether two runs of one spec end with the same bits.
+
+It runs on a CPU as well (``--device cpu``), which shows that it works and nothing else.
+"""
+
+import argparse
+import time
+
+import torch
+import torch.nn.functional as F
+from images import colour
+from paired import pairs, report, spread
+from pillow_jda import Pairs, pillow, pillow_weak, to_pil
+from torch.utils.data import DataLoader, StackDataset, TensorDataset
+
+from kdlab import data
+from kdlab.augment import POLICIES
+from kdlab.data.sets import Splits
+from kdlab.models import build
+from kdlab.spec import Budget, RunSpec
+from kdlab.training import Arm, Views, train
+
+BAR, ORIGINALS, TEMPERATURE = 10, 64, 4.0
+
+
+def wait(device: str) -> None:
+    """Wait until the device has done what it was given."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def plain_loop(splits: Splits, given) -> float:
+    """Seconds for a student image of the straightforward loop."""
+    probability, steps = POLICIES["cifar100"]
+    weak = pillow_weak(splits.train.mean, splits.train.std)
+    pictures = Pairs([to_pil(image) for image in splits.train.images], pillow, steps, probability, weak)
+    rows = StackDataset(pictures, TensorDataset(splits.train.labels))
+    loader = DataLoader(
+        rows, ORIGINALS, shuffle=True, drop_last=True, num_workers=given.loaders, persistent_workers=given.loaders > 0
+    )
+    classes = len(splits.train.classes)
+    teacher = build(given.teacher, classes, 3, seed=0).eval().requires_grad_(False).to(given.device)
+    student = build(given.student, classes, 3, seed=1).to(given.device)
+    descent = torch.optim.SGD(student.parameters(), 0.05, momentum=0.9, weight_decay=5e-4)
+    done, started = 0, None
+    while done < given.steps:
+        for views, (label,) in loader:
+            if done == given.steps // 4:  # loaders and kernels have warmed up
+                wait(given.device)
+                started = time.perf_counter()
+            x, y = torch.cat(list(views)).to(given.device), label.repeat(2).to(given.device)
+            with torch.no_grad():
+                said = teacher(x)
+            logits = student(x)
+            soft = F.kl_div(
+                (logits / TEMPERATURE).log_softmax(1), (said / TEMPERATURE).softmax(1), reduction="batchmean"
+            )
+            descent.zero_grad()
+            (F.cross_entropy(logits, y) + TEMPERATURE**2 * soft).backward()
+            descent.step()
+            done += 1
+            if done == given.steps:
+                break
+    wait(given.device)
+    return (time.perf_counter() - started) / ((given.steps - given.steps // 4) * 2 * ORIGINALS)
+
+
+def cohort(splits: Splits, given) -> tuple[float, dict]:
+    """Seconds for a student image of a cohort, and the weights that it ends with."""
+    classes = len(splits.train.classes)
+    teacher = build(given.teacher, classes, 3, seed=0).eval().requires_grad_(False).to(given.device)
+    spec = RunSpec(
+        model=given.student, method="kd", augmentation="jda", views=2, ratio=0.5, precision=given.precision,
+        budget=Budget(given.steps, "steps", ORIGINALS),
+    )  # fmt: skip
+    arms = [Arm(str(k), spec, "t", given.steps) for k in range(given.students)]
+    on = Splits(*(part.to(given.device) for part in splits))
+    views = Views(on.train, 0, 0, ORIGINALS, {"t": teacher}, given.device, autocast=given.precision == "bfloat16")
+    beats, ends = [], {}
+
+    def beat(waiting) -> bool:
+        wait(given.device)
+        beats.append(time.perf_counter())
+        return False
+
+    train(
+        arms, on, views, restore=lambda arm: None, save=lambda arm: None, beat=beat,
+        finish=lambda arm, result: ends.update({arm.key: result.student}),
+    )  # fmt: skip
+    warm = given.steps // 4
+    rows = (len(beats) - 1 - warm) * given.students * 2 * ORIGINALS
+    return (beats[-1] - beats[warm]) / rows, ends
+
+
+def main() -> None:
+    """Time both and compare two runs."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--teacher", default="resnet32x4")
+    parser.add_argument("--student", default="resnet8x4")
+    parser.add_argument("--students", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--loaders", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--precision", default="bfloat16", choices=("float32", "bfloat16"))
+    given = parser.parse_args()
+    if given.device.startswith("cuda") and not torch.cuda.is_available():
+        print("no GPU here: nothing measured")
+        return
+    print(torch.cuda.get_device_name() if given.device.startswith("cuda") else "CPU")
+    splits = Splits(*(colour(part) for part in data.load("fashion", sizes=(6000, 100, 100))))
+    measured = pairs(lambda: plain_loop(splits, given), lambda: cohort(splits, given)[0], given.repeats)
+    for name, seconds in zip(("straightforward loop", "kdlab"), zip(*measured, strict=True), strict=True):
+        print(f"{name:22s} {1 / sorted(seconds)[len(seconds) // 2]:10.0f} student images/s")
+    report(f"{given.students} students", spread(measured), BAR)
+    first, second = (cohort(splits, given)[1] for _ in range(2))
+    same = all(torch.equal(v, second[key][name]) for key, state in first.items() for name, v in state.items())
+    print(f"two runs end with the same bits: {'yes' if same else 'NO'}")
+
+
+if __name__ == "__main__":
+    main()

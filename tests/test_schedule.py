@@ -1,0 +1,210 @@
+"""What a plan predicts, how it cuts cohorts, and what the progress bar says is left."""
+
+import itertools
+
+import pytest
+
+from kdlab import lab, progress, schedule
+from kdlab.progress import Bar
+from kdlab.schedule import Job, balanced, makespan
+from kdlab.spec import Budget, RunSpec, SpecError
+from kdlab.store import Store
+
+TEACHER = RunSpec(sizes=(320, 100, 100), model="resnet8_s2_w8", budget=Budget(4, "steps", 32))
+KD = TEACHER.replace(
+    model="resnet8_s2_w4", teacher=TEACHER, method="kd", views=2, augmentation="jda", ratio=0.5,
+    budget=Budget(8, "steps", 32),
+)  # fmt: skip
+
+
+class Rates(schedule.Costs):
+    """Costs that were not measured but given."""
+
+    def __init__(self, seconds, kept=None):
+        self.seconds, self.kept = seconds, kept or {}
+
+
+def jobs_of(*seconds, needs=()):
+    """Jobs of one arm each, with keys a, b, c ..."""
+    return [Job({k: KD}, set(needs), 0, {k: s}) for k, s in zip("abcdefgh", seconds, strict=False)]
+
+
+# --- workers that end together ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_makespan_is_that_of_a_queue_by_hand(workers):
+    for seconds in itertools.permutations((5.0, 3.0, 2.0, 2.0)):
+        free = [0.0] * workers
+        for s in seconds:
+            free[free.index(min(free))] += s
+        end, last = makespan(jobs_of(*seconds), workers)
+        assert end == max(free) and last is not None
+
+
+def test_a_job_waits_for_its_teacher():
+    teacher = Job({"t": TEACHER}, set(), 0, {"t": 4.0})
+    assert makespan([teacher, *jobs_of(3.0, 3.0, needs="t")], 2)[0] == 7.0
+    assert makespan([], 2) == (0.0, None)
+
+
+def test_cohorts_are_cut_until_two_workers_end_together_and_no_arm_is_lost():
+    specs = [KD.replace(method=m, seed=s, teacher=None) for m in ("ce",) for s in range(3)]
+    runs = {f"{n}/{s.seed}": s.replace(ratio=n / 16) for s in specs for n in range(1, 16)}
+    costs = Rates({("student", "resnet8_s2_w4"): 1e-3, ("views",): 1e-5})
+    whole = schedule.cohorts(runs, dict.fromkeys(runs, 0), dict.fromkeys(runs, 1), costs)
+    cut = balanced(whole, 2, runs, costs)
+    assert len(whole) == 3 and len(cut) > 3
+    assert sorted(k for job in cut for k in job.specs) == sorted(runs)
+    even = sum(job.seconds for job in cut) / 2
+    assert makespan(whole, 2)[0] > 1.25 * even
+    assert makespan(cut, 2)[0] <= 1.05 * even
+    assert balanced(whole, 1, runs, costs) == whole
+
+
+def test_bits_do_not_depend_on_how_cohorts_are_cut(tmp_path):
+    specs = [KD.replace(method=method) for method in ("kd", "ccd", "sp")]
+    one = lab.run(specs, workers=0, progress=False, store=Store(tmp_path / "one"))
+    for spec in specs:
+        lab.run([spec], workers=0, progress=False, store=Store(tmp_path / "other"))
+    other = lab.table(specs, store=Store(tmp_path / "other"))
+    assert (one[["test_accuracy", "test_nll"]] == other[["test_accuracy", "test_nll"]]).all(axis=None)
+
+
+# --- predictions --------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_adds_up_what_was_measured():
+    costs = Rates({
+        ("student", "resnet8_s2_w4"): 1e-3, ("student", "resnet8_s2_w4", "fashion", "crd"): 5e-3,
+        ("evaluation", "resnet8_s2_w4"): 1e-4, ("views", "fashion"): 2e-5, ("teacher", "resnet8_s2_w8"): 3e-4,
+    })  # fmt: skip
+    specs = {"kd": KD, "crd": KD.replace(method="crd")}
+    job = schedule.job(specs, 0, {}, costs)
+    looked_at = 5 * 100 + 100
+    assert job.arms["kd"] == pytest.approx(8 * 64 * 1e-3 + looked_at * 1e-4)
+    assert job.arms["crd"] == pytest.approx(8 * 64 * 5e-3 + looked_at * 1e-4)
+    assert job.shared == pytest.approx(
+        8 * 32 * 2 * (2e-5 + 3e-4)
+    )  # two views, both shown to the teacher, once for both
+    more = schedule.job(specs | {"other": KD.replace(ratio=0.25)}, 0, {}, costs)  # one more view: the second weak one
+    assert more.shared == pytest.approx(job.shared * 3 / 2)
+    assert costs.rate("student", "resnet56") == schedule.GUESSES["student"]
+    assert costs.guessed(KD.replace(model="resnet56")) and not costs.guessed(KD)
+
+
+def test_measured_rates_come_from_the_finished_runs_and_a_plan_says_what_is_a_guess():
+    assert "a guess: no run of resnet8_s2_w4, resnet8_s2_w8 has been measured" in lab.plan([KD]).describe()
+    lab.run([KD], workers=0, progress=False)
+    store, costs = Store(), schedule.Costs(Store())
+    key = lab.run_key(KD)
+    result, cost = store.read(key, "result"), store.read(key, "cost")
+    assert costs.rate("student", "resnet8_s2_w4", "fashion", "kd") == result["seconds"] / (8 * 64)
+    assert costs.rate("teacher", "resnet8_s2_w8", "fashion") == cost["teacher"] / (16 * 32)
+    assert (cost["made"], cost["passes"], cost["looked_at"]) == (16, 16, 4 * 100 + 200)
+    assert "a guess" not in lab.plan([KD.replace(method="ccd")]).describe()
+
+
+def test_runs_of_earlier_versions_have_no_cost_and_still_count():
+    lab.run([KD], workers=0, progress=False)
+    for path in Store().root.glob("*/cost.json"):
+        path.unlink()
+    costs = schedule.Costs(Store())
+    assert costs.rate("student", "resnet8_s2_w4", "fashion", "kd") > 0
+    assert costs.rate("views", "fashion") == schedule.GUESSES["views"]
+
+
+def test_a_plan_shows_what_kept_teacher_outputs_save():
+    lab.run([KD], workers=0, progress=False)
+    todo = lab.plan([KD.replace(method="dkd")])
+    assert todo.jobs[0].saved > 0 and "kept teacher outputs save" in todo.describe()
+    maps = lab.plan([KD.replace(method="sp")])
+    assert maps.jobs[0].saved == 0 and "kept" not in maps.describe()
+    both = lab.plan([KD.replace(method="dkd"), KD.replace(method="sp")]).jobs
+    assert len(both) == 1 and both[0].saved == 0  # one arm that needs the teacher's maps makes it answer for all
+    longer = lab.plan([KD.replace(method="dkd", budget=Budget(9, "steps", 32))])
+    assert longer.jobs[0].saved == 0
+
+
+# --- the bar ------------------------------------------------------------------------------------------------------
+
+
+class Standing:
+    """A store in which runs stand where a test puts them."""
+
+    def __init__(self, **steps):
+        self.steps = steps
+
+    def begun(self):
+        return set(self.steps)
+
+    def steps_done(self, key):
+        return 0
+
+    def has(self, key):
+        return self.steps.get(key) == 8
+
+    def lease(self, key):
+        return {"step": self.steps[key]} if key in self.steps else None
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that a test moves."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_what_is_left_is_what_the_last_worker_has_left(clock):
+    store = Standing()
+    bar = Bar(jobs_of(80.0, 20.0, 20.0), store, 2, shown=False)
+    assert bar.remaining() == 80.0  # not (80 + 20 + 20) / 2
+    clock[0], store.steps = 20.0, {"a": 2, "b": 8}
+    bar.update()
+    assert bar.remaining() == pytest.approx(60.0)
+    clock[0], store.steps = 40.0, {"a": 4, "b": 8, "c": 8}
+    bar.update()
+    assert bar.remaining() == pytest.approx(40.0)  # one worker has nothing to do any more
+
+
+def test_what_is_left_follows_the_speed_that_was_seen(clock):
+    store = Standing()
+    bar = Bar(jobs_of(80.0, 80.0), store, 2, shown=False)
+    clock[0], store.steps = 100.0, {"a": 2, "b": 2}
+    bar.update()
+    assert bar.remaining() == pytest.approx(60 * (200 + progress.TRUSTED) / (40 + progress.TRUSTED))
+
+
+def test_a_checkpoint_is_not_progress_of_this_run(clock, monkeypatch):
+    store = Standing(a=6)
+    monkeypatch.setattr(store, "steps_done", lambda key: 6, raising=False)
+    bar = Bar(jobs_of(80.0), store, 1, shown=False)
+    assert bar.remaining() == pytest.approx(20.0)
+    clock[0] = 10.0
+    store.steps = {"a": 7}
+    bar.update()
+    assert bar.remaining() == pytest.approx(10.0)
+
+
+def test_a_checkpoint_tells_its_step_without_its_tensors(tmp_path):
+    import torch
+
+    store = Store(tmp_path)
+    assert store.steps_done("k") == 0
+    store.save_checkpoint("k", {"x": torch.zeros(2)}, {"step": 5})
+    assert store.steps_done("k") == 5
+
+
+# --- kdlab bench --------------------------------------------------------------------------------------------------
+
+
+def test_bench_lists_every_script_and_refuses_others(capsys):
+    from kdlab import bench
+
+    assert bench.bench([], listed=True)
+    listed = capsys.readouterr().out
+    assert all(f"\n{name} " in f"\n{listed}" for name in ("augment", "cohort", "scale", "sweep", "warm", "widgets"))
+    assert not any(f"\n{name} " in f"\n{listed}" for name in bench.SHARED)
+    with pytest.raises(SpecError, match="Did you mean 'cohort'"):
+        bench.bench(["cohrt"])
