@@ -21,6 +21,7 @@ import pandas as pd
 
 from kdlab import data as datasets
 from kdlab import lab, pages, perspectives, report, stats
+from kdlab.engine import TAUGHT
 from kdlab.perspectives import arms
 from kdlab.spec import Checkpoint, RunSpec, SpecError, catalogue, choose
 from kdlab.store import Store, home, writing
@@ -277,6 +278,7 @@ def doctor() -> str:
     import torch
 
     from kdlab.training import device
+    from kdlab.training.taught import limit
 
     store = Store()
     keys = store.keys()
@@ -289,6 +291,8 @@ def doctor() -> str:
     lines += [_data_line(name) for name in datasets.READERS]
     lines.append(f"output {home()}: {free:.1f} GiB free, {'writable' if _writable(home()) else 'NOT WRITABLE'}")
     lines.append(f"store: {len(keys)} finished runs, {len(bad)} damaged")
+    kept = sum(path.stat().st_blocks * 512 for path in (store.root / TAUGHT).glob("*"))
+    lines.append(f"kept teacher outputs: {kept / 1e9:.2f} of at most {limit() / 1e9:g} GB (KDLAB_TEACHER_GB)")
     lines += [f"  damaged {key}: {', '.join(files)}" for key, files in bad.items()]
     parts = ", ".join(f"{len(catalogue(kind))} {kind}" for kind in ("models", "augment", "losses"))
     return "\n".join([*lines, f"registered: {parts}"])

@@ -62,6 +62,7 @@ class Bar:
         now = time.monotonic()
         if now < self.next:
             return
+        unfinished = sum(not self.open.isdisjoint(job.specs) for job in self.jobs)
         for key in list(self.open):
             if self.store.has(key):
                 self.at[key] = self.total[key]
@@ -69,7 +70,6 @@ class Bar:
             elif lease := self.store.lease(key):
                 self.at[key] = max(self.at[key], lease.get("step", 0))
         if any(self.at.values()):  # before that, processes start
-            unfinished = sum(not self.open.isdisjoint(job.specs) for job in self.jobs)
             self.busy += (now - self.clock) * min(self.workers, unfinished)
         self.clock = now
         self.bar.set_postfix_str(self._words(), refresh=False)

@@ -25,7 +25,7 @@ ARMS_IN_A_COHORT = 16
 UNEVEN = 1.03  # cohorts are split until the last worker ends at most so much after an even share
 # Seconds for an image where nothing like it was measured: those of a small network on one core.
 GUESSES = {"student": 1 / 8000, "evaluation": 1 / 60000, "views": 1 / 60000, "teacher": 1 / 20000}
-CURVE_POINTS = 4  # evaluations on val along the way
+CURVE_POINTS = 4  # evaluations on val, the last one included
 
 
 @dataclass
@@ -106,7 +106,7 @@ class Costs:
     def arm(self, spec: RunSpec) -> float:
         """Predicted seconds of a run by itself: its steps and its evaluation."""
         sizes = spec.sizes or [data.facts(spec.data)[split] for split in data.SPLITS]
-        looked_at = (CURVE_POINTS + 1) * sizes[1] + sizes[2]
+        looked_at = CURVE_POINTS * sizes[1] + sizes[2]
         student = work(spec) * self.rate("student", spec.model, spec.data, spec.method)
         return student + looked_at * self.rate("evaluation", spec.model, spec.data)
 

@@ -19,7 +19,7 @@ from kdlab.store import Store
 from kdlab.training import predict
 
 TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(4, "steps", 32))
-COMMANDS = ("figures", "run", "runs", "compare", "export", "methods", "augmentations", "tune", "doctor", "lab")
+COMMANDS = ("figures", "run", "runs", "compare", "export", "methods", "augmentations", "tune", "doctor", "bench", "lab")
 STUDENT = TEACHER.replace(method="kd", teacher=TEACHER, views=2)
 
 
@@ -207,6 +207,7 @@ def test_doctor_tells_versions_data_disk_and_damage(kdlab, runs):
     code, out, _ = kdlab("doctor")
     assert code == 0 and f"torch {torch.__version__.split('+')[0]}" in out
     assert "data fashion: 6000 train, 1000 val, 5000 test, 10 classes" in out and "data cifar10: not here" in out
+    assert "kept teacher outputs: 0.00 of at most 2 GB" in out
     assert "store: 6 finished runs, 1 damaged" in out and f"damaged {runs.index[0]}: spec.json" in out
 
 

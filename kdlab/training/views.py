@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,15 +15,13 @@ from kdlab.augment.mixing import pick
 from kdlab.augment.weak import CropFlip
 from kdlab.losses.base import Batch
 from kdlab.models import Outputs, outputs
-from kdlab.rng import generator, stream_seed
 from kdlab.spec import create
 from kdlab.training.layout import Layout, Name, View, question
+from kdlab.training.pictures import Pictures
 from kdlab.training.taught import Taught
 
-BLOCK_BYTES = 2**21  # of uint8 images: well inside a processor's cache
 
-
-class Views:
+class Views(Pictures):
     """Makes and keeps the views of the current step.
 
     Args:
@@ -47,36 +44,19 @@ class Views:
         self, train, seed, replicate, originals, teachers, device="cpu", autocast=False, prepared=None,
         taught: Taught | None = None,
     ):  # fmt: skip
-        self.train, self.originals, self.teachers = train, originals, teachers
-        self.seed = stream_seed(seed, "replicate", replicate) if replicate else seed
-        self.steps_per_epoch = len(train) // originals
-        self.device, self.autocast = torch.device(device), autocast
+        super().__init__(train, seed, replicate, originals, device)
+        self.teachers, self.autocast = teachers, autocast
         self.prepared, self.students, self.taught = prepared or {}, {}, taught
         self.spent = {"views": 0.0, "made": 0, "teacher": 0.0, "passes": 0}
-        self.weak, self._policies, self._order = CropFlip(), {}, (None, None)
+        self.weak, self._policies = CropFlip(), {}
         self._question = functools.cache(question)
-        # Operations on few small images are mostly overhead: a block of steps is made in one go.
-        self.ahead = min(8, max(1, BLOCK_BYTES // (originals * train.images[0].numel())))
-        self._blocks: dict[tuple, tuple] = {}
 
     def at(self, step: int) -> None:
         """Move to an optimiser step: forget the last step's views, look up this step's originals."""
-        self.number, (self.epoch, self.step) = step, divmod(step, self.steps_per_epoch)
-        if self._order[0] != self.epoch:
-            draw = generator(self.seed, "order", self.epoch)
-            self._order = (self.epoch, torch.randperm(len(self.train), generator=draw))
-        self.index = self._order[1][self.step * self.originals :][: self.originals]
+        super().at(step)
         self.label = self.train.labels[self.index].to(self.device)
         self.every = torch.arange(self.originals, device=self.device)
         self._views, self._outputs, self._batches, self._joined = {}, {}, {}, {}
-
-    @property
-    def raw(self) -> Tensor:
-        """This step's originals, uint8 (originals, C, H, W)."""
-        return self.train.batch(self.index)
-
-    def _generator(self, name: str) -> torch.Generator:
-        return generator(self.seed, name, self.epoch, self.step)
 
     def view(self, name: Name, stream: str = "") -> View:
         """Rows of one view, made once a step.
@@ -106,38 +86,13 @@ class Views:
         late = getattr(part, "facts", {}).get("where") == "view"
         stages = [(self.weak, f"{stream}weak/{copy}")]
         if late:
-            images = self._ahead(stages, self.ahead)
-            draw = self._drawn(part, f"{stream}{name}/{copy}", [self.step])
-            images = part.apply(images, draw)
+            draw = self.drawn(part, f"{stream}{name}/{copy}")
+            images = part.apply(self.augmented(stages, self.block), draw)
             return View(self.train.normalise(images), self.every, draw.get("partner"), draw.get("share"))
         # Foreign code is trusted with one step's images only: its rows may depend on each other.
-        images = self._ahead([(part, f"{stream}{name}/{copy}"), *stages], 1 if ":" in name else self.ahead)
+        block = 1 if ":" in name else self.block
+        images = self.augmented([(part, f"{stream}{name}/{copy}"), *stages], block)
         return View(self.train.normalise(images), self.every)
-
-    def _ahead(self, stages: list[tuple[Any, str]], ahead: int) -> Tensor:
-        """The step's originals after some augmentations, uint8, made together with those of the next steps.
-
-        Args:
-            stages: augmentations with the names of their streams, in the order of application.
-            ahead: steps in a block; their rows are drawn step by step, and no row depends on another.
-        """
-        first = self.step - self.step % ahead
-        asked = tuple((id(part), name) for part, name in stages)
-        made = self._blocks.get(asked)
-        if made is None or made[0] != (self.epoch, first):
-            steps = range(first, min(first + ahead, self.steps_per_epoch))
-            images = self.train.batch(self._order[1][first * self.originals : steps.stop * self.originals])
-            for part, name in stages:
-                images = part.apply(images, self._drawn(part, name, steps))
-            made = self._blocks[asked] = (self.epoch, first), images
-        return made[1][(self.step - first) * self.originals :][: self.originals]
-
-    def _drawn(self, part: Any, name: str, steps: Iterable[int]) -> dict[str, Tensor]:
-        shape = tuple(self.train.images.shape[1:])
-        draws = [part.draw(self.originals, shape, generator(self.seed, name, self.epoch, step)) for step in steps]
-        if len(draws) == 1:
-            return self._on_device(draws[0])
-        return self._on_device({field: torch.cat([draw[field] for draw in draws]) for field in draws[0]})
 
     def _picked(self, name: Name, stream: str) -> View:
         """The half of two candidates a row that the picker is least sure of."""
@@ -155,11 +110,6 @@ class Views:
         model.train(training)
         return logits
 
-    def _on_device(self, draw: dict) -> dict:
-        if self.device.type == "cpu":
-            return draw
-        return {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in draw.items()}
-
     def _slots(self, layout: Layout) -> Iterator[tuple[Tensor | bool, Name, Name]]:
         """For every slot: which rows are augmented (a mask, or True or False for all), its plain and its rich view."""
         for share, plain, rich in layout.slots():
@@ -170,7 +120,7 @@ class Views:
     def _rank(self) -> Tensor:
         """Which originals are augmented first, the same for every slot and every policy."""
         rank = torch.empty(self.originals, dtype=torch.long)
-        rank[torch.randperm(self.originals, generator=self._generator("select"))] = torch.arange(self.originals)
+        rank[torch.randperm(self.originals, generator=self.generator("select"))] = torch.arange(self.originals)
         return rank
 
     def _rows(self, chosen: Tensor | bool, plain: Name, rich: Name) -> View:

@@ -1,0 +1,88 @@
+"""The uint8 images of a step: its originals, and what augmentations make of them, some steps at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdlab.rng import generator, stream_seed
+
+BLOCK_STEPS = 8
+BLOCK_BYTES = 2**21  # of uint8 images: well inside a processor's cache
+
+
+class Pictures:
+    """Originals in the order of training, and augmented versions of them.
+
+    Operations on few small images are mostly overhead, so an augmentation makes a block of steps in one go; the rows
+    of each step are drawn from that step's own stream, and no row depends on another.
+
+    Args:
+        train: the ImageSet to draw originals from, already subset.
+        seed: the cohort's seed.
+        replicate: the set of streams (0 unless a null control).
+        originals: originals in a step.
+        device: where augmentations are applied; draws are always made on the CPU.
+    """
+
+    def __init__(self, train, seed: int, replicate: int, originals: int, device: str | torch.device = "cpu"):
+        self.train, self.originals, self.device = train, originals, torch.device(device)
+        self.seed = stream_seed(seed, "replicate", replicate) if replicate else seed
+        self.steps_per_epoch = len(train) // originals
+        self.block = min(BLOCK_STEPS, max(1, BLOCK_BYTES // (originals * train.images[0].numel())))
+        self._order, self._blocks = (None, None), {}
+
+    def at(self, step: int) -> None:
+        """Move to an optimiser step and look up its originals."""
+        self.number, (self.epoch, self.step) = step, divmod(step, self.steps_per_epoch)
+        if self._order[0] != self.epoch:
+            draw = generator(self.seed, "order", self.epoch)
+            self._order = (self.epoch, torch.randperm(len(self.train), generator=draw))
+        self.index = self._order[1][self.step * self.originals :][: self.originals]
+
+    @property
+    def raw(self) -> Tensor:
+        """This step's originals, uint8 (originals, C, H, W)."""
+        return self.train.batch(self.index)
+
+    def generator(self, name: str) -> torch.Generator:
+        """The stream of that name at this step."""
+        return generator(self.seed, name, self.epoch, self.step)
+
+    def drawn(self, part: Any, name: str, steps: Iterable[int] | None = None) -> dict[str, Tensor]:
+        """What an augmentation draws, on the device.
+
+        Args:
+            part: the augmentation.
+            name: of its stream.
+            steps: of this epoch, one after another; None takes this step.
+        """
+        shape = tuple(self.train.images.shape[1:])
+        steps = [self.step] if steps is None else steps
+        draws = [part.draw(self.originals, shape, generator(self.seed, name, self.epoch, step)) for step in steps]
+        if len(draws) > 1:
+            draws = [{field: torch.cat([draw[field] for draw in draws]) for field in draws[0]}]
+        if self.device.type == "cpu":
+            return draws[0]
+        return {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in draws[0].items()}
+
+    def augmented(self, stages: list[tuple[Any, str]], block: int) -> Tensor:
+        """This step's originals after some augmentations, uint8 (originals, C, H, W).
+
+        Args:
+            stages: augmentations with the names of their streams, in the order of application.
+            block: steps that are made together.
+        """
+        first = self.step - self.step % block
+        asked = tuple((id(part), name) for part, name in stages)
+        made = self._blocks.get(asked)
+        if made is None or made[0] != (self.epoch, first):
+            steps = range(first, min(first + block, self.steps_per_epoch))
+            images = self.train.batch(self._order[1][first * self.originals : steps.stop * self.originals])
+            for part, name in stages:
+                images = part.apply(images, self.drawn(part, name, steps))
+            made = self._blocks[asked] = (self.epoch, first), images
+        return made[1][(self.step - first) * self.originals :][: self.originals]
