@@ -5,12 +5,13 @@ Imports no torch.
 
 from __future__ import annotations
 
+import functools
 import heapq
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 from kdlab import data
 from kdlab.engine import TAUGHT, shared
@@ -77,8 +78,7 @@ class Costs:
     def __init__(self, store: Store):
         seen: dict[tuple, list[float]] = {}
         for key in store.keys():
-            spec = store.read(key, "spec")["spec"]
-            for kind, names, seconds in _measured(spec, store.read(key, "result"), _cost(store, key)):
+            for kind, names, seconds in _rates(store.root, key):
                 for kin in range(len(names) + 1):
                     seen.setdefault((kind, *names[:kin]), []).append(seconds)
         self.seconds = {names: statistics.median(values) for names, values in seen.items()}
@@ -111,11 +111,15 @@ class Costs:
         return student + looked_at * self.rate("evaluation", spec.model, spec.data)
 
 
-def _cost(store: Store, key: str) -> dict[str, Any]:
+@functools.cache
+def _rates(root: Path, key: str) -> tuple[tuple[str, tuple[str, ...], float], ...]:
+    """What a finished run has measured; it does not change any more, so a kernel reads it once."""
+    store = Store(root)
     try:
-        return store.read(key, "cost")
+        cost = store.read(key, "cost")
     except FileNotFoundError:  # runs of earlier versions
-        return {}
+        cost = {}
+    return tuple(_measured(store.read(key, "spec")["spec"], store.read(key, "result"), cost))
 
 
 def _measured(spec: dict, result: dict, cost: dict) -> Iterable[tuple[str, tuple[str, ...], float]]:

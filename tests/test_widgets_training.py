@@ -297,7 +297,7 @@ class TestOwnImages:
         assert "<b>3 classes</b>" in explorer.picture.value
         explorer.control["look"].click()
         assert "6 runs: 0 in the store, 6 to train" in explorer.plan_text.value
-        assert "student images" in explorer.plan_text.value and "is a guess" in explorer.plan_text.value
+        assert "student images" in explorer.plan_text.value and "a guess: no run of" in explorer.plan_text.value
         explorer.control["run"].click()
         assert explorer.job.wait(PATIENCE)
         _settled(explorer)

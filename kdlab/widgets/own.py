@@ -8,7 +8,6 @@ from typing import Any
 from kdlab import lab
 from kdlab.identity import steps
 from kdlab.registry import catalogue
-from kdlab.spec import RunSpec
 from kdlab.widgets.canvas import PLAIN, Sheet
 from kdlab.widgets.explorer import Drawing, Explorer
 from kdlab.widgets.job import Job
@@ -67,11 +66,7 @@ class OwnImages(Explorer):
         runs = [todo.specs[key] for key in todo.missing]
         rows = sum(steps(s) * s.budget.originals_per_step * s.views for s in runs)
         taught = sum(steps(s) * s.budget.originals_per_step * s.views for s in runs if s.teacher is not None)
-        known = {s.model for s in map(RunSpec.from_dict, _stored_specs())} if runs else set()
-        guess = sorted({s.model for s in runs} - known)
         lines = [*todo.describe(1).split("\n"), f"{rows:,} student images, {taught:,} teacher forwards"]
-        if guess:
-            lines.append(f"The time is a guess: {', '.join(guess)} was never trained here. A first run will tell.")
         return "<br>".join(line.strip() for line in lines)
 
     # ---- the picture -------------------------------------------------------------------------------------------------
@@ -190,11 +185,3 @@ class OwnImages(Explorer):
         running = self.job is not None and self.job.state == "running"
         for name, control in self.control.items():
             control.disabled = not running if name == "pause" else running
-
-
-def _stored_specs():
-    """The specs of all finished runs, as saved."""
-    from kdlab.store import Store
-
-    store = Store()
-    return (store.read(key, "spec")["spec"] for key in store.keys())
