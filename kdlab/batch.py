@@ -61,9 +61,7 @@ def figures(
     studies = {name: perspectives.study(name, profile, **given | extra[name]) for name in names}
     size = studies[names[0]].profile
     workers = size.workers if workers is None else workers
-    # The first notebook should appear soon; later ones are trained two by two, which shares views and teacher passes.
-    stages = [names[:1], *(names[i : i + 2] for i in range(1, len(names), 2))]
-    groups = [[spec for name in stage for spec in studies[name].specs] for stage in stages]
+    groups = _stages(studies)
     if only_plan:
         cores = workers or os.cpu_count() or 1
         print(lab.plan(*groups, workers=cores).describe(cores))
@@ -82,6 +80,13 @@ def figures(
     if failed:
         print(f"failed: {', '.join(failed)}; see {folder / 'notebooks'}", file=sys.stderr)
     return not failed
+
+
+def _stages(studies: dict[str, perspectives.Study]) -> list[list[RunSpec]]:
+    """The first notebook should appear soon; later ones are trained two by two, which shares views and passes."""
+    names = list(studies)
+    stages = [names[:1], *(names[i : i + 2] for i in range(1, len(names), 2))]
+    return [[spec for name in stage for spec in studies[name].specs] for stage in stages]
 
 
 class Press:

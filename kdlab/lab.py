@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pandas as pd
 
@@ -211,10 +212,7 @@ def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, aft
             if not running and waiting and not any(j.needs <= finished for j in waiting):
                 raise SpecError("the remaining runs wait for a teacher that did not finish; see `kdlab runs`.")
     except BaseException as error:
-        with contextlib.suppress(OSError):  # a disk that refuses must not hide why we stop
-            stop.parent.mkdir(parents=True, exist_ok=True)
-            stop.touch()
-        futures.wait(running, timeout=60)
+        _ask_to_stop(stop, running)
         if isinstance(error, KeyboardInterrupt) and progress:
             print("\nstopped cleanly: finished runs are kept, the others go on from their checkpoints.\n"
                   "Run the same command again to continue.", flush=True)  # fmt: skip
@@ -225,6 +223,13 @@ def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, aft
             executor.shutdown(wait=True, cancel_futures=True)
         with contextlib.suppress(OSError):
             stop.unlink(missing_ok=True)
+
+
+def _ask_to_stop(stop: Path, running: dict) -> None:
+    with contextlib.suppress(OSError):  # a disk that refuses must not hide why we stop
+        stop.parent.mkdir(parents=True, exist_ok=True)
+        stop.touch()
+    futures.wait(running, timeout=60)
 
 
 def table(specs: Sequence[RunSpec] | None = None, store: Store | None = None) -> pd.DataFrame:
