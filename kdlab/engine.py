@@ -161,7 +161,7 @@ class Keeper:
             "spec": {"spec": arm.spec.to_dict(), "normal": normal(arm.spec)},
             "result": numbers,
             "environment": environment(),
-            "cost": {"evaluation": arm.evaluation, "looked_at": arm.looked_at} | self.views.spent,
+            "cost": {name: getattr(arm, name) for name in ("evaluation", "looked_at", "abreast")} | self.views.spent,
         }
         tensors = {"logits": result.logits, "student": result.student, "method": result.method}
         self.store.write(arm.key, documents, tensors)

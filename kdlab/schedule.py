@@ -9,6 +9,7 @@ import functools
 import heapq
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +20,14 @@ from kdlab.feasible import reads_maps
 from kdlab.identity import steps, teacher_key
 from kdlab.spec import Checkpoint, RunSpec
 from kdlab.store import Store
-from kdlab.training.layout import Layout, question
+from kdlab.training.layout import Layout, company, question
 from kdlab.training.taught import kept, stream
 
 ARMS_IN_A_COHORT = 16
 UNEVEN = 1.03  # cohorts are split until the last worker ends at most so much after an even share
 # Seconds for an image where nothing like it was measured: those of a small network on one core.
 GUESSES = {"student": 1 / 8000, "evaluation": 1 / 60000, "views": 1 / 60000, "teacher": 1 / 20000}
+ABREAST = 1.5  # times as fast a narrow student trains in a stack; for plans before either has been measured
 CURVE_POINTS = 4  # evaluations on val, the last one included
 
 
@@ -88,26 +90,35 @@ class Costs:
         """Median seconds for an image.
 
         Args:
-            kind: student, evaluation, views or teacher.
+            kind: student (by itself), abreast (students in a stack), evaluation, views or teacher.
             *names: what it depends on, the most telling first.
         """
         # What another network costs tells nothing; how fast other data's views are made tells something.
         for kin in range(len(names), -1 if kind == "views" else 0, -1):
             if (kind, *names[:kin]) in self.seconds:
                 return self.seconds[kind, *names[:kin]]
+        if kind == "abreast":
+            return self.rate("student", *names) / ABREAST
+        if kind == "student" and ("abreast", names[0]) in self.seconds:
+            return self.rate("abreast", *names) * ABREAST
         if kind in ("teacher", "evaluation") and ("student", names[0]) in self.seconds:
             return self.seconds["student", names[0]] / 3  # forward only
         return GUESSES[kind]
 
     def guessed(self, spec: RunSpec) -> bool:
         """Whether no run of the same network was measured."""
-        return ("student", spec.model) not in self.seconds
+        return not {("student", spec.model), ("abreast", spec.model)} & self.seconds.keys()
 
-    def arm(self, spec: RunSpec) -> float:
-        """Predicted seconds of a run by itself: its steps and its evaluation."""
+    def arm(self, spec: RunSpec, abreast: bool = False) -> float:
+        """Predicted seconds of a run: its steps and its evaluation.
+
+        Args:
+            spec: the run.
+            abreast: whether its student is stepped together with others.
+        """
         sizes = spec.sizes or [data.facts(spec.data)[split] for split in data.SPLITS]
         looked_at = CURVE_POINTS * sizes[1] + sizes[2]
-        student = work(spec) * self.rate("student", spec.model, spec.data, spec.method)
+        student = work(spec) * self.rate("abreast" if abreast else "student", spec.model, spec.data, spec.method)
         return student + looked_at * self.rate("evaluation", spec.model, spec.data)
 
 
@@ -126,7 +137,8 @@ def _measured(spec: dict, result: dict, cost: dict) -> Iterable[tuple[str, tuple
     """Kind, names and seconds for an image of what one finished run has measured."""
     model, of, originals = spec["model"], spec["data"], spec["budget"]["originals_per_step"]
     if result["seconds"] > 0 and result["student_images"]:
-        yield "student", (model, of, spec["method"]), result["seconds"] / result["student_images"]
+        kind = "abreast" if cost.get("abreast", 0) >= result["steps"] / 2 else "student"
+        yield kind, (model, of, spec["method"]), result["seconds"] / result["student_images"]
     if cost.get("looked_at"):
         yield "evaluation", (model, of), cost["evaluation"] / cost["looked_at"]
     if cost.get("made"):
@@ -155,8 +167,8 @@ def cohorts(
         groups.setdefault(shared, []).append(key)
     jobs = []
     for shared, keys in groups.items():
-        # Methods that read stage maps side by side: the others may do without the teacher.
-        keys.sort(key=lambda k: reads_maps(missing[k]))
+        # Side by side those that read stage maps, since the others may do without the teacher, and those that stack.
+        keys.sort(key=lambda k: (reads_maps(missing[k]), repr(company(missing[k]))))
         size = math.ceil(len(keys) / math.ceil(len(keys) / ARMS_IN_A_COHORT))
         for start in range(0, len(keys), size):
             jobs.append(job({k: missing[k] for k in keys[start : start + size]}, shared[0], missing, costs))
@@ -166,7 +178,9 @@ def cohorts(
 def job(specs: dict[str, RunSpec], rank: int, missing: Mapping[str, RunSpec], costs: Costs) -> Job:
     """A cohort with its predicted seconds."""
     needs = {teacher_key(s.teacher) for s in specs.values() if isinstance(s.teacher, RunSpec)} & missing.keys()
-    made = Job(specs, needs, rank, {k: costs.arm(s) for k, s in specs.items()})
+    companies = Counter(map(company, specs.values()))
+    abreast = {c for c, arms in companies.items() if c is not None and arms > 1}
+    made = Job(specs, needs, rank, {k: costs.arm(s, company(s) in abreast) for k, s in specs.items()})
     first, longest = next(iter(specs.values())), max(map(steps, specs.values()))
     rows = longest * first.budget.originals_per_step
     views, asked = set(), {}

@@ -11,11 +11,11 @@ import torch
 from torch.optim.sgd import sgd
 
 from kdlab.feasible import reads_maps
-from kdlab.losses.base import Context
-from kdlab.models import build, outputs
+from kdlab.losses.base import Batch, Context
+from kdlab.models import Outputs, build, outputs
 from kdlab.rng import generator
 from kdlab.spec import RunSpec, create, find
-from kdlab.training.layout import WEAK, Layout, Name
+from kdlab.training.layout import WEAK, Layout, Name, company
 from kdlab.training.views import Views
 
 LATEST = 20  # steps of which ``progress`` tells the mean loss
@@ -30,6 +30,10 @@ class Arm:
         spec: what to train.
         teacher: key of the teacher, or None.
         total: optimiser steps in all.
+
+    Attributes:
+        seconds: of its steps; where students are stepped together, their network's time is shared evenly.
+        abreast: with how many others it took its steps, added up over these.
     """
 
     key: str
@@ -42,10 +46,11 @@ class Arm:
     evaluation: float = 0.0
     looked_at: int = 0
     diverged_at: int | None = None
+    abreast: int = 0
 
     def __post_init__(self):
         self.layout = Layout.of(self.spec, self.key, self.teacher)
-        self.maps = reads_maps(self.spec)
+        self.maps, self.company = reads_maps(self.spec), company(self.spec)
         self.prepares = find("losses", self.spec.method).facts.get("stage") == "teacher"
 
     def build(self, views: Views, num_classes: int, in_channels: int) -> Arm:
@@ -92,29 +97,49 @@ class Arm:
         """Whether there are steps left; a diverged arm has none."""
         return self.step < self.total and self.diverged_at is None
 
+    def rows(self, views: Views) -> tuple[Batch, Outputs | None]:
+        """What the student sees in the step of the moment, and what the teacher says to it."""
+        batch = views.batch(self.layout, self.step / self.total)
+        if not self.teacher:
+            return batch, None
+        return batch, views.teach(self.teacher, self.layout, self.spec.teacher_view, self.maps)
+
     def train_step(self, views: Views) -> None:
-        """One optimiser step on the views of the moment; a loss that is not finite ends the arm, not the cohort."""
-        progress = self.step / self.total
-        batch = views.batch(self.layout, progress)
-        teacher = None
-        if self.teacher:
-            teacher = views.teach(self.teacher, self.layout, self.spec.teacher_view, self.maps)
+        """One optimiser step on the views of the moment."""
+        batch, teacher = self.rows(views)
         started = time.perf_counter()  # views and teacher are shared by the cohort: not this arm's seconds
         with torch.autocast(views.device.type, torch.bfloat16, enabled=self.spec.precision == "bfloat16"):
             student = outputs(self.student, batch.x)
-        terms = self.method(student, teacher, batch)
-        loss = sum(terms.values())
+        self.seconds += time.perf_counter() - started
+        loss = self.lose(student, teacher, batch)
+        if loss is not None:
+            self.learn(loss, batch)
+
+    def lose(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> float | None:
+        """The loss, whose gradients are left where they belong.
+
+        Returns:
+            None for a loss that is not finite, which ends the arm but not its cohort.
+        """
+        started = time.perf_counter()
+        loss = sum(self.method(student, teacher, batch).values())
         value = loss.item()
-        if not math.isfinite(value):
+        if math.isfinite(value):
+            for parameter in self.parameters:
+                parameter.grad = None
+            loss.backward()
+        else:
             self.diverged_at = self.step
-            return
-        for parameter in self.parameters:
-            parameter.grad = None
-        loss.backward()
-        self._descend(self.spec.optimiser.rate(progress))
+        self.seconds += time.perf_counter() - started
+        return None if self.diverged_at is not None else value
+
+    def learn(self, loss: float, batch: Batch) -> None:
+        """Take the step that the gradients ask for."""
+        started = time.perf_counter()
+        self._descend(self.spec.optimiser.rate(batch.progress))
         self.method.after_step(batch)
         self._running = getattr(self, "_running", [])
-        self._running.append(value)
+        self._running.append(loss)
         self.step += 1
         self.seconds += time.perf_counter() - started
 
@@ -164,8 +189,8 @@ class Arm:
         tensors |= {f"method/{k}": v for k, v in self.method.state_dict().items()}
         tensors |= {f"momentum/{number}": buffer for number, buffer in enumerate(self.momentum)}
         plain = {
-            "step": self.step, "curve": self.curve, "seconds": self.seconds,
-            "evaluation": self.evaluation, "looked_at": self.looked_at, "diverged_at": self.diverged_at,
+            "step": self.step, "curve": self.curve, "seconds": self.seconds, "diverged_at": self.diverged_at,
+            "evaluation": self.evaluation, "looked_at": self.looked_at, "abreast": self.abreast,
             "running": getattr(self, "_running", []),
         }  # fmt: skip
         return {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}, plain
@@ -182,5 +207,6 @@ class Arm:
             self.momentum[int(number)].copy_(buffer)
         self.step, self.curve, self.seconds = plain["step"], plain["curve"], plain["seconds"]
         self.evaluation, self.looked_at = plain.get("evaluation", 0.0), plain.get("looked_at", 0)
+        self.abreast = plain.get("abreast", 0)
         self.diverged_at, self._running = plain["diverged_at"], plain["running"]
         return self

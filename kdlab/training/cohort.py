@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from kdlab import metrics
+from kdlab.training.abreast import Abreast
 from kdlab.training.arm import Arm
 from kdlab.training.views import Views
 
@@ -153,13 +154,15 @@ def train(
     with one_thread():
         for arm in arms:
             restore(arm.build(views, len(splits.train.classes), shape))
-        waiting, stopping = list(arms), False
+        waiting, stopping, abreast = list(arms), False, Abreast(views)
         with interrupts_held() as interrupted:
             while waiting and not stopping:
                 step = min(arm.step for arm in waiting)
                 views.at(step)
-                for arm in [a for a in waiting if a.step == step]:
-                    _advance(arm, views, splits)
+                moved = [arm for arm in waiting if arm.step == step]
+                abreast.step(moved)
+                for arm in moved:
+                    _look(arm, splits)
                 for arm in [a for a in waiting if not a.active]:
                     finish(arm, _result(arm, splits))
                     waiting.remove(arm)
@@ -172,8 +175,8 @@ def train(
             raise Stopped(f"stopped at step {step}; {len(waiting)} unfinished runs keep their checkpoints")
 
 
-def _advance(arm: Arm, views: Views, splits) -> None:
-    arm.train_step(views)
+def _look(arm: Arm, splits) -> None:
+    """Measure an arm on val, if it is time."""
     every = max(1, arm.total // CURVE_POINTS)
     if arm.active and arm.step % every == 0 and arm.total - arm.step >= every // 2:
         logits = _evaluate(arm, splits.val)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from kdlab.feasible import reads_maps
+from kdlab.once import by_identity
 from kdlab.spec import RunSpec, find
 
 if TYPE_CHECKING:
@@ -110,6 +112,20 @@ class Layout:
         """The views that these rows are taken from."""
         slots = list(self.slots())
         return {plain for share, plain, _ in slots if share < 1} | {rich for share, _, rich in slots if share > 0}
+
+
+@by_identity
+def company(spec: RunSpec) -> tuple | None:
+    """What runs have in common whose students can take their steps as one network; None for those who go alone.
+
+    Only narrow networks gain by it, and a foreign method may reach into its student's layers.
+    """
+    method = find("losses", spec.method)
+    narrow = find("models", spec.model).facts.get("narrow")
+    if not narrow or ":" in spec.method or method.facts.get("stage") == "teacher" or spec.precision != "float32":
+        return None
+    rows = TURNS if method.facts.get("turns") else spec.views
+    return spec.model, repr(sorted(spec.model_options.items())), rows, reads_maps(spec)
 
 
 def question(teacher: str, name: Name, mode: str) -> tuple | None:

@@ -1,0 +1,89 @@
+"""Arms of a cohort that take a step abreast: narrow students of one architecture, stacked into one network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+
+from kdlab.models import Outputs
+from kdlab.training.arm import Arm
+from kdlab.training.stack import Stack, same
+from kdlab.training.views import Views
+
+SIZES = (8, 6, 4, 3, 2)  # students in a stack: numbers that fall into even groups
+
+
+def sizes(count: int) -> list[int]:
+    """How many arms go into each stack, so that few go alone.
+
+    >>> sizes(9), sizes(5), sizes(1)
+    ([6, 3], [3, 2], [1])
+    """
+    found = []
+    while count:
+        found.append(next((s for s in SIZES if s <= count and count - s != 1), count))
+        count -= found[-1]
+    return found
+
+
+class Abreast:
+    """Steps the arms of a cohort, those that can be stacked together.
+
+    Args:
+        views: of the cohort.
+    """
+
+    def __init__(self, views: Views):
+        self.views = views
+        self._stacks: dict[tuple[str, ...], Stack | None] = {}
+        self._tried: dict[tuple, bool] = {}
+
+    def step(self, arms: Iterable[Arm]) -> None:
+        """One optimiser step of each arm, all of which stand at the step of the views."""
+        stacks = {}
+        for part in self._parts(arms):
+            keys = tuple(arm.key for arm in part)
+            stack = None
+            if len(part) > 1:
+                stack = stacks[keys] = self._stacks[keys] if keys in self._stacks else self._stacked(part)
+            if stack is None:
+                for arm in part:
+                    arm.train_step(self.views)
+            else:
+                self._step(stack, part)
+        self._stacks = stacks
+
+    def _parts(self, arms: Iterable[Arm]) -> Iterator[list[Arm]]:
+        companies: dict[tuple, list[Arm]] = {}
+        for arm in arms:
+            alone = arm.company is None or self.views.device.type != "cpu"
+            companies.setdefault((arm.key,) if alone else arm.company, []).append(arm)
+        for together in companies.values():
+            for size in sizes(len(together)):
+                yield together[:size]
+                together = together[size:]
+
+    def _stacked(self, arms: list[Arm]) -> Stack | None:
+        """The arms' students as one network; None where a student would not get its own bits."""
+        students, (x, *others) = [arm.student for arm in arms], [arm.rows(self.views)[0].x for arm in arms]
+        kind = arms[0].company, len(arms)
+        if kind not in self._tried:
+            self._tried[kind] = same(students, [x, *others])
+        return Stack(students, x, arms[0].maps) if self._tried[kind] else None
+
+    def _step(self, stack: Stack, arms: list[Arm]) -> None:
+        rows = [arm.rows(self.views) for arm in arms]
+        started = time.perf_counter()
+        said: list[Outputs] = stack.forward([batch.x for batch, _ in rows])
+        shared = time.perf_counter() - started
+        losses = []
+        for arm, student, (batch, teacher) in zip(arms, said, rows, strict=True):
+            losses.append(arm.lose(student, teacher, batch))
+        started = time.perf_counter()
+        stack.backward()
+        shared += time.perf_counter() - started
+        for arm, loss, (batch, _) in zip(arms, losses, rows, strict=True):
+            if loss is not None:
+                arm.learn(loss, batch)
+                arm.seconds += shared / len(arms)
+                arm.abreast += len(arms) - 1

@@ -1,0 +1,179 @@
+"""Convolutions of several students at once, each with the bits it would get alone.
+
+A few channels fill a quarter of a processor's vectors. So the maps of K students lie side by side as channels, and a
+convolution takes students in groups, with zeros between the kernels of a group. How many students a group holds is
+tried for each shape on the machine at hand: the fastest number whose results are equal to the last bit is taken, and
+where none is, each student is convolved by itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+TRIES = 3  # timings of a way of convolving, the fastest of which counts
+
+
+class Shape(NamedTuple):
+    """A convolution of K students: images (B, I, H, W) and kernel (O, I, h, w) of one of them; ``first`` needs no
+    gradient of its input."""
+
+    students: int
+    images: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    first: bool
+
+
+class Ways(NamedTuple):
+    """Students in a group: forward, for the input's gradient, for the kernels'. 0 takes them one by one."""
+
+    forward: int = 0
+    inputs: int = 0
+    kernels: int = 0
+
+
+def together(kernels: Sequence[Tensor], group: int, between: float = 0) -> Tensor:
+    """Kernels of K students as one grouped convolution's, ``between`` standing between students of a group.
+
+    Args:
+        kernels: K tensors (O, I, h, w).
+        group: students in a group; divides K. 0 is laid out as 1.
+        between: what fills the rest.
+
+    Returns:
+        (K O, group I, h, w).
+    """
+    whole = torch.stack(tuple(kernels)).unflatten(0, (-1, group or 1))
+    groups, group, outs, ins, *size = whole.shape
+    placed = whole.new_full((groups, group, outs, group, ins, *size), between)
+    placed.diagonal(dim1=1, dim2=3).copy_(whole.movedim(1, -1))
+    return placed.view(groups * group * outs, group * ins, *size)
+
+
+def apart(kernel: Tensor, students: int, group: int) -> Tensor:
+    """What ``together`` put together, (K, O, I, h, w)."""
+    group = group or 1
+    placed = kernel.unflatten(0, (students // group, group, -1)).unflatten(3, (group, -1))
+    return placed.diagonal(dim1=1, dim2=3).movedim(-1, 1).flatten(0, 1)
+
+
+def each(maps: Tensor, students: int) -> list[Tensor]:
+    """The maps of every student, (B, C, H, W) each, from those side by side, (B, K C, H, W)."""
+    return [part.contiguous() for part in maps.unflatten(1, (students, -1)).unbind(1)]
+
+
+def convolve(x: Tensor, kernel: Tensor, shape: Shape, group: int) -> Tensor:
+    """The students' maps, (B, K O, H', W'), with kernels put together for ``group``."""
+    k, steps = shape.students, (None, shape.stride, shape.padding, 1)
+    if group:
+        return F.conv2d(x, kernel, *steps, k // group)
+    return torch.cat([F.conv2d(*own, *steps) for own in zip(each(x, k), kernel.chunk(k), strict=True)], 1)
+
+
+def input_gradient(g: Tensor, x: Tensor, kernel: Tensor, shape: Shape, group: int) -> Tensor:
+    """Gradient of what went in, (B, K I, H, W), with kernels put together for ``group``."""
+    return _backward(g, x, kernel, shape, group, 0)
+
+
+def kernel_gradient(g: Tensor, x: Tensor, kernel: Tensor, shape: Shape, group: int) -> Tensor:
+    """Gradient of the kernels, laid out as they are for ``group``."""
+    return _backward(g, x, kernel, shape, group, 1)
+
+
+def _backward(g: Tensor, x: Tensor, kernel: Tensor, shape: Shape, group: int, which: int) -> Tensor:
+    k, wanted = shape.students, [which == 0, which == 1, False]
+    steps = None, shape.stride, shape.padding, (1, 1), False, (0, 0)
+    pull = torch.ops.aten.convolution_backward
+    if group:
+        return pull(g, x, kernel, *steps, k // group, wanted)[which]
+    parts = zip(each(g, k), each(x, k), kernel.chunk(k), strict=True)
+    return torch.cat([pull(*own, *steps, 1, wanted)[which] for own in parts], 1 - which)
+
+
+@functools.cache
+def ways(shape: Shape) -> Ways:
+    """The fastest ways to convolve that give each student the bits it gets alone, tried on random numbers."""
+    draw = torch.Generator().manual_seed(0)
+    k, (rows, channels, *size) = shape.students, shape.images
+    x = torch.randn(rows, k * channels, *size, generator=draw)
+    kernels = torch.randn(k, *shape.kernel, generator=draw)
+    laid = {group: together(kernels, group) for group in range(k + 1) if group == 0 or k % group == 0}
+    g = torch.randn(convolve(x, laid[0], shape, 0).shape, generator=draw)
+    pulled = {group: (lambda group=group: kernel_gradient(g, x, laid[group], shape, group)) for group in laid}
+    found = Ways(
+        forward=_fastest({group: (lambda group=group: convolve(x, laid[group], shape, group)) for group in laid}),
+        kernels=_fastest(pulled, lambda value, group: apart(value, k, group)),
+    )
+    if shape.first:
+        return found
+    asked = {group: (lambda group=group: input_gradient(g, x, laid[group], shape, group)) for group in laid}
+    return found._replace(inputs=_fastest(asked))
+
+
+def _fastest(asked: dict, read=lambda value, group: value) -> int:
+    """The group whose work takes least among those that give what 0 gives."""
+    right, best = read(asked[0](), 0), {}
+    for group, work in asked.items():
+        if torch.equal(read(work(), group), right):
+            for _ in range(TRIES):
+                started = time.perf_counter()
+                work()
+                best[group] = min(time.perf_counter() - started, best.get(group, math.inf))
+    return min(best, key=best.get)
+
+
+class Convolving(torch.autograd.Function):
+    """A ``Convolution`` in the graph; what its kernels get, the layer keeps for itself."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, kernel: Tensor, layer: Convolution) -> Tensor:
+        """Maps of maps; the kernel is an input so that there is a backward."""
+        ctx.save_for_backward(x)
+        ctx.layer = layer
+        group = 0 if layer.safe else layer.ways.forward
+        return convolve(x, layer.laid[group], layer.shape, group)
+
+    @staticmethod
+    def backward(ctx, g: Tensor):
+        """Gradient of the maps."""
+        (x,), layer, g = ctx.saved_tensors, ctx.layer, g.contiguous()
+        ways, shape = layer.ways, layer.shape
+        layer.gradient = kernel_gradient(g, x, layer.laid[ways.kernels], shape, ways.kernels)
+        if not ctx.needs_input_grad[0]:
+            return None, None, None
+        # Zeros times infinity are no zeros: a student that overflows must not take others with it.
+        group = ways.inputs if math.isfinite(layer.gradient.sum().item()) else 0
+        return input_gradient(g, x, layer.laid[group], shape, group), None, None
+
+
+class Convolution(nn.Module):
+    """The same convolution of every student.
+
+    Attributes:
+        layers: the students' own; a list, so that they stay theirs.
+        shape: what is convolved.
+        ways: how.
+        laid: kernels put together, by students in a group; the stack fills them before every step.
+        gradient: of the kernels, laid out for ``ways.kernels``.
+        safe: take the students one by one.
+    """
+
+    def __init__(self, layers: Sequence[nn.Conv2d], images: tuple[int, ...], first: bool):
+        super().__init__()
+        one = layers[0]
+        self.layers, self.laid, self.gradient, self.safe = layers, {}, None, False
+        self.shape = Shape(len(layers), images, tuple(one.weight.shape), one.stride, one.padding, first)
+        self.ways = ways(self.shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, K I, H, W) to (B, K O, H', W')."""
+        return Convolving.apply(x, self.laid[0], self)
