@@ -63,8 +63,7 @@ def figures(
     workers = size.workers if workers is None else workers
     groups = _stages(studies)
     if only_plan:
-        cores = workers or os.cpu_count() or 1
-        print(lab.plan(*groups, workers=cores).describe(cores))
+        print(lab.plan(*groups, workers=workers or os.cpu_count() or 1).describe())
         return True
     folder = home() / size.name
     wanted = {name: {lab.run_key(s) for s in study.specs} for name, study in studies.items()}

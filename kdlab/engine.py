@@ -121,10 +121,10 @@ def _splits(name: str, sizes: tuple[int, int, int] | None, fingerprint: str):
 
 def shared(spec: RunSpec) -> dict[str, Any]:
     """What the runs of a cohort have in common, as far as it decides their views."""
-    sizes = [data.facts(spec.data)[split] for split in data.SPLITS]
     return {
-        "data": data.fingerprint(spec.data), "sizes": list(spec.sizes or sizes), "fraction": float(spec.fraction),
-        "seed": spec.seed, "replicate": spec.replicate, "originals": spec.budget.originals_per_step,
+        "data": data.fingerprint(spec.data), "sizes": data.sizes(spec.data, spec.sizes),
+        "fraction": float(spec.fraction), "seed": spec.seed, "replicate": spec.replicate,
+        "originals": spec.budget.originals_per_step,
     }  # fmt: skip
 
 

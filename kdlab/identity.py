@@ -35,7 +35,7 @@ def normal(spec: RunSpec) -> dict[str, Any]:
     plain: dict[str, Any] = {
         "schema": SCHEMA,
         "data": data.fingerprint(spec.data),
-        "sizes": list(spec.sizes or (data.facts(spec.data)[split] for split in data.SPLITS)),
+        "sizes": data.sizes(spec.data, spec.sizes),
         "fraction": float(spec.fraction),
         "parts": parts,
         "revisions": {kind: entry.revision for kind, entry in entries.items()},

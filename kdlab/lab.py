@@ -37,6 +37,7 @@ class Plan:
         missing: key to the reason why it is not.
         jobs: cohorts to train, in the order they should start.
         guessed: models of which no run has been measured yet.
+        workers: processes for which the cohorts were cut, >= 1.
     """
 
     specs: dict[str, RunSpec]
@@ -44,21 +45,22 @@ class Plan:
     missing: dict[str, str]
     jobs: list[Job] = field(default_factory=list)
     guessed: set[str] = field(default_factory=set)
+    workers: int = 1
 
     @property
     def seconds(self) -> float:
         """Predicted seconds of training on one core."""
         return sum(job.seconds for job in self.jobs)
 
-    def describe(self, workers: int = 1) -> str:
+    def describe(self) -> str:
         """The plan in a few lines, for a terminal."""
         if not self.missing:
             return f"nothing to train: all {len(self.cached)} runs are in the store."
         reasons = pd.Series(list(self.missing.values())).value_counts()
         lines = [f"{len(self.specs)} runs: {len(self.cached)} in the store, {len(self.missing)} to train"]
         lines += [f"  {count:4d}  {reason}" for reason, count in reasons.items()]
-        minutes = schedule.makespan(self.jobs, max(1, workers))[0] / 60
-        lines.append(f"  about {minutes:.1f} minutes on {max(1, workers)} core(s), {len(self.jobs)} cohorts")
+        minutes = schedule.makespan(self.jobs, self.workers)[0] / 60
+        lines.append(f"  about {minutes:.1f} minutes on {self.workers} core(s), {len(self.jobs)} cohorts")
         if self.guessed:
             lines.append(f"  a guess: no run of {', '.join(sorted(self.guessed))} has been measured here yet")
         if saved := sum(job.saved for job in self.jobs):
@@ -76,10 +78,10 @@ def plan(*groups: Sequence[RunSpec], workers: int = 1, store: Store | None = Non
 
     Args:
         *groups: lists of specs; earlier groups are trained first, and no cohort straddles two groups.
-        workers: processes that will train; cohorts are cut until these end nearly together.
+        workers: processes that will train, 0 counting as one; cohorts are cut until these end nearly together.
         store: where runs live; None takes the default store.
     """
-    store = store or Store()
+    store, workers = store or Store(), max(1, workers)
     specs: dict[str, RunSpec] = {}
     ranks: dict[str, int] = {}
     with asking_once():
@@ -93,12 +95,13 @@ def plan(*groups: Sequence[RunSpec], workers: int = 1, store: Store | None = Non
         done, begun = set(cached), store.begun()
         missing = {k: _reason(k, store, begun) for k in specs if k not in done}
         if not missing:
-            return Plan(specs, cached, missing)
+            return Plan(specs, cached, missing, workers=workers)
         todo, costs = {k: specs[k] for k in missing}, schedule.Costs(store)
         lengths = {k: len(lineage(spec)) for k, spec in todo.items()}
         jobs = schedule.cohorts(todo, ranks, lengths, costs)
         jobs = schedule.balanced(jobs, workers, todo, costs)
-        return Plan(specs, cached, missing, jobs, {s.model for s in todo.values() if costs.guessed(s)})
+        guessed = {s.model for s in todo.values() if costs.guessed(s)}
+        return Plan(specs, cached, missing, jobs, guessed, workers)
 
 
 def _reason(key: str, store: Store, begun: set[str]) -> str:
@@ -143,9 +146,9 @@ def run(
     workers = (os.cpu_count() or 1) if workers is None else workers
     if workers < 0:
         raise SpecError(f"workers must be a non-negative integer, but got {workers!r}.")
-    todo = plan(*groups, workers=max(1, workers), store=store)
+    todo = plan(*groups, workers=workers, store=store)
     if progress:
-        print(todo.describe(workers), flush=True)
+        print(todo.describe(), flush=True)
     if after:
         after(set(todo.cached))
     if todo.jobs:

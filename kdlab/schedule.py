@@ -116,8 +116,8 @@ class Costs:
             spec: the run.
             abreast: whether its student is stepped together with others.
         """
-        sizes = spec.sizes or [data.facts(spec.data)[split] for split in data.SPLITS]
-        looked_at = CURVE_POINTS * sizes[1] + sizes[2]
+        _, val, test = data.sizes(spec.data, spec.sizes)
+        looked_at = CURVE_POINTS * val + test
         student = work(spec) * self.rate("abreast" if abreast else "student", spec.model, spec.data, spec.method)
         return student + looked_at * self.rate("evaluation", spec.model, spec.data)
 

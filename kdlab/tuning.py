@@ -85,8 +85,7 @@ def tune(
     specs = [candidate.spec(size).at_seed(seed) for seed in apart for candidate in tried]
     workers = size.workers if workers is None else workers
     if only_plan:
-        cores = workers or os.cpu_count() or 1
-        print(lab.plan(specs, workers=cores).describe(cores))
+        print(lab.plan(specs, workers=workers or os.cpu_count() or 1).describe())
         return None
     found = lab.run(specs, workers=workers)
     table = judged(tried, apart, found.loc[[lab.run_key(spec) for spec in specs]])

@@ -76,20 +76,26 @@ def test_bits_do_not_depend_on_how_cohorts_are_cut(tmp_path):
 
 def test_a_plan_adds_up_what_was_measured():
     costs = Rates({
-        ("student", "resnet8_s2_w4"): 1e-3, ("student", "resnet8_s2_w4", "fashion", "crd"): 5e-3,
+        ("student", "resnet8_s2_w4"): 1e-3, ("abreast", "resnet8_s2_w4"): 6e-4,
+        ("abreast", "resnet8_s2_w4", "fashion", "crd"): 5e-3, ("student", "resnet8_s2_w8"): 4e-3,
         ("evaluation", "resnet8_s2_w4"): 1e-4, ("views", "fashion"): 2e-5, ("teacher", "resnet8_s2_w8"): 3e-4,
     })  # fmt: skip
     specs = {"kd": KD, "crd": KD.replace(method="crd")}
     job = schedule.job(specs, 0, {}, costs)
     looked_at = 4 * 100 + 100
-    assert job.arms["kd"] == pytest.approx(8 * 64 * 1e-3 + looked_at * 1e-4)
+    assert job.arms["kd"] == pytest.approx(8 * 64 * 6e-4 + looked_at * 1e-4)
     assert job.arms["crd"] == pytest.approx(8 * 64 * 5e-3 + looked_at * 1e-4)
     assert job.shared == pytest.approx(
         8 * 32 * 2 * (2e-5 + 3e-4)
     )  # two views, both shown to the teacher, once for both
     more = schedule.job(specs | {"other": KD.replace(ratio=0.25)}, 0, {}, costs)  # one more view: the second weak one
     assert more.shared == pytest.approx(job.shared * 3 / 2)
+    alone = schedule.job({"kd": KD}, 0, {}, costs)
+    assert alone.arms["kd"] == pytest.approx(8 * 64 * 1e-3 + looked_at * 1e-4)
     assert costs.rate("student", "resnet56") == schedule.GUESSES["student"]
+    # What was measured in one way tells something of the other.
+    assert costs.rate("abreast", "resnet8_s2_w8") == pytest.approx(4e-3 / schedule.ABREAST)
+    assert Rates({("abreast", "a"): 1e-3}).rate("student", "a") == pytest.approx(1e-3 * schedule.ABREAST)
     assert costs.guessed(KD.replace(model="resnet56")) and not costs.guessed(KD)
 
 

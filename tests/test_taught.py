@@ -11,10 +11,11 @@ from kdlab import lab
 from kdlab.data import load
 from kdlab.feasible import reads_maps
 from kdlab.models import Outputs, build
-from kdlab.spec import Budget, RunSpec
+from kdlab.spec import Budget, RunSpec, SpecError
 from kdlab.store import Store
 from kdlab.training import Layout, Taught, Views
 from kdlab.training.layout import question
+from kdlab.training.taught import limit
 
 ORIGINALS, STEPS, LOTS = 32, 12, 10**9
 TEACHER = RunSpec(sizes=(320, 100, 100), model="resnet8_s2_w8", budget=Budget(4, "steps", ORIGINALS))
@@ -97,6 +98,13 @@ def test_other_data_seed_machine_or_options_are_other_streams(tmp_path):
     assert Taught(tmp_path, STEPS, {"seed": 0}, "gpu", LOTS).read(("t", "x"), 0, 4) is None
     names = [next(iter(Layout("jda", options, 2, 1.0).names())) for options in ((), (("probability", 0.9),))]
     assert question("t", names[0], "same") != question("t", names[1], "same")
+
+
+@pytest.mark.parametrize("said", ["lots", "-1", "inf", "nan"])
+def test_a_limit_that_is_no_number_is_refused_in_words(monkeypatch, said):
+    monkeypatch.setenv("KDLAB_TEACHER_GB", said)
+    with pytest.raises(SpecError, match=f"KDLAB_TEACHER_GB must be a number of gigabytes, 0 or more, but is '{said}'"):
+        limit()
 
 
 def test_the_limit_holds_and_the_least_lately_used_goes(tmp_path):

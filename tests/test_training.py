@@ -18,6 +18,7 @@ from kdlab.rng import generator
 from kdlab.spec import Budget, Optimiser, RunSpec
 from kdlab.store import Store
 from kdlab.training import Arm, Layout, Stopped, Views, slot_shares
+from kdlab.training.cohort import deterministic
 from kdlab.training.layout import Name
 
 ORIGINALS = 32
@@ -376,3 +377,12 @@ def test_golden_digests():
         assert numbers == pytest.approx(saved[part], rel=1e-5), (
             f"{part}: numbers changed: raise its revision and run python tests/golden.py"
         )
+
+
+def test_deterministic_kernels_are_asked_for_on_a_gpu_only_and_given_back(monkeypatch):
+    for where, said, expected in (("cuda:0", "1", True), ("cuda:0", "0", False), ("cpu", "1", False)):
+        monkeypatch.setenv("KDLAB_DETERMINISTIC", said)
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # so that it is taken back
+        with deterministic(where):
+            assert torch.are_deterministic_algorithms_enabled() == expected
+        assert not torch.are_deterministic_algorithms_enabled()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +144,16 @@ def describe(name: str, root: str | Path | None = None) -> Source:
 
 
 @by_value
+def sizes(name: str, kept: Sequence[int] | None = None) -> list[int]:
+    """Images in train, val and test: those kept, or all there are.
+
+    Args:
+        name: as in ``load``.
+        kept: (train, val, test) images, or None for all.
+    """
+    return list(kept or (facts(name)[split] for split in SPLITS))
+
+
 def train_size(name: str, sizes: tuple[int, int, int] | None = None, fraction: float = 1.0) -> int:
     """Training images of a stratified subset (``ImageSet.subset``), without loading it.
 

@@ -17,9 +17,8 @@ def apart(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     return logits.gather(1, label[:, None]), logits.gather(1, others)
 
 
-def against_rest(logits: Tensor, label: Tensor) -> Tensor:
-    """Two logits a row, (B, 2), whose softmax is ``(p_y, 1 - p_y)``."""
-    own, others = apart(logits, label)
+def against_rest(own: Tensor, others: Tensor) -> Tensor:
+    """Two logits a row, (B, 2), whose softmax is ``(p_y, 1 - p_y)``, of what ``apart`` gives."""
     return torch.cat([own, others.logsumexp(1, keepdim=True)], dim=1)
 
 
@@ -62,9 +61,8 @@ class DKD(Method):
 
     def rows(self, student, teacher, batch):
         label, temperature = one_class("dkd", batch), self.temperature
-        s, t = student.logits / temperature, teacher.logits / temperature
-        target = kl_rows(against_rest(s, label), against_rest(t, label), 1.0)
-        rest = kl_rows(apart(s, label)[1], apart(t, label)[1], 1.0)
+        s, t = (apart(out.logits / temperature, label) for out in (student, teacher))
+        target, rest = kl_rows(against_rest(*s), against_rest(*t), 1.0), kl_rows(s[1], t[1], 1.0)
         scale = warm_up(batch, self.warmup) * temperature**2
         hard = self.ce_weight * cross_entropy_rows(student.logits, batch)
         return {"ce": hard, "tckd": scale * self.alpha * target, "nckd": scale * self.beta * rest}
@@ -132,7 +130,7 @@ class RLD(DKD):
 
     def rows(self, student, teacher, batch):
         label, s, t = one_class("rld", batch), student.logits, teacher.logits
-        confidence = kl_rows(against_rest(s, label), against_rest(t, t.argmax(1)), 1.0)
+        confidence = kl_rows(against_rest(*apart(s, label)), against_rest(*apart(t, t.argmax(1))), 1.0)
         out = t >= t.gather(1, label[:, None])
         # Not -inf: a row with nothing below y then has two equal, uniform distributions instead of NaN.
         below = kl_rows(s.masked_fill(out, -1e9), t.masked_fill(out, -1e9), self.temperature)

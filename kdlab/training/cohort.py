@@ -73,6 +73,27 @@ def one_thread():
 
 
 @contextlib.contextmanager
+def deterministic(where: str):
+    """Where ``$KDLAB_DETERMINISTIC`` is 1, have a GPU give the same bits twice, with slower kernels; a CPU does anyway.
+
+    Args:
+        where: the device that trains.
+    """
+    if not where.startswith("cuda") or os.environ.get("KDLAB_DETERMINISTIC", "0") != "1":
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+
+
+@contextlib.contextmanager
 def interrupts_held():
     """Hold Ctrl-C back until the arms stand between two steps: a network saved in mid-step cannot go on bit for bit.
 
@@ -151,7 +172,7 @@ def train(
     """
     shape = splits.train.images.shape[1]
     keep_memory()
-    with one_thread():
+    with one_thread(), deterministic(str(views.device)):
         for arm in arms:
             restore(arm.build(views, len(splits.train.classes), shape))
         waiting, stopping, abreast = list(arms), False, Abreast(views)

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kdlab.registry import SpecError
+
 if TYPE_CHECKING:
     from kdlab.models import Outputs
 
@@ -26,8 +28,16 @@ LIMIT_GB = 2.0
 
 
 def limit() -> int:
-    """Bytes the kept outputs may take: ``$KDLAB_TEACHER_GB`` gigabytes, else 2; 0 keeps nothing."""
-    return int(float(os.environ.get("KDLAB_TEACHER_GB") or LIMIT_GB) * 1e9)
+    """Bytes the kept outputs may take: ``$KDLAB_TEACHER_GB`` gigabytes, else 2; 0 keeps nothing.
+
+    Raises:
+        SpecError: when the variable holds no such number.
+    """
+    said = os.environ.get("KDLAB_TEACHER_GB") or LIMIT_GB
+    with contextlib.suppress(ValueError):
+        if 0 <= float(said) < math.inf:
+            return int(float(said) * 1e9)
+    raise SpecError(f"KDLAB_TEACHER_GB must be a number of gigabytes, 0 or more, but is {said!r}.")
 
 
 def stream(facts: Mapping[str, Any], question: tuple) -> str:

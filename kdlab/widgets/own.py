@@ -66,7 +66,7 @@ class OwnImages(Explorer):
         runs = [todo.specs[key] for key in todo.missing]
         rows = sum(steps(s) * s.budget.originals_per_step * s.views for s in runs)
         taught = sum(steps(s) * s.budget.originals_per_step * s.views for s in runs if s.teacher is not None)
-        lines = [*todo.describe(1).split("\n"), f"{rows:,} student images, {taught:,} teacher forwards"]
+        lines = [*todo.describe().split("\n"), f"{rows:,} student images, {taught:,} teacher forwards"]
         return "<br>".join(line.strip() for line in lines)
 
     # ---- the picture -------------------------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ class LiveTrainer(Explorer):
 
     def _words(self, key: str, spec: RunSpec, store: Store) -> str:
         if not store.has(key):
-            return lab.plan([spec]).describe(1).replace("\n", "<br>")
+            return lab.plan([spec]).describe().replace("\n", "<br>")
         r = store.read(key, "result")
         if r["diverged"]:
             return f"<b>This run diverged at step {r['diverged_at']}.</b> It stays in the store as such."
