@@ -105,11 +105,26 @@ def step(stack, x, label, spoilt=None):
     stack.backward()
 
 
+@pytest.fixture
+def widest(monkeypatch):
+    """Take the widest group with the right bits, whatever is faster: what is not finite then has neighbours."""
+
+    def pick(asked, read=lambda value, group: value):
+        right = read(asked[0](), 0)
+        return max(group for group, work in asked.items() if torch.equal(read(work(), group), right))
+
+    monkeypatch.setattr(grouped, "_fastest", pick)
+    grouped.ways.cache_clear()
+    yield
+    grouped.ways.cache_clear()
+
+
 @pytest.mark.parametrize("lost", ["weights", "gradient"])
-def test_a_lost_student_takes_no_other_with_it(lost):
+def test_a_lost_student_takes_no_other_with_it(lost, widest):
     label, x, stacked = torch.arange(24) % 10, images(4), students(4)
     alone = copy.deepcopy(stacked)
     stack = Stack(stacked, x[0])
+    assert any(layer.ways.forward > 1 for layer in stack.convolutions)
     if lost == "weights":
         with torch.no_grad():
             stacked[1].conv1.weight.fill_(float("nan"))

@@ -151,7 +151,9 @@ class Convolving(torch.autograd.Function):
         if not ctx.needs_input_grad[0]:
             return None, None, None
         # Zeros times infinity are no zeros: a student that overflows must not take others with it.
-        group = ways.inputs if math.isfinite(layer.gradient.sum().item()) else 0
+        group = ways.inputs
+        if group > 1 and not math.isfinite(layer.gradient.sum().item()):
+            group = 0
         return input_gradient(g, x, layer.laid[group], shape, group), None, None
 
 

@@ -97,15 +97,20 @@ class Stack:
         parts = [(layer, "weight") for layer in self.convolutions]
         parts += [(layer, name) for layer in self.norms for name in ("weight", "bias")]
         self.parameters = [getattr(own, name) for layer, name in parts for own in layer.layers]
-        self._sizes = [p.numel() for p in self.parameters]
-        numbers = torch.arange(sum(self._sizes)).split(self._sizes)
+        sizes = [p.numel() for p in self.parameters]
+        total = sum(sizes)
+        # Views that stay, since making a hundred of them in every step would cost more than filling them.
+        self._flat = [*(p.detach().view(-1) for p in self.parameters), torch.zeros(1)]  # the last number is zero
+        self._gradient = torch.empty(total)
+        views = zip(self._gradient.split(sizes), self.parameters, strict=True)
+        self._gradients = [view.view(p.shape) for view, p in views]
+        numbers = torch.arange(total).split(sizes)
         numbers = [n.view(p.shape) for n, p in zip(numbers, self.parameters, strict=True)]
         k, start, homes, back = len(self.students), 0, [], []
         for part, (layer, name) in enumerate(parts):
             own = numbers[k * part : k * (part + 1)]
             if isinstance(layer, Convolution):
-                # The last number stands for zero.
-                laid = {group: together(own, group, sum(self._sizes)) for group in sorted({0, *layer.ways})}
+                laid = {group: together(own, group, total) for group in sorted({0, *layer.ways})}
                 gradient = torch.arange(start, start + laid[layer.ways.kernels].numel())
                 back.append(apart(gradient.view(laid[layer.ways.kernels].shape), k, layer.ways.kernels))
             else:
@@ -127,8 +132,7 @@ class Stack:
         Args:
             x: normalised images for each student, (B, C, H, W).
         """
-        flat = [*(p.detach().view(-1) for p in self.parameters), torch.zeros(1)]
-        torch.index_select(torch.cat(flat), 0, self._where, out=self._laid)
+        torch.index_select(torch.cat(self._flat), 0, self._where, out=self._laid)
         x = torch.cat(tuple(x), 1)
         running = [buffer for norm in self.norms for buffer in (norm.running_mean, norm.running_var)]
         before = [buffer.clone() for buffer in running]
@@ -184,9 +188,8 @@ class Stack:
     def _hand_out(self) -> None:
         found = [layer.gradient for layer in self.convolutions]
         found += [norm.laid[name].grad for norm in self.norms for name in ("weight", "bias")]
-        found = torch.cat([own.reshape(-1) for own in found])[self._back].split(self._sizes)
-        for parameter, own in zip(self.parameters, found, strict=True):
-            own = own.view(parameter.shape)
+        torch.index_select(torch.cat([own.reshape(-1) for own in found]), 0, self._back, out=self._gradient)
+        for parameter, own in zip(self.parameters, self._gradients, strict=True):
             parameter.grad = own if parameter.grad is None else parameter.grad + own
         for norm in self.norms:
             norm.laid["weight"].grad = norm.laid["bias"].grad = None
