@@ -104,7 +104,7 @@ class Study:
         Returns:
             Indexed by arm: seeds that finished, their mean ``test_accuracy`` in percent and its 95 % t-interval
             ``low`` to ``high``, and the median cost of a run: images the student saw, images the teacher labelled,
-            optimiser steps, and seconds of the student's own steps.
+            optimiser steps, and seconds of the student's own steps (an even share of those taken as one network).
         """
         rows = {}
         for arm, runs in table.groupby("arm", sort=False):
