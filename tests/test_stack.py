@@ -12,7 +12,7 @@ from kdlab.models import build, outputs
 from kdlab.spec import Budget, Optimiser, RunSpec, catalogue
 from kdlab.training import Arm, Views, abreast, grouped
 from kdlab.training.cohort import one_thread
-from kdlab.training.grouped import Shape
+from kdlab.training.grouped import Shape, Ways
 from kdlab.training.layout import company
 from kdlab.training.stack import Stack, same
 
@@ -217,14 +217,17 @@ def test_a_diverging_arm_ends_as_alone_and_the_others_go_on():
             assert all(torch.equal(value, alone[1][k]) for k, value in stacked[name][1].items())
 
 
-def test_who_does_not_get_its_own_bits_goes_alone(monkeypatch):
+def test_who_does_not_get_its_own_bits_or_gains_nothing_goes_alone(monkeypatch):
     splits, teacher = networks()
     specs = {"kd": KD, "ccd": KD.replace(method="ccd")}
     stacked = train(specs, splits, teacher)
-    monkeypatch.setattr(abreast, "same", lambda students, x: False)
-    apart = train(specs, splits, teacher)
-    assert [apart[name][2] for name in specs] == [0, 0] and [stacked[name][2] for name in specs] == [STEPS] * 2
-    assert all(torch.equal(v, apart[n][1][k]) for n in specs for k, v in stacked[n][1].items())
+    assert [stacked[name][2] for name in specs] == [STEPS] * 2
+    for where, what, answer in ((abreast, "same", False), (grouped, "ways", Ways())):
+        with monkeypatch.context() as patch:
+            patch.setattr(where, what, lambda *asked, answer=answer: answer)
+            apart = train(specs, splits, teacher)
+        assert [apart[name][2] for name in specs] == [0, 0]
+        assert all(torch.equal(v, apart[n][1][k]) for n in specs for k, v in stacked[n][1].items())
 
 
 def test_wide_networks_foreign_methods_and_other_rows_are_no_company():

@@ -64,12 +64,13 @@ class Abreast:
                 together = together[size:]
 
     def _stacked(self, arms: list[Arm]) -> Stack | None:
-        """The arms' students as one network; None where a student would not get its own bits."""
-        students, (x, *others) = [arm.student for arm in arms], [arm.rows(self.views)[0].x for arm in arms]
+        """The arms' students as one network; None where a student would not get its own bits, or nothing is gained."""
+        students, x = [arm.student for arm in arms], [arm.rows(self.views)[0].x for arm in arms]
         kind = arms[0].company, len(arms)
         if kind not in self._tried:
-            self._tried[kind] = same(students, [x, *others])
-        return Stack(students, x, arms[0].maps) if self._tried[kind] else None
+            self._tried[kind] = same(students, x)
+        stack = Stack(students, x[0], arms[0].maps) if self._tried[kind] else None
+        return stack if stack and any(any(layer.ways) for layer in stack.convolutions) else None
 
     def _step(self, stack: Stack, arms: list[Arm]) -> None:
         rows = [arm.rows(self.views) for arm in arms]

@@ -118,7 +118,8 @@ class Layout:
 def company(spec: RunSpec) -> tuple | None:
     """What runs have in common whose students can take their steps as one network; None for those who go alone.
 
-    Only narrow networks gain by it, and a foreign method may reach into its student's layers.
+    Only narrow networks gain by it (``narrow=True`` where they are registered), and a foreign method may reach into its
+    student's layers.
     """
     method = find("losses", spec.method)
     narrow = find("models", spec.model).facts.get("narrow")
