@@ -69,7 +69,8 @@ class Stack:
 
     Args:
         students: networks of one architecture in train mode, whose layers are convolutions without bias, BatchNorm and
-            a linear classifier, and whose other operations leave channels apart.
+            a linear classifier, whose other operations leave channels apart, and whose final map is that of the last
+            stage.
         x: normalised images for one of them, (B, C, H, W); later ones have the same shape.
         maps: whether stage maps are wanted.
     """
@@ -164,8 +165,6 @@ class Stack:
         if self.maps:
             maps = list(zip(*(leaves(each(feature, k)) for feature in whole.features), strict=True))
             final = [own[-1] for own in maps]
-            if whole.final is not whole.features[-1]:
-                final = [None] * k if whole.final is None else leaves(each(whole.final, k))
         return [Outputs(*part) for part in zip(logits, maps, embedding, final, strict=True)]
 
     def backward(self) -> None:
@@ -176,8 +175,6 @@ class Stack:
         if self.maps:
             features = zip(whole.features, zip(*(part.features for part in parts), strict=True), strict=True)
             roots += [(feature, _side_by_side(own)) for feature, own in features]
-            if whole.final is not None and whole.final is not whole.features[-1]:
-                roots.append((whole.final, _side_by_side([part.final for part in parts])))
         roots = [(a, gradient) for a, gradient in roots if gradient is not None]
         if roots:
             roots, gradients = zip(*roots, strict=True)
