@@ -295,9 +295,9 @@ def doctor() -> str:
     lines += [_data_line(name) for name in datasets.READERS]
     lines.append(f"output {home()}: {free:.1f} GiB free, {'writable' if _writable(home()) else 'NOT WRITABLE'}")
     lines.append(f"store: {len(keys)} finished runs, {len(bad)} damaged")
+    lines += [f"  damaged {key}: {', '.join(files)}" for key, files in bad.items()]
     kept = sum(path.stat().st_blocks * 512 for path in (store.root / TAUGHT).glob("*"))
     lines.append(f"kept teacher outputs: {kept / 1e9:.2f} of at most {limit() / 1e9:g} GB (KDLAB_TEACHER_GB)")
-    lines += [f"  damaged {key}: {', '.join(files)}" for key, files in bad.items()]
     parts = ", ".join(f"{len(catalogue(kind))} {kind}" for kind in ("models", "augment", "losses"))
     return "\n".join([*lines, f"registered: {parts}"])
 

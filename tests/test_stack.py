@@ -224,6 +224,7 @@ def test_who_does_not_get_its_own_bits_or_gains_nothing_goes_alone(monkeypatch):
     assert [stacked[name][2] for name in specs] == [STEPS] * 2
     for where, what, answer in ((abreast, "same", False), (grouped, "ways", Ways())):
         with monkeypatch.context() as patch:
+            patch.setattr(abreast, "_tried", {})
             patch.setattr(where, what, lambda *asked, answer=answer: answer)
             apart = train(specs, splits, teacher)
         assert [apart[name][2] for name in specs] == [0, 0]

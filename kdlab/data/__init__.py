@@ -143,7 +143,6 @@ def describe(name: str, root: str | Path | None = None) -> Source:
     return reader.read(reader.files)
 
 
-@by_value
 def sizes(name: str, kept: Sequence[int] | None = None) -> list[int]:
     """Images in train, val and test: those kept, or all there are.
 
@@ -154,6 +153,7 @@ def sizes(name: str, kept: Sequence[int] | None = None) -> list[int]:
     return list(kept or (facts(name)[split] for split in SPLITS))
 
 
+@by_value
 def train_size(name: str, sizes: tuple[int, int, int] | None = None, fraction: float = 1.0) -> int:
     """Training images of a stratified subset (``ImageSet.subset``), without loading it.
 

@@ -11,6 +11,7 @@ from kdlab.training.stack import Stack, same
 from kdlab.training.views import Views
 
 SIZES = (8, 6, 4, 3, 2)  # students in a stack: numbers that fall into even groups
+_tried: dict[tuple, bool] = {}  # whether students of a kind get their own bits; cohorts of one process ask once
 
 
 def sizes(count: int) -> list[int]:
@@ -36,7 +37,6 @@ class Abreast:
     def __init__(self, views: Views):
         self.views = views
         self._stacks: dict[tuple[str, ...], Stack | None] = {}
-        self._tried: dict[tuple, bool] = {}
 
     def step(self, arms: Iterable[Arm]) -> None:
         """One optimiser step of each arm, all of which stand at the step of the views."""
@@ -66,10 +66,10 @@ class Abreast:
     def _stacked(self, arms: list[Arm]) -> Stack | None:
         """The arms' students as one network; None where a student would not get its own bits, or nothing is gained."""
         students, x = [arm.student for arm in arms], [arm.rows(self.views)[0].x for arm in arms]
-        kind = arms[0].company, len(arms)
-        if kind not in self._tried:
-            self._tried[kind] = same(students, x)
-        stack = Stack(students, x[0], arms[0].maps) if self._tried[kind] else None
+        kind = arms[0].company, arms[0].spec.data, x[0].shape, len(arms)
+        if kind not in _tried:
+            _tried[kind] = same(students, x)
+        stack = Stack(students, x[0], arms[0].maps) if _tried[kind] else None
         return stack if stack and any(any(layer.ways) for layer in stack.convolutions) else None
 
     def _step(self, stack: Stack, arms: list[Arm]) -> None:
