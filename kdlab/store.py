@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from kdlab.identity import SCHEMA
+from kdlab.paths import home
 from kdlab.spec import SpecError
 
 LEASE_SECONDS = 60.0
@@ -34,14 +35,6 @@ HEXADECIMAL = "0123456789abcdef"
 
 class MissingRuns(SpecError):
     """A figure asked for runs that have not been made."""
-
-
-def home() -> Path:
-    """Where everything kdlab writes goes: ``$KDLAB_OUT``, else ``out`` in the checkout, else ``out`` right here."""
-    if os.environ.get("KDLAB_OUT"):
-        return Path(os.environ["KDLAB_OUT"]).absolute()
-    checkout = Path(__file__).resolve().parent.parent
-    return (checkout if (checkout / "pyproject.toml").exists() else Path.cwd()) / "out"
 
 
 @contextlib.contextmanager

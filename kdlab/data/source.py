@@ -6,7 +6,7 @@ import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +27,9 @@ class Source:
         labels: per split, (N,) int64 labels in balanced order: every prefix has as equal classes as it can.
         rows: per split, (N,) int64 row of each image in the files it came from.
         pixels: ``pixels(split, n)`` reads the first n images of a split, uint8 (n, C, H, W).
+        left_out: reason to number of files that were found and not read.
+        same: sentence to number of images that stood more than once, such as ``"left out of train, also in test"``.
+        notes: how the images were read where that is not obvious (depth, transparency, orientation), as sentences.
     """
 
     classes: tuple[str, ...]
@@ -34,6 +37,9 @@ class Source:
     labels: dict[str, np.ndarray]
     rows: dict[str, np.ndarray]
     pixels: Callable[[str, int], np.ndarray]
+    left_out: dict[str, int] = field(default_factory=dict)
+    same: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Reader(NamedTuple):
