@@ -83,8 +83,9 @@ def teacher_key(teacher: RunSpec | Checkpoint) -> str:
     if isinstance(teacher, RunSpec):
         return key(teacher)
     revision = find("models", teacher.arch).revision
-    options = {"options": dict(teacher.options)} if teacher.options else {}
-    return _digest({"checkpoint": teacher.sha256, "arch": teacher.arch, "revision": revision} | options)
+    chosen = {"options": dict(teacher.options), "weights": teacher.weights, "classes": list(teacher.classes)}
+    chosen = {field: value for field, value in chosen.items() if value}
+    return _digest({"checkpoint": teacher.sha256, "arch": teacher.arch, "revision": revision} | chosen)
 
 
 def _digest(plain: dict) -> str:

@@ -140,12 +140,19 @@ class Checkpoint:
         sha256: its digest, which stands in the key; a file that does not match is refused.
         arch: the model's registered name, or ``module:Class``.
         options: the model's own options, such as ``taps`` for a foreign one.
+        weights: which of several sets of weights in the file, such as ``"ema"``; empty takes the only or the usual one.
+        classes: the data's class names in the order of the file's classifier; empty takes the data's own order.
     """
 
     path: str
     sha256: str
     arch: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    weights: str = ""
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        object.__setattr__(self, "classes", tuple(self.classes))
 
 
 @dataclass(frozen=True)
