@@ -97,7 +97,7 @@ def _train_claimed(specs: dict[str, RunSpec], store: Store, stop: Path, tick) ->
         kept = Taught(store.root / TAUGHT, longest, shared(first), machine, limit())
     views = Views(
         subset, first.seed, first.replicate, first.budget.originals_per_step, teachers, where,
-        autocast=first.precision == "bfloat16", prepared=prepared, taught=kept,
+        autocast=first.precision == "bfloat16", prepared=prepared, taught=kept, role=first.streams,
     )  # fmt: skip
     keeper = Keeper(store, stop, taught, tick, views)
     try:
@@ -123,7 +123,7 @@ def shared(spec: RunSpec) -> dict[str, Any]:
     """What the runs of a cohort have in common, as far as it decides their views."""
     return {
         "data": data.fingerprint(spec.data), "sizes": data.sizes(spec.data, spec.sizes),
-        "fraction": float(spec.fraction), "seed": spec.seed, "replicate": spec.replicate,
+        "fraction": float(spec.fraction), "seed": spec.seed, "replicate": spec.replicate, "streams": spec.streams,
         "originals": spec.budget.originals_per_step,
     }  # fmt: skip
 

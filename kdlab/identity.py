@@ -10,7 +10,7 @@ from kdlab import data
 from kdlab.once import by_identity
 from kdlab.spec import Checkpoint, RunSpec, find
 
-SCHEMA = 1
+SCHEMA = 2  # raised when what every run draws, reads or counts changes
 
 
 def normal(spec: RunSpec) -> dict[str, Any]:
@@ -46,6 +46,7 @@ def normal(spec: RunSpec) -> dict[str, Any]:
         "optimiser": {k: float(v) if isinstance(v, int | float) and k != "nesterov" else v for k, v in rule.items()},
         "seed": spec.seed,
         "replicate": spec.replicate,
+        "streams": spec.streams,
         "precision": spec.precision,
     }
     if wraps := entries["losses"].facts.get("wraps"):

@@ -163,7 +163,8 @@ def cohorts(
     groups: dict[tuple, list[str]] = {}
     for key, spec in missing.items():
         shared = (ranks[key], key in teaching and lengths[key], data.fingerprint(spec.data), spec.sizes,
-                  spec.fraction, spec.seed, spec.replicate, spec.budget.originals_per_step, spec.precision)  # fmt: skip
+                  spec.fraction, spec.seed, spec.replicate, spec.streams, spec.budget.originals_per_step,
+                  spec.precision)  # fmt: skip
         groups.setdefault(shared, []).append(key)
     jobs = []
     for shared, keys in groups.items():

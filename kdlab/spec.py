@@ -24,6 +24,7 @@ UNITS = ("epochs", "steps", "student_images")
 TEACHER_VIEWS = ("same", "clean", "independent")
 HARD_LABELS = ("all", "plain")
 SCHEDULES = ("cosine", "step", "constant")
+ROLES = ("student", "teacher")
 
 
 def _integer(argument: str, value: Any, low: int) -> None:
@@ -182,6 +183,9 @@ class RunSpec:
         seed: varies initial weights, order, augmentation and subset.
         replicate: another set of streams for the same seed, for null controls.
         precision: ``"float32"``; ``"bfloat16"`` means autocast.
+        role: ``"student"`` or ``"teacher"``. Runs of one role and seed share every random draw, which is what pairs
+            them; a teacher shares none with its student, except the few-shot subset. A spec that is given as a teacher
+            becomes one (``spec.teacher.role == "teacher"``), so ask for ``spec.teacher``, not for what it was made of.
     """
 
     data: str = "fashion"
@@ -203,6 +207,7 @@ class RunSpec:
     seed: int = 0
     replicate: int = 0
     precision: str = "float32"
+    role: str = "student"
 
     def __post_init__(self):
         for name in ("data", "model", "method", "augmentation"):
@@ -218,6 +223,9 @@ class RunSpec:
         choose("hard_labels", self.hard_labels, HARD_LABELS)
         choose("teacher_view", self.teacher_view, TEACHER_VIEWS)
         choose("precision", self.precision, ("float32", "bfloat16"))
+        choose("role", self.role, ROLES)
+        if isinstance(self.teacher, RunSpec) and self.teacher.role != "teacher":
+            object.__setattr__(self, "teacher", self.teacher.replace(role="teacher"))
         if self.sizes is not None:
             if len(self.sizes) != 3:
                 raise SpecError(f"sizes must be (train, val, test), but got {self.sizes!r}.")
@@ -227,6 +235,18 @@ class RunSpec:
         for options in ("model_options", "method_options", "augmentation_options"):
             _kind(options, getattr(self, options), Mapping, "a mapping of option names to values")
             object.__setattr__(self, options, dict(sorted(getattr(self, options).items())))
+
+    @property
+    def streams(self) -> str:
+        """First word of the names of the run's random streams: ``student``, ``teacher``, or ``preparation/N``.
+
+        A teacher that itself has a teacher, N of them one above the other, prepares what its student reads, or is an
+        assistant between the two; its draws are neither those of its own teacher nor those of its student.
+        """
+        above, depth = self.teacher, 0
+        while above is not None:
+            above, depth = getattr(above, "teacher", None), depth + 1
+        return f"preparation/{depth}" if depth and self.role == "teacher" else self.role
 
     def replace(self, **changes: Any) -> RunSpec:
         """A copy with some fields changed; unknown fields are refused with the nearest name."""

@@ -14,7 +14,7 @@ from kdlab.augment import PerImage, label_safety
 from kdlab.augment.safety import EFFECTS, NOTES, SHOWS
 from kdlab.data import load
 from kdlab.registry import SpecError, catalogue, create, find
-from kdlab.rng import generator
+from kdlab.rng import generator, global_stream
 
 # Else albumentations asks for updates over the network when it is imported.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -82,8 +82,7 @@ def test_torchvision_gets_a_seeded_tensor(test_images):
     drawn = draw(create("augment", f"{V2}:RandomErasing", p=1.0), test_images[:4])
     ours = create("augment", f"{V2}:RandomErasing", p=1.0).apply(test_images[:4], drawn)
     for image, seed, changed in zip(test_images, drawn["seed"].tolist(), ours, strict=False):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with global_stream(seed, "row"):
             assert torch.equal(changed, v2.RandomErasing(p=1.0)(image))
 
 

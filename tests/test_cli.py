@@ -18,9 +18,9 @@ from kdlab.spec import Budget, RunSpec, catalogue
 from kdlab.store import Store
 from kdlab.training import predict
 
-TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(4, "steps", 32))
+TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(4, "steps", 32), role="teacher")
 COMMANDS = ("figures", "run", "runs", "compare", "export", "methods", "augmentations", "tune", "doctor", "bench", "lab")
-STUDENT = TEACHER.replace(method="kd", teacher=TEACHER, views=2)
+STUDENT = TEACHER.replace(role="student", method="kd", teacher=TEACHER, views=2)
 
 
 @pytest.fixture

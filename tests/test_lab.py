@@ -27,8 +27,8 @@ from kdlab.perspectives import arms
 from kdlab.spec import Budget, Checkpoint, RunSpec, SpecError, sweep
 from kdlab.store import MissingRuns, Store
 
-TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(4, "steps", 32))
-STUDENT = TEACHER.replace(method="kd", teacher=TEACHER, views=2, augmentation="jda", ratio=0.5)
+TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(4, "steps", 32), role="teacher")
+STUDENT = TEACHER.replace(role="student", method="kd", teacher=TEACHER, views=2, augmentation="jda", ratio=0.5)
 WEAK2 = STUDENT.replace(augmentation="weak", ratio=0.0)
 
 

@@ -370,8 +370,8 @@ def test_the_joint_label_is_the_class_then_the_turn():
 
 # --- whole runs ---------------------------------------------------------------------------------------------------
 
-TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w8", budget=Budget(4, "steps", 16))
-TURNED = TEACHER.replace(views=4)
+TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w8", budget=Budget(4, "steps", 16), role="teacher")
+TURNED = TEACHER.replace(views=4, role="student")
 PREPARED = {
     "sskd_head": TURNED.replace(method="sskd_head", teacher=TEACHER),
     "hsakd_heads": TURNED.replace(method="hsakd_heads", teacher=TEACHER),

@@ -8,7 +8,7 @@ from kdlab.augment.operations import SCALES, draw_signs
 from kdlab.data import load
 from kdlab.losses.base import Batch
 from kdlab.models import build, outputs
-from kdlab.rng import generator
+from kdlab.rng import generator, stream_seed
 from kdlab.spec import Budget, RunSpec, create
 from kdlab.training import Arm, Views
 from kdlab.training import train as train_cohort
@@ -52,7 +52,8 @@ def crop_and_flip(images, draw):
 
 def simple_path(spec, train, teacher):
     """The student's weights after a run of joint augmentation, without cohorts, memory of views or kept answers."""
-    student = build(spec.model, 10, 1, seed=spec.seed)
+    seed = stream_seed(spec.seed, "student", 0)  # role and replicate
+    student = build(spec.model, 10, 1, seed=seed)
     method = create("losses", spec.method)
     o = spec.optimiser
     descent = torch.optim.SGD(
@@ -61,11 +62,11 @@ def simple_path(spec, train, teacher):
     per_epoch = len(train) // ORIGINALS
     for number in range(STEPS):
         epoch, step = divmod(number, per_epoch)
-        order = torch.randperm(len(train), generator=generator(spec.seed, "order", epoch))
+        order = torch.randperm(len(train), generator=generator(seed, "order", epoch))
         index = order[step * ORIGINALS : (step + 1) * ORIGINALS]
         raw = train.images[index]
-        changed = raw, jda(raw, generator(spec.seed, "jda/1", epoch, step))
-        views = [crop_and_flip(x, generator(spec.seed, f"weak/{copy}", epoch, step)) for copy, x in enumerate(changed)]
+        changed = raw, jda(raw, generator(seed, "jda/1", epoch, step))
+        views = [crop_and_flip(x, generator(seed, f"weak/{copy}", epoch, step)) for copy, x in enumerate(changed)]
         views = [train.normalise(x) for x in views]
         origin = torch.arange(ORIGINALS).repeat(2)
         view = torch.arange(2).repeat_interleave(ORIGINALS)

@@ -10,8 +10,9 @@ from kdlab.schedule import Job, balanced, makespan
 from kdlab.spec import Budget, RunSpec, SpecError
 from kdlab.store import Store
 
-TEACHER = RunSpec(sizes=(320, 100, 100), model="resnet8_s2_w8", budget=Budget(4, "steps", 32))
+TEACHER = RunSpec(sizes=(320, 100, 100), model="resnet8_s2_w8", budget=Budget(4, "steps", 32), role="teacher")
 KD = TEACHER.replace(
+    role="student",
     model="resnet8_s2_w4", teacher=TEACHER, method="kd", views=2, augmentation="jda", ratio=0.5,
     budget=Budget(8, "steps", 32),
 )  # fmt: skip

@@ -12,8 +12,8 @@ from kdlab import data, registry, rng
 from kdlab.identity import key, teacher_key
 from kdlab.spec import Budget, Checkpoint, Optimiser, RunSpec, SpecError, catalogue, find, sweep
 
-TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(6, "steps", 32))
-STUDENT = TEACHER.replace(method="kd", teacher=TEACHER, views=2, augmentation="jda", ratio=0.5)
+TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(6, "steps", 32), role="teacher")
+STUDENT = TEACHER.replace(role="student", method="kd", teacher=TEACHER, views=2, augmentation="jda", ratio=0.5)
 
 # --- refusals -----------------------------------------------------------------------------------------------------
 
@@ -102,6 +102,7 @@ CHANGES = {
     "seed": 1,
     "replicate": 1,
     "precision": "bfloat16",
+    "role": "teacher",
 }
 
 

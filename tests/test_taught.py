@@ -18,8 +18,9 @@ from kdlab.training.layout import question
 from kdlab.training.taught import limit
 
 ORIGINALS, STEPS, LOTS = 32, 12, 10**9
-TEACHER = RunSpec(sizes=(320, 100, 100), model="resnet8_s2_w8", budget=Budget(4, "steps", ORIGINALS))
+TEACHER = RunSpec(sizes=(320, 100, 100), model="resnet8_s2_w8", budget=Budget(4, "steps", ORIGINALS), role="teacher")
 KD = TEACHER.replace(
+    role="student",
     model="resnet8_s2_w4", teacher=TEACHER, method="kd", views=2, augmentation="jda", ratio=0.5,
     budget=Budget(STEPS, "steps", ORIGINALS),
 )  # fmt: skip

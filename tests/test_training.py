@@ -236,7 +236,7 @@ def test_the_crop_and_flip_of_a_copy_are_the_same_whatever_the_policy(splits, te
     for copy in (0, 1, 2):
         weak = views.view(Name(("weak", ()), copy)).x
         assert torch.equal(weak, views.view(Name(("test_training:Untouched", ()), copy)).x)
-        draw = CropFlip().draw(ORIGINALS, (1, 28, 28), generator(0, f"weak/{copy}", 0, 4))
+        draw = CropFlip().draw(ORIGINALS, (1, 28, 28), generator(views.seed, f"weak/{copy}", 0, 4))
         assert torch.equal(weak, splits.train.normalise(CropFlip().apply(views.raw, draw)))
     assert not torch.equal(weak, views.view(Name(("weak", ()), 0)).x)
 
@@ -275,7 +275,8 @@ def test_what_the_teacher_sees(splits, teacher):
     with torch.no_grad():
         torch.testing.assert_close(seen["same"], outputs(teacher, x).logits, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(seen["clean"], outputs(teacher, raw).logits.repeat(2, 1), rtol=1e-4, atol=1e-4)
-    assert not torch.isclose(seen["independent"], seen["same"]).all(1).any()
+    # One crop in 81 is the same by chance, and so is one flip in two.
+    assert torch.isclose(seen["independent"], seen["same"]).all(1).float().mean() < 0.25
 
 
 def test_evaluation_leaves_the_student_in_training(splits, teacher):

@@ -15,8 +15,8 @@ from kdlab.training import Arm, Layout, Views
 from kdlab.training.layout import WEAK, Name
 
 N = 32
-TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(2, "steps", N))
-KD = TEACHER.replace(teacher=TEACHER, method="kd")
+TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(2, "steps", N), role="teacher")
+KD = TEACHER.replace(role="student", teacher=TEACHER, method="kd")
 CUTMIX = KD.replace(views=2, ratio=0.5, augmentation="cutmix")
 PICK = KD.replace(views=2, ratio=0.5, augmentation="cutmix_pick")
 
@@ -46,7 +46,7 @@ def test_four_turns_of_one_crop(views):
 def test_each_turn_with_a_crop_of_its_own(views):
     batch = views.batch(Layout("weak", (), 4, 0.0, "own"), 0.0)
     for turn in range(4):
-        draw = CropFlip().draw(N, (1, 28, 28), generator(0, f"weak/{turn}", 0, 3))
+        draw = CropFlip().draw(N, (1, 28, 28), generator(views.seed, f"weak/{turn}", 0, 3))
         crop = views.train.normalise(CropFlip().apply(views.raw, draw))
         assert torch.equal(batch.x[batch.variant == turn], torch.rot90(crop, turn, (2, 3)))
 

@@ -30,9 +30,9 @@ from kdlab.widgets.runs import table as tables
 
 PNG = b"\x89PNG\r\n\x1a\n"
 SIZES = (320, 200, 500)
-TEACHER = RunSpec(sizes=SIZES, model="resnet8_s2_w8", budget=Budget(4, originals_per_step=32))
-KD = TEACHER.replace(model="resnet8_s2_w4", teacher=TEACHER, method="kd")
-CE = TEACHER.replace(model="resnet8_s2_w4")
+TEACHER = RunSpec(sizes=SIZES, model="resnet8_s2_w8", budget=Budget(4, originals_per_step=32), role="teacher")
+KD = TEACHER.replace(role="student", model="resnet8_s2_w4", teacher=TEACHER, method="kd")
+CE = TEACHER.replace(role="student", model="resnet8_s2_w4")
 WEAK2, JDA = KD.replace(views=2), KD.replace(views=2, augmentation="jda", ratio=0.5)
 SEEDS = range(4)
 EFFECTS = {"teacher": 14, "ce": 0, "kd": 1, "weak2": 2, "jda": 6, "quarter": 4, "few": -20, "few weak2": -15}

@@ -7,9 +7,7 @@ imported; NO_ALBUMENTATIONS_UPDATE=1 stops that.)
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from kdlab.registry import SpecError, choose
+from kdlab.rng import global_stream, restart
 
 TAKES = ("array", "tensor", "pil")
 
@@ -61,16 +60,13 @@ class PerImage:
             SpecError: when an image comes back with another shape or type.
         """
         changed = torch.empty_like(images, device="cpu")
-        with global_states_kept():
+        with global_stream(0, "foreign"):
             for row, (image, seed) in enumerate(zip(images.cpu(), params["seed"].tolist(), strict=True)):
                 changed[row] = self._one(image, seed)
         return changed.to(images.device)
 
     def _one(self, image: Tensor, seed: int) -> Tensor:
-        # Only the CPU's generator: torch.manual_seed would also seed devices, whose states are not kept.
-        torch.default_generator.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
+        restart(seed, "row")
         if hasattr(self.function, "set_random_seed"):
             self.function.set_random_seed(seed)
         if self.takes == "tensor":
@@ -97,18 +93,6 @@ def _tensor(result: Any) -> Tensor:
     return torch.from_numpy(array[..., None] if array.ndim == 2 else array).movedim(-1, 0)
 
 
-@contextmanager
-def global_states_kept():
-    """Puts the random states of torch (CPU), numpy and Python back at the end."""
-    states = torch.default_generator.get_state(), np.random.get_state(), random.getstate()
-    try:
-        yield
-    finally:
-        torch.default_generator.set_state(states[0])
-        np.random.set_state(states[1])
-        random.setstate(states[2])
-
-
 def build(name: str, target: Callable, options: dict[str, Any]) -> Any:
     """An augmentation of foreign code.
 
@@ -124,7 +108,7 @@ def build(name: str, target: Callable, options: dict[str, Any]) -> Any:
         SpecError: when it refuses the options, or what it gives cannot be called.
     """
     try:
-        with global_states_kept():
+        with global_stream(0, "foreign"):
             part = target(**{option: _hashable(value) for option, value in options.items()})
     except SpecError:
         raise

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import nn
 
 from kdlab.models.foreign import foreign
 from kdlab.models.outputs import Outputs, Tapped, classifier, outputs
 from kdlab.registry import TAPPING, SpecError, create, find
-from kdlab.rng import stream_seed
+from kdlab.rng import global_stream
 
 __all__ = ["Outputs", "Tapped", "build", "classifier", "load_teacher", "outputs"]
 
@@ -24,7 +23,7 @@ def __getattr__(name: str) -> Any:
 
 
 def build(name: str, num_classes: int, in_channels: int = 3, *, seed: int, **options: Any) -> nn.Module:
-    """Make a model whose initial weights depend on the seed alone; the global generator is left as it was.
+    """Make a model whose initial weights depend on the seed alone; the global generators are left as they were.
 
     Args:
         name: a registered name, or ``module:Class`` or ``module:function`` of a foreign model, which is called with
@@ -48,9 +47,7 @@ def build(name: str, num_classes: int, in_channels: int = 3, *, seed: int, **opt
     find("models", name)
     if ":" not in name and (tapped := [option for option in TAPPING if option in options]):
         raise SpecError(f"model {name!r} shows its stages by itself; leave out {', '.join(tapped)}.")
-    with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would reseed the accelerators as well, which fork_rng does not give back here.
-        torch.default_generator.manual_seed(stream_seed(seed, "init"))
+    with global_stream(seed, "init"):
         if ":" in name:
             return foreign(name, num_classes, in_channels, options)
         return create("models", name, num_classes, in_channels, **options)

@@ -28,6 +28,7 @@ def teacher(profile: Profile, *, joint: bool = False) -> RunSpec:
         model=profile.teacher,
         budget=profile.teacher_budget,
         optimiser=profile.teacher_optimiser,
+        role="teacher",
     )
     return augmented(spec, profile) if joint else spec
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from torch.optim.sgd import sgd
 from kdlab.feasible import reads_maps
 from kdlab.losses.base import Batch, Context
 from kdlab.models import Outputs, build, outputs
-from kdlab.rng import generator
+from kdlab.rng import generator, global_stream
 from kdlab.spec import RunSpec, create, find
 from kdlab.training.layout import WEAK, Layout, Name, company
 from kdlab.training.views import Views
@@ -52,6 +53,8 @@ class Arm:
         self.layout = Layout.of(self.spec, self.key, self.teacher)
         self.maps, self.company = reads_maps(self.spec), company(self.spec)
         self.prepares = find("losses", self.spec.method).facts.get("stage") == "teacher"
+        # Ours draw from generators that they name; what others draw from the global ones must be this run's own.
+        self.foreign = ":" in self.spec.model or ":" in self.spec.method
 
     def build(self, views: Views, num_classes: int, in_channels: int) -> Arm:
         """Make student and method; initial weights depend on the seed alone.
@@ -65,18 +68,25 @@ class Arm:
             self.student.requires_grad_(False)
         self.student.to(views.device)
         views.students[self.key] = self.student
-        self.method = create("losses", spec.method, **spec.method_options)
         views.at(0)
         x = views.view(Name(WEAK, 0)).x[:2]
-        with torch.no_grad():
-            student = outputs(self.student.eval(), x)
-            teacher = outputs(views.teachers[self.teacher], x) if self.teacher else None
-        self.method.setup(student, teacher, self._context(views, num_classes))
+        with self._own_stream(views, "setup"):
+            self.method = create("losses", spec.method, **spec.method_options)
+            with torch.no_grad():
+                student = outputs(self.student.eval(), x)
+                teacher = outputs(views.teachers[self.teacher], x) if self.teacher else None
+            self.method.setup(student, teacher, self._context(views, num_classes))
         self.method.to(views.device)
         self.student.train(not self.prepares), self.method.train()
         self.parameters = [p for part in (self.student, self.method) for p in part.parameters() if p.requires_grad]
         self.momentum = [torch.zeros_like(p) for p in self.parameters]
         return self
+
+    def _own_stream(self, views: Views, *names: str | int):
+        """Where foreign code draws from the global generators, a stream that belongs to this moment of this run."""
+        if not self.foreign:
+            return contextlib.nullcontext()
+        return global_stream(views.seed, "model", *names, device=str(views.device))
 
     def _context(self, views: Views, num_classes: int) -> Context:
         taught = self.teacher is not None
@@ -108,12 +118,13 @@ class Arm:
         """One optimiser step on the views of the moment."""
         batch, teacher = self.rows(views)
         started = time.perf_counter()  # views and teacher are shared by the cohort: not this arm's seconds
-        with torch.autocast(views.device.type, torch.bfloat16, enabled=self.spec.precision == "bfloat16"):
-            student = outputs(self.student, batch.x)
-        self.seconds += time.perf_counter() - started
-        loss = self.lose(student, teacher, batch)
-        if loss is not None:
-            self.learn(loss, batch)
+        with self._own_stream(views, self.step):
+            with torch.autocast(views.device.type, torch.bfloat16, enabled=self.spec.precision == "bfloat16"):
+                student = outputs(self.student, batch.x)
+            self.seconds += time.perf_counter() - started
+            loss = self.lose(student, teacher, batch)
+            if loss is not None:
+                self.learn(loss, batch)
 
     def lose(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> float | None:
         """The loss, whose gradients are left where they belong.

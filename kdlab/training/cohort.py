@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from kdlab import metrics
+from kdlab.rng import global_stream
 from kdlab.training.abreast import Abreast
 from kdlab.training.arm import Arm
 from kdlab.training.views import Views
@@ -136,7 +137,7 @@ def predict(model: torch.nn.Module, images, predictor=None, rows: int = 500) -> 
     training = model.training
     model.eval()
     parts = []
-    with torch.no_grad():
+    with global_stream(0, "predict", device=str(where)), torch.no_grad():  # a foreign model may draw even in eval mode
         for start in range(0, len(images), rows):
             index = torch.arange(start, min(start + rows, len(images)))
             x = images.normalise(images.batch(index).to(where))

@@ -26,11 +26,15 @@ class Pictures:
         replicate: the set of streams (0 unless a null control).
         originals: originals in a step.
         device: where augmentations are applied; draws are always made on the CPU.
+        role: first word of the names of the streams (``RunSpec.streams``): a teacher's are not its student's.
     """
 
-    def __init__(self, train, seed: int, replicate: int, originals: int, device: str | torch.device = "cpu"):
+    def __init__(
+        self, train, seed: int, replicate: int, originals: int, device: str | torch.device = "cpu",
+        role: str = "student",
+    ):  # fmt: skip
         self.train, self.originals, self.device = train, originals, torch.device(device)
-        self.seed = stream_seed(seed, "replicate", replicate) if replicate else seed
+        self.seed = stream_seed(seed, role, replicate)
         self.steps_per_epoch = len(train) // originals
         self.block = min(BLOCK_STEPS, max(1, BLOCK_BYTES // (originals * train.images[0].numel())))
         self._order, self._blocks = (None, None), {}

@@ -15,6 +15,7 @@ from kdlab.augment.mixing import pick
 from kdlab.augment.weak import CropFlip
 from kdlab.losses.base import Batch
 from kdlab.models import Outputs, outputs
+from kdlab.rng import global_stream
 from kdlab.spec import create
 from kdlab.training.layout import Layout, Name, View, question
 from kdlab.training.pictures import Pictures
@@ -34,6 +35,7 @@ class Views(Pictures):
         autocast: run teachers in bfloat16.
         prepared: what the methods that prepared the teachers have learned, by teacher key.
         taught: teacher outputs kept from other runs; None keeps nothing.
+        role: first word of the names of the streams (``RunSpec.streams``).
 
     Attributes:
         students: networks in training by run key, for policies that pick rows by the student's entropy.
@@ -42,9 +44,9 @@ class Views(Pictures):
 
     def __init__(
         self, train, seed, replicate, originals, teachers, device="cpu", autocast=False, prepared=None,
-        taught: Taught | None = None,
+        taught: Taught | None = None, role: str = "student",
     ):  # fmt: skip
-        super().__init__(train, seed, replicate, originals, device)
+        super().__init__(train, seed, replicate, originals, device, role)
         self.teachers, self.autocast = teachers, autocast
         self.prepared, self.students, self.taught = prepared or {}, {}, taught
         self.spent = {"views": 0.0, "made": 0, "teacher": 0.0, "passes": 0}
@@ -210,16 +212,20 @@ class Views(Pictures):
                     x = self.train.normalise(self.raw)
                 else:
                     x = self.view(name, "teacher/" if mode == "independent" else "").x
-                said = self._taught(self.teachers[teacher], x)
+                said = self._taught(teacher, x, repr(name), mode, self.number)
                 self.spent["passes"] += 1
                 if question:
                     self.taught.write(question, self.number, said)
             self._outputs[teacher, where] = said
         return said if maps else Outputs(said.logits, (), said.embedding)
 
-    def _taught(self, teacher: torch.nn.Module, x: Tensor) -> Outputs:
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            return outputs(teacher, x)
+    def _taught(self, teacher: str, x: Tensor, *names: str | int) -> Outputs:
+        """What a teacher says; one that draws, though it is in eval mode, draws from a stream of those names."""
+        model = self.teachers[teacher]
+        ours = type(getattr(model, "model", model)).__module__.startswith("kdlab.")
+        own = contextlib.nullcontext() if ours else global_stream(self.seed, teacher, *names, device=str(self.device))
+        with own, torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            return outputs(model, x)
 
     def teacher_pass(self, teacher: str) -> Callable[[], Iterator[tuple[Outputs, Tensor]]]:
         """What ``Context.teacher_pass`` is for a teacher: its Outputs on all clean training images, in order."""
@@ -227,6 +233,6 @@ class Views(Pictures):
         def run(rows: int = 500):
             for index in torch.arange(len(self.train)).split(rows):
                 x = self.train.normalise(self.train.batch(index).to(self.device))
-                yield self._taught(self.teachers[teacher], x), self.train.labels[index].to(self.device)
+                yield self._taught(teacher, x, "pass", int(index[0])), self.train.labels[index].to(self.device)
 
         return run
