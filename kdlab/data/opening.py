@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+MAGIC = {
+    b"\x89PNG": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"GIF8": "GIF",
+    b"RIFF": "WebP",
+    b"BM": "BMP",
+}
 DRAWINGS = ("EPS", "WMF")  # reading one runs another program
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
 _SETTINGS = threading.Lock()  # Pillow's limit and Python's warnings belong to the whole process
@@ -41,12 +50,12 @@ def opened(file: Path, page: int = 0) -> Iterator[Image]:
         if not Path(file).is_file():
             raise SpecError(f"image {shown(file)} cannot be read: {_no_file(Path(file))}.")
         _register_heif()
-        with quietly():
-            image = Image.open(file)
-        with image:
+        # From a stream, since Pillow maps files by name into memory and then mistakes width for height in a raw TIFF
+        # that lies on its side.
+        with open(file, "rb") as stream:
             with quietly():
-                if page:
-                    image.seek(page)
+                image = Image.open(stream)
+                _turn_to(file, image, page)
                 if image.format == "PNG" and "exif" not in image.info:
                     image.info |= _late_exif(file)
                 Image.Image.getexif(image)  # kept by the image; a PNG's own would decode it first
@@ -55,8 +64,6 @@ def opened(file: Path, page: int = 0) -> Iterator[Image]:
             yield image
     except SpecError:
         raise
-    except EOFError as error:
-        raise SpecError(f"image {shown(file)} cannot be read: it ends early or has no page {page}.") from error
     except Exception as error:
         raise SpecError(f"image {shown(file)} cannot be read: {_reason(Path(file), error)}.") from error
 
@@ -73,6 +80,13 @@ def quietly() -> Iterator[None]:
             yield
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+def _turn_to(file: Path, image: Image, page: int) -> None:
+    try:
+        image.seek(page)
+    except EOFError as error:
+        raise SpecError(f"image {shown(file)} has no page {page}; pages count from 0.") from error
 
 
 @functools.cache
@@ -118,7 +132,8 @@ def _reason(file: Path, error: Exception) -> str:
         return _content(file)
     if isinstance(error, MemoryError):
         return "there is not enough memory for it, or it is damaged"
-    return str(getattr(error, "strerror", None) or error or type(error).__name__).rstrip(".")
+    text = str(getattr(error, "strerror", None) or error).rstrip(".")
+    return text or "it ends early or is damaged"
 
 
 def _content(file: Path) -> str:
@@ -134,8 +149,13 @@ def _content(file: Path) -> str:
         )
     if start[4:8] == b"ftyp":
         return f"it is a media file of brand {start[8:12].decode('latin1')!r}, which this Pillow does not read"
+    if start.startswith(b"\0\5\26\7"):
+        return "it holds the attributes that macOS keeps beside a file, not the file itself"
     if start.startswith(b"version https://git-lfs"):
         return "it is a pointer of Git LFS. Fetch the image itself with 'git lfs pull'"
     if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
         return "it is a web page"
-    return f"it begins with {start[:8]!r}: another format, damaged or cut short"
+    for magic, format in MAGIC.items():
+        if start.startswith(magic):
+            return f"it is {format}, but damaged, cut short or of a kind that Pillow does not read. Save it as PNG"
+    return f"it is no image that Pillow knows; it begins with {start[:8]!r}"
