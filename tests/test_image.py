@@ -6,6 +6,7 @@ import random
 import struct
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -586,3 +587,12 @@ def test_damaged_files_give_pixels_or_a_sentence(tmp_path, suffix, image, option
                 assert not isinstance(got, np.ndarray) or got.shape == (3, 4, 5)
                 outcomes["read"] += 1
     assert outcomes["refused"] > 5
+
+
+def test_threads_read_the_same_pixels_and_leave_the_process_as_it_was(tmp_path):
+    Image.fromarray(COLOUR).save(tmp_path / "x.png", exif=oriented(6))
+    want, limit, filters = decode(tmp_path / "x.png", 3, 5, 7), Image.MAX_IMAGE_PIXELS, list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        for got in pool.map(lambda _: decode(tmp_path / "x.png", 3, 5, 7), range(200)):
+            assert np.array_equal(got, want)
+    assert limit == Image.MAX_IMAGE_PIXELS and filters == warnings.filters

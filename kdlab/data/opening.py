@@ -132,8 +132,9 @@ def _reason(file: Path, error: Exception) -> str:
         return _content(file)
     if isinstance(error, MemoryError):
         return "there is not enough memory for it, or it is damaged"
-    text = str(getattr(error, "strerror", None) or error).rstrip(".")
-    return text or "it ends early or is damaged"
+    if strerror := getattr(error, "strerror", None):
+        return strerror
+    return f"it is damaged or cut short ({str(error).rstrip('.') or type(error).__name__})"
 
 
 def _content(file: Path) -> str:
