@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kdlab.data.arrays import check_classes, checked_images, checked_labels
 from kdlab.data.source import Source, from_arrays, locate
 from kdlab.registry import SpecError
 
@@ -23,6 +24,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     allowed = {
         "_reconstruct": np.empty(0).__reduce__()[0],
         "ndarray": np.ndarray,
+        "_frombuffer": lambda buffer, dtype, shape, order: np.frombuffer(buffer, dtype).reshape(shape, order=order),
         # The archives hold integers where numpy wants booleans, which newer versions warn about.
         "dtype": lambda name, align=False, copy=False: np.dtype(name, align=bool(align), copy=bool(copy)),
     }
@@ -38,20 +40,30 @@ class _ArrayUnpickler(pickle.Unpickler):
 def read_archive(path: Path, *keys: str) -> list:
     """The values of some keys of the dictionary inside one file of the archive.
 
+    Keys may be bytes, as Python 3 writes them again after reading the original.
+
     Raises:
         SpecError: naming the file, when it is damaged, lacks a key, or holds anything but arrays and text.
     """
     try:
         with path.open("rb") as file:
             archive = _ArrayUnpickler(file, encoding="latin1").load()
-        return [archive[key] for key in keys]
-    except (OSError, EOFError, pickle.UnpicklingError, ValueError, LookupError, TypeError) as error:
-        raise SpecError(f"{path} cannot be read as a CIFAR archive: {error!r}.") from error
+    except Exception as error:  # a damaged pickle is a damaged program: it may fail in any way
+        raise SpecError(
+            f"{path} cannot be read as a CIFAR archive: {error!r}. Unpack it again from the python version of CIFAR."
+        ) from error
+    if not isinstance(archive, dict):
+        raise SpecError(f"{path} is no CIFAR archive: it holds {type(archive).__name__} where a dictionary is needed.")
+    archive = {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in archive.items()}
+    for key in keys:
+        if key not in archive:
+            raise SpecError(f"{path} is no CIFAR archive: it lacks {key!r} and holds {', '.join(map(repr, archive))}.")
+    return [archive[key] for key in keys]
 
 
 def cifar10_files(root: Path) -> list[Path]:
-    """The seven files of the archive, in ``cifar-10-batches-py`` or in the root itself."""
-    return locate(root, ("cifar-10-batches-py", "."), CIFAR10_FILES, "cifar10")
+    """The seven files of the archive, unpacked in the root, in the root itself or in a folder of the archive's name."""
+    return _files(root, "cifar-10-batches-py", "cifar-10-python", CIFAR10_FILES, "cifar10")
 
 
 def read_cifar10(files: list[Path]) -> Source:
@@ -60,8 +72,8 @@ def read_cifar10(files: list[Path]) -> Source:
 
 
 def cifar100_files(root: Path) -> list[Path]:
-    """The three files of the archive, in ``cifar-100-python`` or in the root itself."""
-    return locate(root, ("cifar-100-python", "."), CIFAR100_FILES, "cifar100")
+    """The three files of the archive, unpacked in the root, in the root itself or in a folder of the archive's name."""
+    return _files(root, "cifar-100-python", "cifar-100-python", CIFAR100_FILES, "cifar100")
 
 
 def read_cifar100(files: list[Path]) -> Source:
@@ -69,17 +81,32 @@ def read_cifar100(files: list[Path]) -> Source:
     return _read(files[:1], files[1], files[2], "fine_labels", "fine_label_names")
 
 
+def _files(root: Path, folder: str, archive: str, names: tuple[str, ...], data: str) -> list[Path]:
+    return locate(root, (folder, f"{archive}/{folder}", "."), names, data, f"{archive}.tar.gz")
+
+
 def _read(train: list[Path], test: Path, meta: Path, labels: str, names: str) -> Source:
-    (classes,) = read_archive(meta, names)
-    return from_arrays(_arrays(train, labels), _arrays([test], labels), classes, val_share=0.1)
+    classes = _class_names(meta, names)
+    arrays = _arrays(train, labels, classes, meta), _arrays([test], labels, classes, meta)
+    check_classes(classes, arrays[0][1], 2, "train", meta)
+    check_classes(classes, arrays[1][1], 1, "test", meta)
+    return from_arrays(*arrays, classes, val_share=0.1)
 
 
-def _arrays(files: list[Path], labels: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _class_names(meta: Path, key: str) -> list[str]:
+    (names,) = read_archive(meta, key)
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, (str, bytes)) for name in names):
+        raise SpecError(f"{meta} is no CIFAR archive: {key!r} must be a list of class names, but is {names!r:.80}.")
+    classes = [name.decode("utf-8", "replace") if isinstance(name, bytes) else name for name in names]
+    if len(classes) < 2 or len(set(classes)) < len(classes):
+        raise SpecError(f"{meta} must name at least two classes, each once, but names {classes!r:.80}.")
+    return classes
+
+
+def _arrays(files: list[Path], key: str, classes: list[str], meta: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     pixels, targets = [], []
     for path in files:
-        data, target = read_archive(path, "data", labels)
-        if np.shape(data) != (len(target), 3072):
-            raise SpecError(f"{path} is no CIFAR archive: {len(target)} labels, but pixels {np.shape(data)}.")
-        pixels.append(data.reshape(-1, 3, 32, 32))
-        targets += target
-    return np.concatenate(pixels), np.array(targets), np.arange(len(targets))
+        data, target = read_archive(path, "data", key)
+        pixels.append(checked_images(data, (3072,), path).reshape(-1, 3, 32, 32))
+        targets.append(checked_labels(target, len(data), classes, path, meta))
+    return np.concatenate(pixels), np.concatenate(targets), np.arange(sum(map(len, targets)))

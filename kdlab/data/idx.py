@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import math
+import zlib
 from pathlib import Path
 
 import numpy as np
 
+from kdlab.data.arrays import check_classes, checked_images, checked_labels
 from kdlab.data.source import Source, from_arrays, locate
 from kdlab.registry import SpecError
 
@@ -25,7 +28,7 @@ FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-UNSIGNED_BYTE = 8
+UNSIGNED_BYTE, GZIPPED = b"\x08", b"\x1f\x8b"
 
 
 def fashion_files(root: Path) -> list[Path]:
@@ -38,8 +41,11 @@ def read_fashion(files: list[Path]) -> Source:
 
     The pack is an xz stream of ``.npy`` arrays: images, labels and rows of train, then of test.
     """
-    with lzma.open(files[0]) as stream:
-        arrays = [np.lib.format.read_array(stream) for _ in range(6)]
+    try:
+        with lzma.open(files[0]) as stream:
+            arrays = [np.lib.format.read_array(stream) for _ in range(6)]
+    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
+        raise SpecError(f"the bundled data {files[0]} is damaged: {error}. Install kdlab again.") from error
     return from_arrays(arrays[:3], arrays[3:], CLASSES, val_share=1 / 7)
 
 
@@ -50,16 +56,24 @@ def fashion_mnist_files(root: Path) -> list[Path]:
 
 def read_fashion_mnist(files: list[Path]) -> Source:
     """The whole set: 54,000 train, 6,000 val, 10,000 test."""
-    images, labels, test_images, test_labels = (read_idx(path) for path in files)
-    train, test = (
-        (images[:, None], labels, np.arange(len(labels))),
-        (test_images[:, None], test_labels, np.arange(len(test_labels))),
-    )
+    train, test = _part(files[0], files[1], 2, "train"), _part(files[2], files[3], 1, "test")
+    if train[0].shape[1:] != test[0].shape[1:]:
+        raise SpecError(f"{files[2]} holds images of {test[0].shape[2:]}, but {files[0]} of {train[0].shape[2:]}.")
     return from_arrays(train, test, CLASSES, val_share=0.1)
 
 
+def _part(images: Path, labels: Path, least: int, part: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    pixels = read_idx(images)
+    if pixels.ndim != 3:
+        raise SpecError(f"{images} must hold images x height x width values, but its header says {pixels.shape}.")
+    pixels = checked_images(pixels, pixels.shape[1:], images)
+    targets = checked_labels(read_idx(labels), len(pixels), CLASSES, labels)
+    check_classes(CLASSES, targets, least, part, labels)
+    return pixels[:, None], targets, np.arange(len(targets))
+
+
 def read_idx(path: Path) -> np.ndarray:
-    """The array of an IDX file of unsigned bytes, gzipped when the name ends in ``.gz``.
+    """The array of an IDX file of unsigned bytes, gzipped or not, whatever its name ends in.
 
     Layout: two zero bytes, a type code, the number of dimensions, each dimension as a big-endian 32-bit
     integer, then the values.
@@ -69,13 +83,19 @@ def read_idx(path: Path) -> np.ndarray:
     """
     try:
         content = path.read_bytes()
-        content = gzip.decompress(content) if path.suffix == ".gz" else content
-    except (OSError, EOFError) as error:
-        raise SpecError(f"{path} cannot be read: {error}.") from error
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] != UNSIGNED_BYTE:
-        raise SpecError(f"{path} is not an IDX file of unsigned bytes.")
-    start = 4 + 4 * content[3]
+        content = gzip.decompress(content) if content.startswith(GZIPPED) else content
+    except (OSError, EOFError, zlib.error, MemoryError) as error:
+        raise SpecError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    start = 4 + 4 * content[3] if len(content) > 3 else 4
+    if content[:2] != b"\0\0" or content[2:3] != UNSIGNED_BYTE or len(content) < start:
+        raise SpecError(
+            f"{path} is not an IDX file of unsigned bytes, gzipped or not: it begins with {content[:8]!r}. "
+            "Fetch the file again."
+        )
     shape = tuple(int(n) for n in np.frombuffer(content[4:start], ">u4"))
-    if len(content) - start != np.prod(shape, dtype=np.int64):
-        raise SpecError(f"{path} holds {len(content) - start} values, but its header promises the shape {shape}.")
+    if len(content) - start != math.prod(shape):
+        raise SpecError(
+            f"{path} holds {len(content) - start} values, but its header promises the shape {shape}. "
+            "Fetch the file again."
+        )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,25 +122,45 @@ def digest_files(paths: Iterable[Path], *words: object) -> str:
     return total.hexdigest()[:32]
 
 
-def locate(root: Path, folders: Iterable[str], names: Iterable[str], data: str) -> list[Path]:
+def locate(
+    root: Path, folders: Iterable[str], names: Iterable[str], data: str, archive: str | None = None
+) -> list[Path]:
     """The files of a data set in the first of several folders that holds them all, gzipped or not.
+
+    Args:
+        root: the data root.
+        folders: below the root, the likeliest first.
+        names: of the files.
+        data: name of the set.
+        archive: the file that they are packed in, where there is one.
 
     Raises:
         SpecError: naming the root, the missing files and the ways to supply them.
     """
-    names = list(names)
-    for folder in folders:
-        found = [_plain_or_gz(root / folder / name) for name in names]
-        if all(found):
-            return found
-    state = "lacks" if root.is_dir() else "does not exist; it should hold"
-    raise SpecError(
-        f"data {data!r}: the data root {str(root)!r} {state} {', '.join(names)} "
-        f"in one of the folders {', '.join(folders)}. "
-        "Give root=, set KDLAB_DATA, or call load(..., download=True)."
-    )
+    names, folders = list(names), list(folders)
+    found = [[_plain_or_gz(root / folder / name) for name in names] for folder in folders]
+    for files in found:
+        if all(files):
+            return files
+    nearest = max(range(len(folders)), key=lambda k: sum(file is not None for file in found[k]))
+    missing = ", ".join(name for name, file in zip(names, found[nearest], strict=True) if file is None)
+    if any(found[nearest]):
+        state = f"lacks {missing} beside the other files in {str(root / folders[nearest])!r}. "
+    else:
+        state = "lacks" if root.is_dir() else "does not exist; it should hold"
+        state = f"{state} {missing} in one of the folders {', '.join(folders)}. "
+    raise SpecError(f"data {data!r}: the data root {str(root)!r} {state}{_supply(root, archive)}")
+
+
+def _supply(root: Path, archive: str | None) -> str:
+    if archive and (root / archive).is_file():
+        packed, place = shlex.quote(str(root / archive)), shlex.quote(str(root))
+        return f"Unpack the archive that lies there: tar xzf {packed} -C {place}"
+    return "Give root=, set KDLAB_DATA, or call load(..., download=True)."
 
 
 def _plain_or_gz(path: Path) -> Path | None:
-    choices = (path, path.with_name(path.name + ".gz"))
+    """The file under its own name, gzipped, or with the dot that some archives put into names of IDX files."""
+    dotted = path.with_name(path.name.replace("-idx", ".idx"))
+    choices = (path, path.with_name(path.name + ".gz"), dotted, dotted.with_name(dotted.name + ".gz"))
     return next((choice for choice in choices if choice.is_file()), None)
