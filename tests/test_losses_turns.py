@@ -377,6 +377,7 @@ PREPARED = {
     "hsakd_heads": TURNED.replace(method="hsakd_heads", teacher=TEACHER),
     "hsakd_joint": TURNED.replace(method="hsakd_joint"),
 }
+PREPARED = {name: spec.replace(role="teacher") for name, spec in PREPARED.items()}
 
 
 def student(method, teacher):

@@ -18,7 +18,7 @@ from kdlab.losses.base import Batch
 from kdlab.losses.kd import KD
 from kdlab.models import Outputs
 from kdlab.registry import SpecError, catalogue, create
-from kdlab.rng import generator
+from kdlab.rng import generator, stream_seed
 from kdlab.training import Views
 from kdlab.training.layout import Name
 from kdlab.widgets.augmentation import HIDDEN, STRENGTHS
@@ -197,7 +197,7 @@ class TestAugmentation:
         view = widgets.AugmentationExplorer(room, policy="weak", weak=False).view()
         assert torch.equal(view.originals, view.images)
         crop = CropFlip()
-        drawn = crop.draw(16, (1, 28, 28), generator(0, "weak/1", 0))
+        drawn = crop.draw(16, (1, 28, 28), generator(stream_seed(0, "student", 0), "weak/1", 0))
         moved = widgets.AugmentationExplorer(room, policy="weak").view().images
         assert torch.equal(moved, crop.apply(view.originals, drawn))
 

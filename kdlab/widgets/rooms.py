@@ -14,7 +14,7 @@ from kdlab.augment import CropFlip
 from kdlab.models import build
 from kdlab.models.checkpoints import fit
 from kdlab.perspectives import Profile, arms
-from kdlab.rng import generator
+from kdlab.rng import generator, stream_seed
 from kdlab.spec import RunSpec
 from kdlab.store import Store, home
 from kdlab.training.cohort import one_thread
@@ -61,7 +61,7 @@ class Room:
 def make_view(
     raw: Tensor, part: Any, policy: str, copy: int, seed: int, draw: int = 0, *, weak: bool = True
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """A view as training makes it, from the same named streams.
+    """A view as a student in training sees it, from the same named streams.
 
     Args:
         raw: uint8 originals (n, C, H, W).
@@ -76,6 +76,7 @@ def make_view(
         uint8 images (n, C, H, W), and the parameters drawn.
     """
     n, shape, crop = len(raw), tuple(raw.shape[1:]), CropFlip()
+    seed = stream_seed(seed, "student", 0)  # as in training.pictures
     params = part.draw(n, shape, generator(seed, f"{policy}/{copy}", draw))
     late = getattr(part, "facts", {}).get("where") == "view"
     images = raw if late else part.apply(raw, params)
