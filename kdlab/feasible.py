@@ -11,6 +11,8 @@ from kdlab.once import by_identity
 from kdlab.registry import TAPPING, Entry
 from kdlab.spec import Checkpoint, RunSpec, SpecError, check_options, find
 
+COUNTS = {"classes": "classes", "rows": "rows a step", "originals": "originals a step"}
+
 
 @by_identity
 def check(spec: RunSpec) -> None:
@@ -32,6 +34,7 @@ def check(spec: RunSpec) -> None:
                 f"the teacher's data {spec.teacher.data!r} has {other} classes, the student's {spec.data!r} has {own}."
             )
     _check_teacher(spec, method)
+    _check_counts(spec, method)
     there = data.facts(spec.data)
     for split, size in zip(data.SPLITS, spec.sizes or (), strict=False):
         if size > there[split]:
@@ -48,6 +51,46 @@ def refusal(spec: RunSpec) -> str | None:
     return None
 
 
+def notes(spec: RunSpec) -> list[str]:
+    """What a reader of a spec that can run must know: the method's terms that have no gradient there."""
+    method = find("losses", spec.method)
+    return [
+        f"method {spec.method!r}: its term {term} has no gradient with {_counted(spec)[what]} {COUNTS[what]}; it takes "
+        f"{least} or more."
+        for part in _parts(method, spec.method_options)
+        for term, (what, least) in _idle(spec, part).items()
+    ]
+
+
+def _counted(spec: RunSpec) -> dict[str, int]:
+    originals = spec.budget.originals_per_step
+    return {"classes": data.facts(spec.data)["classes"], "rows": originals * spec.views, "originals": originals}
+
+
+def _idle(spec: RunSpec, method: Entry) -> dict[str, tuple[str, int]]:
+    """The method's terms that have no gradient here, each with what there is too little of, and the least of it."""
+    terms, there = method.facts.get("least", {}).items(), _counted(spec)
+    limits = [(term, what, least) for term, limit in terms for what, least in limit.items()]
+    return {term: (what, least) for term, what, least in limits if there[what] < least}
+
+
+def _check_counts(spec: RunSpec, method: Entry) -> None:
+    there = _counted(spec)
+    if there["rows"] == 1 and ":" not in spec.model:
+        raise SpecError(
+            f"{spec.model!r} has BatchNorm, which compares rows, but a step has one row (budget.originals_per_step=1, "
+            f"views=1); take more originals a step."
+        )
+    for part in _parts(method, spec.method_options):
+        idle = _idle(spec, part)
+        if idle and idle.keys() == part.facts["least"].keys():
+            what, least = next(iter(idle.values()))
+            raise SpecError(
+                f"method {spec.method!r} needs {least} {COUNTS[what]} or more, but there are {there[what]}: with fewer "
+                f"it teaches nothing of its own."
+            )
+
+
 def _check_model(name: str, options: Mapping[str, Any]) -> None:
     taps = {k: v for k, v in options.items() if k in TAPPING}
     rest = {k: v for k, v in options.items() if k not in TAPPING}
@@ -61,10 +104,13 @@ def _check_model(name: str, options: Mapping[str, Any]) -> None:
 
 def needs(method: Entry, options: Mapping[str, Any]) -> set[str]:
     """What a method needs, with what the method it wraps needs."""
-    own = set(method.facts.get("needs", ()))
-    if wraps := method.facts.get("wraps"):
-        own |= set(check_options("losses", dict(method.options | options)[wraps], {}).facts.get("needs", ()))
-    return own
+    return {need for part in _parts(method, options) for need in part.facts.get("needs", ())}
+
+
+def _parts(method: Entry, options: Mapping[str, Any]) -> list[Entry]:
+    """A method, and the one it wraps."""
+    wraps = method.facts.get("wraps")
+    return [method, check_options("losses", dict(method.options | options)[wraps], {})] if wraps else [method]
 
 
 def reads_maps(spec: RunSpec) -> bool:

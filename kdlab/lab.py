@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from kdlab import engine, schedule
-from kdlab.feasible import check
+from kdlab.feasible import check, notes
 from kdlab.identity import key as run_key
 from kdlab.once import asking_once
 from kdlab.progress import Bar
@@ -38,6 +38,7 @@ class Plan:
         jobs: cohorts to train, in the order they should start.
         guessed: models of which no run has been measured yet.
         workers: processes for which the cohorts were cut, >= 1.
+        notes: what a reader of the results must know, each once.
     """
 
     specs: dict[str, RunSpec]
@@ -46,6 +47,7 @@ class Plan:
     jobs: list[Job] = field(default_factory=list)
     guessed: set[str] = field(default_factory=set)
     workers: int = 1
+    notes: list[str] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -55,7 +57,8 @@ class Plan:
     def describe(self) -> str:
         """The plan in a few lines, for a terminal."""
         if not self.missing:
-            return f"nothing to train: all {len(self.cached)} runs are in the store."
+            lines = [f"nothing to train: all {len(self.cached)} runs are in the store."]
+            return "\n".join([*lines, *self._noted()])
         reasons = pd.Series(list(self.missing.values())).value_counts()
         lines = [f"{len(self.specs)} runs: {len(self.cached)} in the store, {len(self.missing)} to train"]
         lines += [f"  {count:4d}  {reason}" for reason, count in reasons.items()]
@@ -65,7 +68,10 @@ class Plan:
             lines.append(f"  a guess: no run of {', '.join(sorted(self.guessed))} has been measured here yet")
         if saved := sum(job.saved for job in self.jobs):
             lines.append(f"  kept teacher outputs save {saved / 60:.1f} minutes of one core")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._noted()])
+
+    def _noted(self) -> list[str]:
+        return [f"  note: {note}" for note in self.notes]
 
 
 def lineage(spec: RunSpec) -> list[RunSpec]:
@@ -94,14 +100,15 @@ def plan(*groups: Sequence[RunSpec], workers: int = 1, store: Store | None = Non
         cached = [k for k in specs if store.has(k)]
         done, begun = set(cached), store.begun()
         missing = {k: _reason(k, store, begun) for k in specs if k not in done}
+        said = list(dict.fromkeys(note for spec in specs.values() for note in notes(spec)))
         if not missing:
-            return Plan(specs, cached, missing, workers=workers)
+            return Plan(specs, cached, missing, workers=workers, notes=said)
         todo, costs = {k: specs[k] for k in missing}, schedule.Costs(store)
         lengths = {k: len(lineage(spec)) for k, spec in todo.items()}
         jobs = schedule.cohorts(todo, ranks, lengths, costs)
         jobs = schedule.balanced(jobs, workers, todo, costs)
         guessed = {s.model for s in todo.values() if costs.guessed(s)}
-        return Plan(specs, cached, missing, jobs, guessed, workers)
+        return Plan(specs, cached, missing, jobs, guessed, workers, said)
 
 
 def _reason(key: str, store: Store, begun: set[str]) -> str:

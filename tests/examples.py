@@ -1,5 +1,7 @@
 """What the tests of methods share: random Outputs of two small networks, batches, contexts."""
 
+from dataclasses import replace
+
 import torch
 
 from kdlab.losses import Batch, Context, Method
@@ -23,14 +25,18 @@ def random_outputs(rows, width, classes=CLASSES, size=6, seed=0) -> Outputs:
     def normal(*shape):
         return torch.randn(*shape, generator=draw, dtype=torch.float64)
 
+    def normal_like(values):
+        return normal(*values.shape)
+
     sizes = (size, -(-size // 2), -(-size // 4))
     maps = tuple(normal(rows, width * 2**stage, s, s) for stage, s in enumerate(sizes))
-    return Outputs(normal(rows, classes), maps, normal(rows, 4 * width), normal(rows, 4 * width, sizes[-1], sizes[-1]))
+    logits, embedding, final = normal(rows, classes), normal(rows, 4 * width), normal(rows, 4 * width, *[sizes[-1]] * 2)
+    return Outputs(logits, maps, embedding, final, normal(rows, width, size, size), tuple(map(normal_like, maps)))
 
 
 def example(rows=8, classes=CLASSES, seed=0, same_size=True, turns=False):
     """Random Outputs of student and teacher, and a batch of pairs (the last row a lone second view) or of turns."""
-    student = random_outputs(rows, 4, classes, seed=2 * seed)
+    student = replace(random_outputs(rows, 4, classes, seed=2 * seed), before=())  # in train mode
     teacher = random_outputs(rows, 8, classes, size=6 if same_size else 4, seed=2 * seed + 1)
     views = 4 if turns else 2
     originals = rows // views
@@ -77,5 +83,6 @@ def made(name: str, student: Outputs, teacher: Outputs, classes=CLASSES, **optio
 
 def leaves(out: Outputs) -> tuple[list[torch.Tensor], Outputs]:
     """The tensors of some Outputs as leaves that want gradients, and Outputs made of them."""
-    fresh = [v.detach().clone().requires_grad_() for v in (out.logits, out.embedding, out.final, *out.features)]
-    return fresh, Outputs(fresh[0], tuple(fresh[3:]), fresh[1], fresh[2])
+    values = (out.logits, out.embedding, out.final, *out.features, out.stem, *out.before)
+    fresh, count = [v.detach().clone().requires_grad_() for v in values], 3 + len(out.features)
+    return fresh, Outputs(fresh[0], tuple(fresh[3:count]), *fresh[1:3], fresh[count], tuple(fresh[count + 1 :]))

@@ -20,7 +20,7 @@ NEEDS = {
     "teacher", "pairs", "features", "embedding", "final", "labels", "dataset", "turns", "prepared", "memory",
     "inference",
 }  # fmt: skip
-FACTS = {"knowledge", "coupling", "needs", "tune", "prepared", "stage", "wraps", "turns"}
+FACTS = {"knowledge", "coupling", "needs", "tune", "prepared", "stage", "wraps", "turns", "least"}
 
 # Every group of methods states its formulas again, in numpy: name to function of (method, student, teacher, batch)
 # that returns all terms as floats.
@@ -46,8 +46,9 @@ def test_gradcheck(name):
     method.eval()
     inputs, _ = leaves(student)
 
-    def total(logits, embedding, final, *maps):
-        return sum(method(Outputs(logits, maps, embedding, final), teacher, batch).values())
+    def total(logits, embedding, final, *maps_and_stem):
+        *maps, stem = maps_and_stem
+        return sum(method(Outputs(logits, tuple(maps), embedding, final, stem), teacher, batch).values())
 
     with torch.random.fork_rng(devices=[]):  # its random directions come from the global generator
         assert torch.autograd.gradcheck(total, inputs, atol=1e-5, fast_mode=True)

@@ -1,7 +1,7 @@
 """CC, VID, RKD, PKT, AB, FT, FSP and NST: restatements in numpy, torchdistill's values, and their own properties."""
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from examples import made as method
 from test_losses_basic import kd_restated, unit
 from torchdistill.losses import mid_level
 
+from kdlab.losses.cc import products
 from kdlab.models import Outputs
 from kdlab.registry import SpecError, create
 
@@ -59,12 +60,20 @@ def windows(x, size, reduce):
 
 
 def cc_restated(method, student, teacher, batch):
+    ends = zip(method.embeds, (student, teacher), strict=True)
+    mine, theirs = (out.embedding.numpy() @ array(layer.weight).T + array(layer.bias) for layer, out in ends)
+    delta, rows = np.abs(mine - theirs), range(len(mine))
+    pairs = [delta[i] @ delta[j] for i in rows for j in rows if i != j]
+    return kd_restated(method, student, teacher, batch) | {"cc": 0.02 * np.mean(pairs)}
+
+
+def kernel_cc_restated(student, teacher):
     def kernel(x, y):
         return np.exp(-0.8) * (1 + 0.8 * x @ y + 0.32 * (x @ y) ** 2)
 
-    rows, a, b = range(len(batch.label)), unit(student.embedding.numpy()), unit(teacher.embedding.numpy())
+    rows, a, b = range(len(student.logits)), unit(student.embedding.numpy()), unit(teacher.embedding.numpy())
     total = sum((kernel(a[i], a[j]) - kernel(b[i], b[j])) ** 2 for i in rows for j in rows)
-    return kd_restated(method, student, teacher, batch) | {"cc": 0.02 * total / len(rows) ** 2}
+    return total / len(rows) ** 2
 
 
 def pkt_restated(method, student, teacher, batch):
@@ -132,8 +141,9 @@ def flow(x, y):
 
 
 def flows(method, student, teacher):
-    mine = [convolved(bridge, f) for bridge, f in zip(method.bridges, maps(student), strict=True)]
-    return [(flow(*f), flow(*g)) for f, g in zip(pairwise(mine), pairwise(maps(teacher)), strict=True)]
+    mine, theirs = ([out.stem.numpy(), *maps(out)] for out in (student, teacher))
+    mine = [convolved(bridge, f) for bridge, f in zip(method.bridges, mine, strict=True)]
+    return [(flow(*f), flow(*g)) for f, g in zip(pairwise(mine), pairwise(theirs), strict=True)]
 
 
 def fsp_restated(method, student, teacher, batch):
@@ -196,8 +206,19 @@ def test_torchdistills_cc_is_the_root_of_the_sum_of_squares():
     given = [read([torch.nn.functional.normalize(out.embedding)]) for out in (student, teacher)]
     kernel = {"type": "gaussian", "gamma": 0.4, "max_p": 2}
     root = mid_level.CCKDLoss("0", "0", kernel, "sum")(*given)
-    ours = method("cc", student, teacher, weight=1)(student, teacher, batch)["cc"]
+    ours = method("cc", student, teacher, weight=1, form="kernel")(student, teacher, batch)["cc"]
     torch.testing.assert_close(8 * ours.sqrt(), root)
+    assert ours.item() == pytest.approx(kernel_cc_restated(student, teacher))
+
+
+def test_cc_is_the_crd_comparisons_mean_over_all_orders_of_the_rows():
+    student, teacher = (out.rows(slice(4)) for out in example()[:2])
+    made = method("cc", student, teacher, weight=1)
+    delta = (made.embeds[0](student.embedding) - made.embeds[1](teacher.embedding)).abs()
+    orders = [delta[list(order)] for order in permutations(range(4))]
+    published = [(d[:-1] * d[1:]).sum(1).mean() for d in orders]
+    torch.testing.assert_close(products(delta), torch.stack(published).mean())
+    assert products(delta[:1]) == 0
 
 
 def test_vid_is_torchdistills():
@@ -235,13 +256,14 @@ def test_torchdistills_fsp_sums_norms_of_columns():
     # The same flow matrices, but norms over their first axis, summed, where the formula has squares.
     student, teacher, _ = example()
     made = method("fsp", student, teacher)
-    ends = [{"io": "output", "path": str(path)} for path in range(3)]
+    ends = [{"io": "output", "path": str(path)} for path in range(4)]
     pairs = {
         str(n): dict(teacher_first=a, teacher_second=b, student_first=a, student_second=b, weight=1)
         for n, (a, b) in enumerate(pairwise(ends))
     }
-    mine = [bridge(f) for bridge, f in zip(made.bridges, student.features, strict=True)]
-    theirs = mid_level.FSPLoss(pairs)(read(mine), read(teacher.features))
+    mine, taught = ([out.stem, *out.features] for out in (student, teacher))
+    mine = [bridge(f) for bridge, f in zip(made.bridges, mine, strict=True)]
+    theirs = mid_level.FSPLoss(pairs)(read(mine), read(taught))
     columns = sum(np.linalg.norm(a - b, axis=1).sum() / 8 for a, b in flows(made, student, teacher))
     assert theirs.item() == pytest.approx(columns, rel=1e-6)
 
@@ -252,7 +274,9 @@ def test_torchdistills_fsp_sums_norms_of_columns():
 @pytest.mark.parametrize("name", ["cc", "rkd", "pkt", "nst", "fsp"])
 def test_a_student_equal_to_its_teacher_has_no_distance(name):
     student, _, batch = example()
-    assert method(name, student, student)(student, student, batch)[name].item() == pytest.approx(0, abs=1e-9)
+    options = {"form": "kernel"} if name == "cc" else {}  # the other form has layers of its own between
+    made = method(name, student, student, **options)
+    assert made(student, student, batch)[name].item() == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", ["vid", "ab", "fsp", "nst", "ft"])
@@ -294,7 +318,7 @@ def test_embeddings_may_coincide_or_vanish(name):
 @pytest.mark.parametrize(("name", "scale"), [("cc", 7.0), ("rkd", 7.0), ("pkt", 7.0)])
 def test_relations_do_not_see_the_scale_of_embeddings(name, scale):
     student, teacher, batch = example()
-    made = method(name, student, teacher)
+    made = method(name, student, teacher, **({"form": "kernel"} if name == "cc" else {}))
     scaled = replace(student, embedding=scale * student.embedding)
     torch.testing.assert_close(made(scaled, teacher, batch)[name], made(student, teacher, batch)[name])
 
@@ -304,7 +328,7 @@ def test_relations_do_not_see_the_scale_of_embeddings(name, scale):
 
 def test_cc_with_a_long_series_has_the_gaussian_kernel():
     student, teacher, batch = example()
-    made = method("cc", student, teacher, order=10)
+    made = method("cc", student, teacher, form="kernel", order=10)
     square = torch.cdist(*[torch.nn.functional.normalize(student.embedding)] * 2).square()
     torch.testing.assert_close(made.kernel(student.embedding), torch.exp(-0.4 * square), rtol=1e-6, atol=0)
     assert made(student, teacher, batch)["cc"] < 0.01
@@ -385,13 +409,25 @@ def test_ab_asks_for_the_margin_on_the_teachers_side_only():
 def test_fsp_learns_bridges_between_other_widths_only():
     student, teacher, batch = example()
     assert [tuple(p.shape) for p in method("fsp", student, teacher).parameters()] == [
-        (8, 4, 1, 1), (16, 8, 1, 1), (32, 16, 1, 1),
+        (8, 4, 1, 1), (8, 4, 1, 1), (16, 8, 1, 1), (32, 16, 1, 1),
     ]  # fmt: skip
     mixed = replace(student, features=(teacher.features[0], *student.features[1:]))
     made = method("fsp", mixed, teacher)
-    assert len(list(made.parameters())) == 2 and torch.isfinite(made(mixed, teacher, batch)["fsp"])
-    with pytest.raises(SpecError, match="fsp needs two stages"):
+    assert len(list(made.parameters())) == 3 and torch.isfinite(made(mixed, teacher, batch)["fsp"])
+    with pytest.raises(SpecError, match="fsp needs two maps"):
         method("fsp", *[Outputs(out.logits, out.features[:1], out.embedding) for out in (student, teacher)])
+
+
+def test_fsp_begins_at_the_stem_where_both_show_it():
+    student, teacher, batch = example()
+    made = method("fsp", student, teacher)
+    first, later = (replace(student, stem=2 * student.stem), replace(teacher, stem=None))
+    assert made(first, teacher, batch)["fsp"] != made(student, teacher, batch)["fsp"]
+    without = method("fsp", student, later)
+    assert len(without.bridges) == 3
+    assert without(first, later, batch)["fsp"] == without(student, later, batch)["fsp"]
+    tapped = [replace(out, stem=None, features=(out.stem, *out.features)) for out in (student, teacher)]
+    torch.testing.assert_close(method("fsp", *tapped)(*tapped, batch), made(student, teacher, batch))
 
 
 def test_the_paraphraser_learns_to_paraphrase_and_has_the_rate_of_channels():

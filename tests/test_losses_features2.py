@@ -57,7 +57,7 @@ def hcl(a, b):
 
 def reviewkd_restated(method, student, teacher, batch):
     mine = [array(student.embedding)[:, :, None, None], *(f.numpy() for f in reversed(student.features))]
-    theirs = [array(teacher.embedding)[:, :, None, None], *(f.numpy() for f in reversed(teacher.features))]
+    theirs = [array(teacher.embedding)[:, :, None, None], *(f.numpy() for f in reversed(teacher.before))]
     total, deeper = 0, None
     for fusion, f, g in zip(method.fusions, mine, theirs, strict=True):
         x = block(fusion.enter, f)
@@ -197,10 +197,22 @@ def test_reviewkd_starts_at_a_twentieth_and_is_full_after_twenty_epochs():
 @pytest.mark.parametrize("kept", [1, 2])
 def test_reviewkd_takes_any_number_of_stages_but_the_same(kept):
     student, teacher, batch = example()
-    less = [replace(out, features=out.features[-kept:]) for out in (student, teacher)]
+    less = [replace(out, features=out.features[-kept:], before=out.before[-kept:]) for out in (student, teacher)]
     assert torch.isfinite(method("reviewkd", *less)(*less, batch)["reviewkd"])
     with pytest.raises(SpecError, match=f"student has {kept} maps and the teacher 3"):
         method("reviewkd", less[0], teacher)
+
+
+def test_reviewkd_reads_the_teacher_before_its_activation_where_it_shows_that():
+    student, teacher, batch = example()
+    after = replace(teacher, features=tuple(f.relu() for f in teacher.before))
+    read = {}
+    for activated, taught in ((False, after), (True, after), (False, replace(after, before=()))):
+        made = method("reviewkd", student, taught, activated=activated)
+        read[activated, bool(taught.before)] = made(student, taught, batch)["reviewkd"].item()
+    assert read[True, True] == read[False, False] != read[False, True]
+    same = replace(after, features=after.before)
+    assert method("reviewkd", student, same, activated=True)(student, same, batch)["reviewkd"] == read[False, True]
 
 
 def test_reviewkd_reviews_from_deep_to_shallow_only():

@@ -60,7 +60,7 @@ MILLIONS = {
     "ShuffleV1": 38.69,
     "ShuffleV2": 44.50,
 }
-VGG_TAPS = [(64, 32), (128, 16), (256, 8), (512, 4)]
+VGG_TAPS = [(128, 16), (256, 8), (512, 4), (512, 4)]
 TAPS = {
     "resnet110": [(16, 32), (32, 16), (64, 8)],
     "resnet32x4": [(64, 32), (128, 16), (256, 8)],
@@ -123,7 +123,7 @@ def test_stage_maps(name):
 
 @pytest.mark.parametrize("name", COUNTS_WITH_HEADS)
 def test_parameter_counts_with_auxiliary_heads(name):
-    model = build(name, 100, seed=0).eval()
+    model = build(name, 100, seed=0, **({"maps": "hsakd"} if "vgg" in name else {})).eval()
     with torch.no_grad():
         out = model.outputs(torch.zeros(1, 3, 32, 32))
     with torch.device("meta"):
@@ -132,9 +132,9 @@ def test_parameter_counts_with_auxiliary_heads(name):
     assert count(model) + sum(map(count, branches)) + len(branches) * fc == COUNTS_WITH_HEADS[name]
 
 
-@pytest.mark.parametrize("name", LATER)
-def test_a_branch_with_the_networks_weights_goes_on_as_the_network(name):
-    model = build(name, 5, 1, seed=0).eval()
+@pytest.mark.parametrize(("name", "options"), [*((name, {}) for name in LATER), ("vgg13", {"maps": "hsakd"})])
+def test_a_branch_with_the_networks_weights_goes_on_as_the_network(name, options):
+    model = build(name, 5, 1, seed=0, **options).eval()
     body = [v for k, v in model.state_dict().items() if not k.startswith(("linear", "classifier"))]
     with torch.no_grad():
         out = model.outputs(torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0)))
@@ -184,9 +184,9 @@ def test_shapes_of_the_other_families(name, channels):
         first = math.ceil(size / 2) if name in ("MobileNetV2", "ShuffleV1", "ShuffleV2") else size
         sides = [first]
         for _ in out.features[1:]:
-            sides.append(sides[-1] // 2 if "vgg" in name else math.ceil(sides[-1] / 2))
-        if "vgg" in name and size == 64:
-            sides[-1] //= 2
+            sides.append(math.ceil(sides[-1] / 2))
+        if "vgg" in name:
+            sides = [size // 2, size // 4, size // 8, size // 16 if size == 64 else size // 8]
         assert [f.shape[2] for f in out.features] == sides
 
 
@@ -465,6 +465,117 @@ def test_tapped_default_embedding_and_copies():
     torch.testing.assert_close(out.embedding, out.features[0].mean((2, 3)))
     out.logits.sum().backward()
     assert model.model.first.weight.grad is not None
+
+
+class Overwritten(nn.Module):
+    """A layer and what follows it in place."""
+
+    def __init__(self, after, inplace):
+        super().__init__()
+        after = {"relu": nn.ReLU, "silu": nn.SiLU, "dropout": nn.Dropout, "leaky": nn.LeakyReLU}[after](inplace=inplace)
+        self.net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), after, nn.Conv2d(4, 4, 3), after)
+        self.last = nn.Linear(4, 5)
+
+    def forward(self, x):
+        return self.last(self.net(x).mean((2, 3)))
+
+
+@pytest.mark.parametrize("after", ["relu", "silu", "dropout", "leaky"])
+def test_tapped_gives_a_layers_own_output_whatever_follows_in_place(after):
+    x, found = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)), []
+    for inplace in (True, False):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            model = Tapped(Overwritten(after, inplace), ["net.0", "net.1", "net.2", "net.3"], "net.1")
+            out = model.outputs(x)
+        weigh = torch.arange(1.0, 6.0)
+        total = (out.logits * weigh).sum() + sum(f.pow(3).sum() for f in out.features) + out.embedding.square().sum()
+        total.backward()
+        found.append([out.logits, *out.features, out.embedding, *(p.grad for p in model.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    assert found[0][2].min() < 0  # BatchNorm's output, not what the activation made of it
+
+
+def test_torchvisions_bn1_is_the_map_before_its_relu():
+    torchvision = pytest.importorskip("torchvision")
+    net = torchvision.models.resnet18(weights=None, num_classes=10).train()
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        own = net.bn1(net.conv1(x))
+        bn1, relu = Tapped(net, ["bn1", "relu"]).outputs(x).features
+    assert torch.equal(bn1, own) and torch.equal(relu, own.relu()) and own.min() < 0
+
+
+def test_tapped_takes_the_last_of_several_calls_and_refuses_what_is_no_map():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.act, self.never, self.pair = nn.ReLU(inplace=True), nn.ReLU(), nn.LSTM(2, 2)
+
+        def forward(self, x):
+            self.pair(torch.zeros(1, 1, 2))
+            return self.act(self.act(x) - 0.5).mean((2, 3))
+
+    x = torch.linspace(-1, 1, 18).view(1, 2, 3, 3)
+    out = Tapped(Twice(), ["act"]).outputs(x.clone())
+    torch.testing.assert_close(out.features[0], (x.relu() - 0.5).relu())
+    with pytest.raises(SpecError, match="layer 'never' was not called"):
+        Tapped(Twice(), ["never"]).outputs(x.clone())
+    with pytest.raises(SpecError, match="layer 'pair' gives a tuple, not a tensor"):
+        Tapped(Twice(), ["act"], "pair").outputs(x.clone())
+
+
+EVERY = [*COUNTS_100, *SMALL]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", EVERY)
+def test_no_map_of_ours_is_overwritten_in_place(name, training, monkeypatch):
+    """Values and the versions of the tensors: what a network shows is what it had there."""
+    x = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found = build(name, 5, 1, seed=0).train(training).outputs(x)
+        twin = build(name, 5, 1, seed=0).train(training)
+        for module in twin.modules():
+            if hasattr(module, "inplace"):
+                module.inplace = False
+        relu = F.relu
+        monkeypatch.setattr(F, "relu", lambda values, inplace=False: relu(values))
+        monkeypatch.setattr(torch.Tensor, "add_", torch.Tensor.add)
+        safe = twin.outputs(x)
+    a, b = ([out.logits, out.embedding, out.final, out.stem, *out.features, *out.before] for out in (found, safe))
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_before_is_the_map_before_its_activation(name):
+    x = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    model = build(name, 5, 1, seed=0).eval()
+    with torch.no_grad():
+        out = model.outputs(x)
+        stem = model.outputs(-x).stem
+    assert len(out.before) == len(out.features) and not torch.equal(stem, out.stem)
+    for before, after in zip(out.before, out.features, strict=True):
+        assert before.shape == after.shape and before.min() < 0
+        if "wrn" not in name and "Mobile" not in name:  # which have no activation at the end of a stage
+            assert torch.equal(before.relu(), after)
+    if "wrn" in name:
+        torch.testing.assert_close(out.before[-1].relu(), out.final)
+        assert torch.equal(out.before[0], model.block2.layer[0].bn1(out.features[0]))
+    elif "Mobile" in name:
+        assert all(a is b for a, b in zip(out.before, out.features, strict=True))
+    assert model.train().outputs(x).before == ()
+
+
+def test_vgg_shows_the_maps_of_the_comparison_or_of_hsakd():
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        crd, hsakd = (build("vgg13", 5, 3, seed=0, maps=maps).outputs(x) for maps in ("crd", "hsakd"))
+    assert torch.equal(crd.stem, hsakd.features[0]) and hsakd.stem is None
+    assert all(torch.equal(crd.features[a], hsakd.features[b]) for a, b in ((0, 1), (1, 2), (3, 3)))
+    assert crd.features[2].shape == crd.features[3].shape and torch.equal(crd.logits, hsakd.logits)
+    with pytest.raises(SpecError, match="maps must be one of"):
+        build("vgg13", 5, 3, seed=0, maps="hskad")
 
 
 def test_tapped_refuses_unknown_layers():

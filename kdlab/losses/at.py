@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kdlab.losses.base import match_size, require
 from kdlab.losses.kd import KD
-from kdlab.losses.learned import stages
+from kdlab.losses.learned import several_positions, stages
 from kdlab.registry import register
 
 
@@ -28,7 +28,8 @@ class AT(KD):
         temperature, ce_weight, kd_weight, preset: of the KD term, see ``KD``.
 
     Raises:
-        SpecError: for a value out of range, or when student and teacher have other numbers of stages.
+        SpecError: for a value out of range, when student and teacher have other numbers of stages, or maps
+            of one position only.
 
     Reference: Zagoruyko and Komodakis, Paying More Attention to Attention, ICLR 2017.
     """
@@ -45,7 +46,7 @@ class AT(KD):
         self.weight = require("weight", weight)
 
     def setup(self, student, teacher, context):
-        stages("at", student, teacher)
+        several_positions("at", student, teacher)
 
     def rows(self, student, teacher, batch):
         pairs = [match_size(f, g) for f, g in stages("at", student, teacher)]

@@ -117,6 +117,9 @@ class Method(nn.Module):
     - ``prepared``: the methods that train the parts of the teacher this one reads, the usual one first;
     - ``turns``: whether its four quarter turns are of one crop (``shared``) or have a crop each (``own``);
     - ``wraps``: the option that names another method inside this one;
+    - ``least``: where its own terms can vanish, each of them (so that all may) with the least ``classes``, ``rows`` a
+      step or ``originals`` a step from which it has a gradient, ``{}`` for one that always has: fewer for all terms are
+      refused, fewer for some are noted by the plan;
     - ``stage="teacher"``: this method prepares a teacher: the network in training is the frozen teacher itself.
     """
 

@@ -43,7 +43,7 @@ class CATKD(KD):
         temperature, ce_weight, kd_weight, preset: of the KD term, see ``KD``.
 
     Raises:
-        SpecError: for a value out of range, or a model without a final map or linear classifier.
+        SpecError: for a value out of range, or a model without a linear classifier or a final map of several positions.
 
     Reference: Guo, Yan, Li and Lin, Class Attention Transfer Based Knowledge Distillation, CVPR 2023.
     """
@@ -67,6 +67,10 @@ class CATKD(KD):
         for who, out in (("student", student), ("teacher", teacher)):
             if out.final is None:
                 raise SpecError(f"catkd needs the map before pooling, which the {who} does not have.")
+        if 1 in (student.final.shape[2:].numel(), teacher.final.shape[2:].numel()):
+            raise SpecError(
+                "catkd compares maps of classes position by position, but the final maps have one position."
+            )
         # In a tuple the layer stays the student's: torch would save and train an attribute as the method's own.
         self.live = (classifier(context.student, student),)
         self.classes = classifier(context.teacher, teacher).weight.detach().clone()

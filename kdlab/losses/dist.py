@@ -15,7 +15,10 @@ def unlike(a: Tensor, b: Tensor, dim: int) -> Tensor:
     return 1 - F.cosine_similarity(a, b, dim=dim)
 
 
-@register("dist", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher",), tune="weight")
+@register(
+    "dist", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher",), tune="weight",
+    least={"inter": {"classes": 3}, "intra": {"rows": 3}},
+)  # fmt: skip
 class DIST(Method):
     """Cross-entropy plus what is missing in the correlation of probabilities, within rows and within columns.
 

@@ -22,7 +22,10 @@ def against_rest(own: Tensor, others: Tensor) -> Tensor:
     return torch.cat([own, others.logsumexp(1, keepdim=True)], dim=1)
 
 
-@register("dkd", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher", "labels"), tune="beta")
+@register(
+    "dkd", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher", "labels"), tune="beta",
+    least={"tckd": {}, "nckd": {"classes": 3}},
+)  # fmt: skip
 class DKD(Method):
     """KD split into the true class against the rest, and the rest among themselves, each with its own weight.
 
@@ -68,7 +71,10 @@ class DKD(Method):
         return {"ce": hard, "tckd": scale * self.alpha * target, "nckd": scale * self.beta * rest}
 
 
-@register("nkd", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher", "labels"), tune="gamma")
+@register(
+    "nkd", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher", "labels"), tune="gamma",
+    least={"target": {}, "rest": {"classes": 3}},
+)  # fmt: skip
 class NKD(Method):
     """The hard label weighed by the teacher's trust in it, and the other classes normalised among themselves.
 
@@ -105,7 +111,10 @@ class NKD(Method):
         return {"ce": self.ce_weight * hard, "target": trust * hard, "rest": self.gamma * temperature**2 * rest}
 
 
-@register("rld", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher", "labels"), tune="beta")
+@register(
+    "rld", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher", "labels"), tune="beta",
+    least={"scd": {}, "mcd": {"classes": 3}},
+)  # fmt: skip
 class RLD(DKD):
     """DKD that never teaches the teacher's mistakes: its confidence goes to the true class, its errors are left out.
 

@@ -1,4 +1,4 @@
-"""Flow of solution procedure: how the maps of one stage and the next go together, channel by channel."""
+"""Flow of solution procedure: how the map that a stage reads and the one it gives go together, channel by channel."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from kdlab.losses.ab import Initialising
 from kdlab.losses.base import require
 from kdlab.losses.learned import convolution, stages
+from kdlab.models import Outputs
 from kdlab.registry import SpecError, register
 
 
@@ -24,15 +25,22 @@ def flow(first: Tensor, second: Tensor) -> Tensor:
     return first @ second.transpose(1, 2) / first.shape[2]
 
 
-@register("fsp", revision=1, knowledge="relations", coupling="agnostic", needs=("teacher", "features"), tune="weight")
+def ways(student: Outputs, teacher: Outputs) -> tuple[list[Tensor], list[Tensor]]:
+    """The maps between which student and teacher have flows: the stem, where both show it, and the stages."""
+    stem = student.stem is not None and teacher.stem is not None
+    return tuple([*([out.stem] if stem else []), *out.features] for out in (student, teacher))
+
+
+@register("fsp", revision=2, knowledge="relations", coupling="agnostic", needs=("teacher", "features"), tune="weight")
 class FSP(Initialising):
-    """KD plus the squared distance between the flow matrices of successive stages.
+    """KD plus the squared distance between the flow matrices of the stages, from what each reads to what it gives.
 
     ``L = L_KD + c mean_i sum_l mean_ce (G_ice(r(f_l), r(f_(l+1))) - G_ice(g_l, g_(l+1)))^2``, with f and g the
-    student's and the teacher's maps of a stage and ``G_ce(x, y) = mean_p x_cp y_ep`` over positions p, the larger of
-    the two maps max-pooled to the size of the smaller as in the paper. Student and teacher may differ in size. In the
-    paper they have the same widths, and r is the identity; where the widths of a stage differ, r is a trained 1x1
-    convolution to the teacher's.
+    student's and the teacher's maps, of the stem (l = 0) and of the stages, and ``G_ce(x, y) = mean_p x_cp y_ep`` over
+    positions p, the larger of the two maps max-pooled to the size of the smaller as in the paper. Student and teacher
+    may differ in size. In the paper they have the same widths, and r is the identity; where the widths of a stage
+    differ, r is a trained 1x1 convolution to the teacher's. Where one of the two does not show its stem (a foreign
+    model, or a VGG whose maps are HSAKD's), the first flow is left out: tap the stem of both to have it.
 
     As in the paper and in the CRD comparison, the distance is trained alone in a stage before, here a share ``init``
     of the budget (30 of 240 epochs): only the terms that count at the moment are returned, ``fsp`` while progress <
@@ -46,7 +54,7 @@ class FSP(Initialising):
         temperature, ce_weight, kd_weight, preset: of the KD term, see ``KD``.
 
     Raises:
-        SpecError: for a value out of range, when student and teacher have other numbers of stages, or one only.
+        SpecError: for a value out of range, when student and teacher have other numbers of stages, or one map only.
 
     Reference: Yim, Joo, Bae and Kim, A Gift from Knowledge Distillation: Fast Optimization, Network Minimization and
     Transfer Learning, CVPR 2017.
@@ -67,9 +75,10 @@ class FSP(Initialising):
         self.bridges = nn.ModuleList()
 
     def setup(self, student, teacher, context):
-        pairs = stages("fsp", student, teacher)
+        stages("fsp", student, teacher)
+        pairs = list(zip(*ways(student, teacher), strict=True))
         if len(pairs) < 2:
-            raise SpecError(f"fsp needs two stages at least, but the models have {len(pairs)} maps.")
+            raise SpecError(f"fsp needs two maps at least, but the models have {len(pairs)}.")
         for mine, theirs in pairs:
             a, b = mine.shape[1], theirs.shape[1]
             # No activation follows, and the distance is of fourth order: a scale too large would explode.
@@ -77,6 +86,7 @@ class FSP(Initialising):
             self.bridges.append(layer.to(mine))
 
     def own_rows(self, student, teacher):
-        mine = [bridge(f) for bridge, f in zip(self.bridges, student.features, strict=True)]
-        flows = zip(pairwise(mine), pairwise(teacher.features), strict=True)
+        mine, theirs = ways(student, teacher)
+        mine = [bridge(f) for bridge, f in zip(self.bridges, mine, strict=True)]
+        flows = zip(pairwise(mine), pairwise(theirs), strict=True)
         return torch.stack([(flow(*f) - flow(*g)).square().mean((1, 2)) for f, g in flows]).sum(0)

@@ -52,7 +52,10 @@ def information(s: Tensor, t: Tensor) -> Tensor:
     return joint.square().sum().log2() - mine.square().sum().log2() - theirs.square().sum().log2()
 
 
-@register("itrd", revision=1, knowledge="relations", coupling="agnostic", needs=("teacher", "embedding"), tune="weight")
+@register(
+    "itrd", revision=1, knowledge="relations", coupling="agnostic", needs=("teacher", "embedding"), tune="weight",
+    least={"correlation": {"rows": 3}, "mutual": {"rows": 2}},
+)  # fmt: skip
 class ITRD(KD):
     """KD plus a loss on the correlation and one on the mutual information of the embeddings.
 

@@ -21,6 +21,16 @@ def stages(method: str, student: Outputs, teacher: Outputs) -> list[tuple[Tensor
     return list(zip(student.features, teacher.features, strict=True))
 
 
+def several_positions(method: str, student: Outputs, teacher: Outputs) -> None:
+    """Refuse networks whose stage maps have one position each, at which every map of unit length is the same.
+
+    Raises:
+        SpecError: when no stage has two positions or more in both.
+    """
+    if all(1 in (a.shape[2:].numel(), b.shape[2:].numel()) for a, b in stages(method, student, teacher)):
+        raise SpecError(f"{method} compares maps position by position, but every stage has one position only.")
+
+
 def blank(kind: type[nn.Module], *sizes: int, **options) -> nn.Module:
     """A layer whose weights are to be set by the caller; the global generator stays as it was.
 

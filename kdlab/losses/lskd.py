@@ -27,7 +27,10 @@ def standardised(out: Outputs) -> Outputs:
     return dataclasses.replace(out, logits=centred / (1e-7 + centred.std(1, correction=0, keepdim=True)))
 
 
-@register("lskd", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher",), tune="weight", wraps="base")
+@register(
+    "lskd", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher",), tune="weight", wraps="base",
+    least={"lskd": {"classes": 3}},
+)  # fmt: skip
 class LSKD(Method):
     """A method on logits that sees them standardised: the order and the shape of a row count, not its scale.
 

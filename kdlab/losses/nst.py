@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kdlab.losses.base import match_size, require
 from kdlab.losses.kd import KD
-from kdlab.losses.learned import stages
+from kdlab.losses.learned import several_positions, stages
 from kdlab.registry import register
 
 
@@ -36,7 +36,8 @@ class NST(KD):
         temperature, ce_weight, kd_weight, preset: of the KD term, see ``KD``.
 
     Raises:
-        SpecError: for a value out of range, or when student and teacher have other numbers of stages.
+        SpecError: for a value out of range, when student and teacher have other numbers of stages, or maps
+            of one position only.
 
     Reference: Huang and Wang, Like What You Like: Knowledge Distill via Neuron Selectivity Transfer, arXiv 2017.
     """
@@ -53,7 +54,7 @@ class NST(KD):
         self.weight = require("weight", weight)
 
     def setup(self, student, teacher, context):
-        stages("nst", student, teacher)
+        several_positions("nst", student, teacher)
 
     def rows(self, student, teacher, batch):
         discrepancy = sum(selectivity_rows(*pair) for pair in stages("nst", student, teacher))

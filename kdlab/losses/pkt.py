@@ -19,7 +19,10 @@ def neighbours(embedding: Tensor) -> Tensor:
     return similarity / similarity.sum(1, keepdim=True)
 
 
-@register("pkt", revision=1, knowledge="relations", coupling="agnostic", needs=("teacher", "embedding"), tune="weight")
+@register(
+    "pkt", revision=1, knowledge="relations", coupling="agnostic", needs=("teacher", "embedding"), tune="weight",
+    least={"pkt": {"rows": 2}},
+)  # fmt: skip
 class PKT(KD):
     """KD plus the divergence between the teacher's and the student's neighbour probabilities.
 

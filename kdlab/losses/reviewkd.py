@@ -10,15 +10,20 @@ from kdlab.losses.base import match_size, require, warm_up
 from kdlab.losses.kd import KD
 from kdlab.losses.learned import block, drawn, stages
 from kdlab.models import Outputs
-from kdlab.registry import register
+from kdlab.registry import choose, register
 
 POOLS = (4, 2, 1)
 MOST_CHANNELS = 512
 
 
-def levels(out: Outputs) -> list[Tensor]:
-    """The maps to review, deepest first: the embedding as a map of one position, then the stages."""
-    return [out.embedding[:, :, None, None], *reversed(out.features)]
+def levels(out: Outputs, before: bool = False) -> list[Tensor]:
+    """The maps to review, deepest first: the embedding as a map of one position, then the stages.
+
+    Args:
+        out: of a network.
+        before: take the stages before their activation, where the network shows them so.
+    """
+    return [out.embedding[:, :, None, None], *reversed(before and out.before or out.features)]
 
 
 def hcl_rows(a: Tensor, b: Tensor) -> Tensor:
@@ -74,8 +79,9 @@ class Fusion(nn.Module):
 
 
 @register(
-    "reviewkd", revision=1, knowledge="features", coupling="agnostic", needs=("teacher", "features", "embedding"),
+    "reviewkd", revision=2, knowledge="features", coupling="agnostic", needs=("teacher", "features", "embedding"),
     tune="weight",
+    least={"reviewkd": {"rows": 2}},
 )  # fmt: skip
 class ReviewKD(KD):
     """KD plus the distance of the teacher's maps from the student's maps of that level and all deeper ones, fused.
@@ -85,9 +91,14 @@ class ReviewKD(KD):
     distance at several scales (``hcl_rows``) and w(p) a linear start over the progress p. Maps of different sizes are
     pooled to the smaller. Published without a KD term: ``kd_weight=0``.
 
+    The teacher's maps are those before the last ReLU of their stage, as in the authors' code (in a WRN, after the next
+    BatchNorm); a foreign teacher's are what its taps name, so tap it before the activation to follow. The student's are
+    as they leave the stage.
+
     Args:
         weight: c >= 0.
         warmup: length of the linear start, in epochs of 240, >= 0; 0 is none.
+        activated: True takes the teacher's maps after the ReLU.
         temperature, ce_weight, kd_weight, preset: of the KD term, see ``KD``.
 
     Raises:
@@ -100,6 +111,7 @@ class ReviewKD(KD):
         self,
         weight: float = 5.0,
         warmup: float = 20.0,
+        activated: bool = False,
         temperature: float = 4.0,
         ce_weight: float = 1.0,
         kd_weight: float = 1.0,
@@ -108,12 +120,13 @@ class ReviewKD(KD):
         super().__init__(temperature, ce_weight, kd_weight, preset)
         self.weight = require("weight", weight)
         self.warmup = require("warmup", warmup)
+        self.activated = choose("activated", activated, (False, True))
         self.fusions = nn.ModuleList()
 
     def setup(self, student, teacher, context):
         stages("reviewkd", student, teacher)
         middle = min(MOST_CHANNELS, student.embedding.shape[1])
-        pairs = zip(levels(student), levels(teacher), strict=True)
+        pairs = zip(levels(student), levels(teacher, not self.activated), strict=True)
         fusions = [
             Fusion(f.shape[1], middle, g.shape[1], number == 0, context.generator)
             for number, (f, g) in enumerate(pairs)
@@ -122,7 +135,8 @@ class ReviewKD(KD):
 
     def rows(self, student, teacher, batch):
         distance, deeper = 0, None
-        for fusion, f, g in zip(self.fusions, levels(student), levels(teacher), strict=True):
+        theirs = levels(teacher, not self.activated)
+        for fusion, f, g in zip(self.fusions, levels(student), theirs, strict=True):
             reviewed, deeper = fusion(f, deeper)
             distance = distance + hcl_rows(*match_size(reviewed, g))
         scale = self.weight * warm_up(batch, self.warmup)

@@ -32,7 +32,10 @@ def relations(points: Tensor) -> tuple[Tensor, Tensor]:
     return distances / torch.where(mean > 0, mean, 1.0), units @ units.transpose(1, 2)
 
 
-@register("rkd", revision=1, knowledge="relations", coupling="agnostic", needs=("teacher", "embedding"), tune="weight")
+@register(
+    "rkd", revision=1, knowledge="relations", coupling="agnostic", needs=("teacher", "embedding"), tune="weight",
+    least={"rkd": {"rows": 3}},
+)  # fmt: skip
 class RKD(KD):
     """KD plus Huber losses on the distances and the angles among the embeddings of a batch.
 

@@ -16,7 +16,10 @@ def similarity(features: Tensor) -> Tensor:
     return F.normalize(flat @ flat.T, dim=1)
 
 
-@register("sp", revision=1, knowledge="relations", coupling="agnostic", needs=("teacher", "features"), tune="weight")
+@register(
+    "sp", revision=1, knowledge="relations", coupling="agnostic", needs=("teacher", "features"), tune="weight",
+    least={"sp": {"rows": 2}},
+)  # fmt: skip
 class SP(KD):
     """KD plus the squared distance between the similarity matrices of the last stage.
 

@@ -110,6 +110,7 @@ def passed_on(student: Tensor, teacher: Tensor, temperature: float, keep: Tensor
 @register(
     "sskd_head", revision=1, knowledge="none", coupling="required", needs=("teacher", "embedding", "turns"),
     stage="teacher", turns="own",
+    least={"ss": {"originals": 2}},
 )  # fmt: skip
 class SSKDHead(Method):
     """Prepares a teacher for ``sskd``: a head on its embedding learns to find the original of a turned image.
@@ -144,6 +145,7 @@ class SSKDHead(Method):
 @register(
     "sskd", revision=1, knowledge="contrastive", coupling="required",
     needs=("teacher", "embedding", "turns", "prepared"), tune="ss_weight", prepared=("sskd_head",), turns="own",
+    least={"lt": {}, "ss": {"originals": 2}},
 )  # fmt: skip
 class SSKD(Method):
     """KD on upright images, the teacher's answers on turned ones, and its cosines between turned and upright ones.

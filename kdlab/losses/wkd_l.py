@@ -64,8 +64,11 @@ def transport(p: Tensor, q: Tensor, cost: Tensor, regularisation: float, iterati
     return ((u @ (kernel * cost)) * v).sum(1)
 
 
-@register("wkd_l", revision=1, knowledge="logits", coupling="agnostic",
-          needs=("teacher", "embedding", "labels", "dataset"), tune="weight")  # fmt: skip
+@register(
+    "wkd_l", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher", "embedding", "labels", "dataset"),
+    tune="weight",
+    least={"target": {}, "wkd_l": {"classes": 3}},
+)  # fmt: skip
 class WKDL(Method):
     """The true class by cross-entropy with the teacher's trust, the others by the cost of moving them onto the teacher.
 

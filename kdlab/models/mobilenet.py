@@ -75,12 +75,15 @@ class MobileNetV2(nn.Module):
     def outputs(self, x: Tensor) -> Outputs:
         """Logits, the maps of 12, 16, 48 and 160 channels (linear, no ReLU) and the pooled embedding (B, 1280)."""
         x, maps = self.conv1(x), []
+        stem = x
         for group in self.blocks:
             x = group(x)
             maps.append(x)
         final = self.conv2(x)
         embedding = final.mean((2, 3))
-        return Outputs(self.classifier(embedding), tuple(maps[tap] for tap in TAPS), embedding, final)
+        taps = tuple(maps[tap] for tap in TAPS)
+        before = () if self.training else taps  # no activation to undo
+        return Outputs(self.classifier(embedding), taps, embedding, final, stem, before)
 
     def branch(self, tap: int) -> nn.Sequential:
         """New stages from a stage map to a final map: those that follow it, or once more the last one, at stride 1.

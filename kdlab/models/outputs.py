@@ -20,16 +20,23 @@ class Outputs:
         features: maps after each stage, input side first, each (B, C, H, W).
         embedding: what the classifier reads, (B, D).
         final: the map whose mean over positions is the embedding, (B, D, H, W); None where a model has no such map.
+        stem: the map that the first stage reads, (B, C, H, W); None where a model does not show it.
+        before: the features before their activation, of the same shapes; () in train mode, and where a model does not
+            show them.
     """
 
     logits: Tensor
     features: tuple[Tensor, ...]
     embedding: Tensor
     final: Tensor | None = None
+    stem: Tensor | None = None
+    before: tuple[Tensor, ...] = ()
 
     def _map(self, change) -> Outputs:
-        final = None if self.final is None else change(self.final)
-        return Outputs(change(self.logits), tuple(change(f) for f in self.features), change(self.embedding), final)
+        return Outputs(*(_mapped(change, value) for value in self._values()))
+
+    def _values(self) -> tuple[Tensor | tuple[Tensor, ...] | None, ...]:
+        return self.logits, self.features, self.embedding, self.final, self.stem, self.before
 
     def rows(self, index: Tensor | slice) -> Outputs:
         """The rows that ``index`` (positions, a bool mask or a slice) selects, of everything."""
@@ -55,18 +62,24 @@ class Outputs:
         def pick(mine: Tensor, theirs: Tensor) -> Tensor:
             return torch.where(mask.view(-1, *[1] * (mine.dim() - 1)), theirs, mine)
 
-        features = tuple(map(pick, self.features, other.features))
-        final = None if self.final is None else pick(self.final, other.final)
-        return Outputs(pick(self.logits, other.logits), features, pick(self.embedding, other.embedding), final)
+        return Outputs(*(_mapped(pick, *pair) for pair in zip(self._values(), other._values(), strict=True)))
 
     @classmethod
     def cat(cls, parts: Sequence[Outputs]) -> Outputs:
         """The rows of several Outputs one after another."""
         if len(parts) == 1:
             return parts[0]
-        features = tuple(torch.cat(maps) for maps in zip(*(p.features for p in parts), strict=True))
-        final = None if parts[0].final is None else torch.cat([p.final for p in parts])
-        return cls(torch.cat([p.logits for p in parts]), features, torch.cat([p.embedding for p in parts]), final)
+        columns = zip(*(part._values() for part in parts), strict=True)
+        return cls(*(_mapped(lambda *rows: torch.cat(rows), *column) for column in columns))
+
+
+def _mapped(change, *values):
+    """``change`` of one tensor of each of several Outputs, of every map of a tuple, or nothing where there is none."""
+    if values[0] is None:
+        return None
+    if isinstance(values[0], tuple):
+        return tuple(change(*maps) for maps in zip(*values, strict=True))
+    return change(*values)
 
 
 def outputs(model: nn.Module, x: Tensor) -> Outputs:
@@ -105,6 +118,9 @@ def classifier(model: nn.Module, example: Outputs) -> nn.Linear:
 class Tapped(nn.Module):
     """A foreign model (torchvision, timm, your own) with some of its layers read.
 
+    What is read is the layer's own output, a copy, whatever follows it in place: ``bn1`` of torchvision's ResNet is the
+    map before the ReLU. Of a layer that is called several times (a shared ReLU), the last call counts.
+
     Args:
         model: any module whose forward takes images and returns logits (B, K).
         taps: the layers whose outputs are the stage maps, named as in ``model.named_modules()``, input side first.
@@ -141,20 +157,32 @@ class Tapped(nn.Module):
         """One forward pass with the tapped layers read.
 
         The hooks live for this call only, so that copying or saving the model carries nothing of them.
+
+        Raises:
+            SpecError: for a tapped layer that gives no tensor, or that the forward pass does not call.
         """
         seen: dict[str, Tensor] = {}
-        wanted = [name for name in (*self.taps, self.embedding) if name is not None]
-        hooks = [
-            self.model.get_submodule(name).register_forward_hook(
-                lambda _module, _inputs, output, name=name: seen.update({name: output})
-            )
-            for name in wanted
-        ]
+
+        def read(name: str):
+            def keep(_module, _inputs, output):
+                if not isinstance(output, Tensor):
+                    kind = type(output).__name__
+                    raise SpecError(f"layer {name!r} gives a {kind}, not a tensor; tap a layer that gives one map.")
+                # A copy, since an in-place operation may follow. Its gradient reaches the layer all the same.
+                seen[name] = output.clone()
+
+            return keep
+
+        wanted = dict.fromkeys(name for name in (*self.taps, self.embedding) if name is not None)
+        hooks = [self.model.get_submodule(name).register_forward_hook(read(name)) for name in wanted]
         try:
             logits = self.model(self._colour(x))
         finally:
             for hook in hooks:
                 hook.remove()
+        for name in wanted:
+            if name not in seen:
+                raise SpecError(f"layer {name!r} was not called when the model ran; tap one that its forward calls.")
         features = tuple(seen[name] for name in self.taps)
         if self.embedding is None:
             final = features[-1]

@@ -25,6 +25,23 @@ def thin(x: Tensor, stride: int) -> Tensor:
     return x if stride == 1 else x[:, :, ::stride, ::stride]
 
 
+def through(stage: nn.Sequential, x: Tensor, keep: bool) -> tuple[Tensor, Tensor | None]:
+    """A stage's map, and the same before its last ReLU.
+
+    Args:
+        stage: blocks whose map is ``relu(block.before(x))``.
+        x: what the stage reads.
+        keep: False takes no memory for the second, which is None then.
+    """
+    if not keep:
+        return stage(x), None
+    *blocks, last = stage
+    for block in blocks:
+        x = block(x)
+    before = last.before(x)
+    return F.relu(before), before
+
+
 def initialise(model: nn.Module) -> None:
     """He initialisation by fan-out for every convolution; BatchNorm starts as the identity by default."""
     for module in model.modules():
@@ -47,10 +64,13 @@ class BasicBlock(nn.Module):
             self.downsample = nn.Sequential(conv(inputs, outputs, 1), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.before(x), inplace=True)
+
+    def before(self, x: Tensor) -> Tensor:
+        """The block's map before its last ReLU."""
         shortcut = x if self.downsample is None else self.downsample(thin(x, self.stride))
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        x = self.bn2(self.conv2(x)).add_(shortcut)
-        return F.relu(x, inplace=True)
+        return self.bn2(self.conv2(x)).add_(shortcut)
 
 
 class ResNet(nn.Module):
@@ -99,12 +119,14 @@ class ResNet(nn.Module):
 
     def outputs(self, x: Tensor) -> Outputs:
         """Logits, the three stage maps (after their ReLU) and the pooled embedding (B, widths[2])."""
-        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        first = self.layer1(x)
-        second = self.layer2(first)
-        third = self.layer3(second)
+        keep = not self.training
+        stem = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        first, one = through(self.layer1, stem, keep)
+        second, two = through(self.layer2, first, keep)
+        third, three = through(self.layer3, second, keep)
         embedding = third.mean((2, 3))
-        return Outputs(self.fc(embedding), (first, second, third), embedding, third)
+        before = (one, two, three) if keep else ()
+        return Outputs(self.fc(embedding), (first, second, third), embedding, third, stem, before)
 
     def branch(self, tap: int) -> nn.Sequential:
         """New stages from a stage map to a final map: those that follow it, or once more the last one, at stride 1.

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlab.models.outputs import Outputs
-from kdlab.models.resnet import conv, initialise, thin
+from kdlab.models.resnet import conv, initialise, thin, through
 from kdlab.registry import register
 
 SIZES = ((64, 64, 3), (256, 128, 4), (512, 256, 6), (1024, 512, 3))  # of each stage: input channels, width, blocks
@@ -29,11 +29,14 @@ class Bottleneck(nn.Module):
             self.shortcut = nn.Sequential(conv(inputs, 4 * width, 1), nn.BatchNorm2d(4 * width))
 
     def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.before(x), inplace=True)
+
+    def before(self, x: Tensor) -> Tensor:
+        """The block's map before its last ReLU."""
         shortcut = self.shortcut(thin(x, self.stride))
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         x = F.relu(self.bn2(self.conv2(x)), inplace=True)
-        x = self.bn3(self.conv3(x)).add_(shortcut)
-        return F.relu(x, inplace=True)
+        return self.bn3(self.conv3(x)).add_(shortcut)
 
 
 @register("ResNet50", revision=1)
@@ -72,13 +75,15 @@ class ResNet50(nn.Module):
 
     def outputs(self, x: Tensor) -> Outputs:
         """Logits, the four stage maps (after their ReLU) and the pooled embedding (B, 2048)."""
-        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        first = self.layer1(x)
-        second = self.layer2(first)
-        third = self.layer3(second)
-        fourth = self.layer4(third)
+        keep = not self.training
+        stem = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        first, one = through(self.layer1, stem, keep)
+        second, two = through(self.layer2, first, keep)
+        third, three = through(self.layer3, second, keep)
+        fourth, four = through(self.layer4, third, keep)
         embedding = fourth.mean((2, 3))
-        return Outputs(self.linear(embedding), (first, second, third, fourth), embedding, fourth)
+        before = (one, two, three, four) if keep else ()
+        return Outputs(self.linear(embedding), (first, second, third, fourth), embedding, fourth, stem, before)
 
     def branch(self, tap: int) -> nn.Sequential:
         """New stages from a stage map to a final map: those that follow it, or once more the last one, at stride 1.

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlab.models.outputs import Outputs
+from kdlab.models.resnet import through
 from kdlab.registry import register
 
 
@@ -39,12 +40,16 @@ class UnitV1(nn.Module):
         self.conv3, self.bn3 = grouped(middle, own, 1, groups=groups), nn.BatchNorm2d(own)
 
     def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.before(x), inplace=True)
+
+    def before(self, x: Tensor) -> Tensor:
+        """The unit's map before its last ReLU."""
         inner = shuffle(F.relu(self.bn1(self.conv1(x)), inplace=True), self.groups)
         inner = F.relu(self.bn2(self.conv2(inner)), inplace=True)
         inner = self.bn3(self.conv3(inner))
         if self.stride == 2:
-            return F.relu(torch.cat([inner, F.avg_pool2d(x, 3, 2, padding=1)], 1), inplace=True)
-        return F.relu(inner + x, inplace=True)
+            return torch.cat([inner, F.avg_pool2d(x, 3, 2, padding=1)], 1)
+        return inner + x
 
 
 class BasicV2(nn.Module):
@@ -59,10 +64,16 @@ class BasicV2(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         kept, inner = x.chunk(2, 1)
-        inner = F.relu(self.bn1(self.conv1(inner)), inplace=True)
-        inner = self.bn2(self.conv2(inner))
-        inner = F.relu(self.bn3(self.conv3(inner)), inplace=True)
-        return shuffle(torch.cat([kept, inner], 1), 2)
+        return shuffle(torch.cat([kept, F.relu(self._inner(inner), inplace=True)], 1), 2)
+
+    def before(self, x: Tensor) -> Tensor:
+        """The unit's map before its last ReLU, which the kept half has behind it."""
+        kept, inner = x.chunk(2, 1)
+        return shuffle(torch.cat([kept, self._inner(inner)], 1), 2)
+
+    def _inner(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return self.bn3(self.conv3(self.bn2(self.conv2(x))))
 
 
 class DownV2(nn.Module):
@@ -114,13 +125,15 @@ class ShuffleNet(nn.Module):
 
     def outputs(self, x: Tensor) -> Outputs:
         """Logits, the three stage maps (after their ReLU) and the pooled embedding."""
-        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        first = self.layer1(x)
-        second = self.layer2(first)
-        third = self.layer3(second)
+        keep = not self.training
+        stem = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        first, one = through(self.layer1, stem, keep)
+        second, two = through(self.layer2, first, keep)
+        third, three = through(self.layer3, second, keep)
         final = self.head(third)
         embedding = final.mean((2, 3))
-        return Outputs(self.linear(embedding), (first, second, third), embedding, final)
+        before = (one, two, three) if keep else ()
+        return Outputs(self.linear(embedding), (first, second, third), embedding, final, stem, before)
 
     def branch(self, tap: int) -> nn.Sequential:
         """New stages from a stage map to a final map: those that follow it, or once more the last one, at stride 1.

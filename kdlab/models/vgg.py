@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from kdlab.models.outputs import Outputs
 from kdlab.models.resnet import initialise
-from kdlab.registry import register
+from kdlab.registry import choose, register
 
 DEPTHS = {8: (1, 1, 1, 1, 1), 11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 WIDTHS = (64, 128, 256, 512, 512)
+MAPS = {"crd": (1, 2, 3, 4), "hsakd": (0, 1, 2, 4)}  # the blocks whose maps are the features
 
 
 def small_classifier(inputs: int, num_classes: int) -> nn.Linear:
@@ -25,19 +26,23 @@ class VGG(nn.Module):
     """Five blocks of ``relu(bn(conv(x)))``, the mean over positions, a linear classifier.
 
     The sides are halved after blocks 0, 1 and 2, and after block 3 for images of 64 pixels or more; sides of 8 pixels
-    are the least. Blocks 3 and 4 share a size and make one stage, so there are four stage maps, as HSAKD taps them.
-    Convolutions have a bias. Parameter names are those of RepDistiller, so that its weight files fit.
+    are the least. Convolutions have a bias. Parameter names are those of RepDistiller, so that its weight files fit.
+
+    There are four stage maps. The CRD comparison, from which the methods on features have their weights, reads blocks 1
+    to 4, and block 0 as the stem; HSAKD reads blocks 0, 1, 2 and 4, the last of each size.
 
     Args:
         num_classes: number of classes K.
         in_channels: 1 or 3.
         depths: convolutions in each block.
+        maps: ``"crd"`` or ``"hsakd"``: whose four maps.
 
     Reference: Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, ICLR 2015.
     """
 
-    def __init__(self, num_classes: int, in_channels: int, depths: tuple[int, ...]):
+    def __init__(self, num_classes: int, in_channels: int, depths: tuple[int, ...], maps: str = "crd"):
         super().__init__()
+        self.taps = MAPS[choose("maps", maps, MAPS)]
         inputs = (in_channels, *WIDTHS)
         for number, depth in enumerate(depths):
             setattr(self, f"block{number}", self._block(inputs[number], inputs[number + 1], depth))
@@ -61,16 +66,20 @@ class VGG(nn.Module):
         return self.outputs(x).logits
 
     def outputs(self, x: Tensor) -> Outputs:
-        """Logits, the maps of blocks 0, 1, 2 and 4 (after their ReLU) and the pooled embedding (B, 512)."""
-        first = F.relu(self.block0(x), inplace=True)
-        second = F.relu(self.block1(F.max_pool2d(first, 2)), inplace=True)
-        third = F.relu(self.block2(F.max_pool2d(second, 2)), inplace=True)
-        inner = F.relu(self.block3(F.max_pool2d(third, 2)), inplace=True)
-        if x.shape[2] >= 64:
-            inner = F.max_pool2d(inner, 2)
-        fourth = F.relu(self.block4(inner), inplace=True)
-        embedding = fourth.mean((2, 3))
-        return Outputs(self.classifier(embedding), (first, second, third, fourth), embedding, fourth)
+        """Logits, four maps (after their ReLU) and the pooled embedding (B, 512)."""
+        side, keep, maps, before = x.shape[2], not self.training, [], []
+        for number in range(5):
+            if number in (1, 2, 3) or (number == 4 and side >= 64):
+                x = F.max_pool2d(x, 2)
+            x = getattr(self, f"block{number}")(x)
+            before.append(x)
+            x = F.relu(x, inplace=not keep)
+            maps.append(x)
+        embedding = x.mean((2, 3))
+        features = tuple(maps[tap] for tap in self.taps)
+        stem = None if 0 in self.taps else maps[0]
+        before = tuple(before[tap] for tap in self.taps) if keep else ()
+        return Outputs(self.classifier(embedding), features, embedding, x, stem, before)
 
     def branch(self, tap: int) -> nn.Sequential:
         """New stages from a stage map to a final map: those that follow it, or once more the last one, at stride 1.
@@ -80,17 +89,17 @@ class VGG(nn.Module):
         Args:
             tap: which of the four maps, from 0.
         """
-        blocks = (self.block0, self.block1, self.block2, self.block3, self.block4)
-        depths = [sum(isinstance(layer, nn.Conv2d) for layer in block) for block in blocks]
-        layers: list[nn.Module] = []
-        for number in range(min(tap + 1, 3), 5):
-            inputs = WIDTHS[number - 1] if tap < 3 else WIDTHS[-1]
-            layers += [nn.MaxPool2d(2)] if number < 4 and tap < 3 else []
-            layers += [self._block(inputs, WIDTHS[number], depths[number]), nn.ReLU(inplace=True)]
+        last = tap == len(self.taps) - 1
+        inputs, layers = WIDTHS[self.taps[tap]], []
+        for number in range(self.taps[tap - last] + 1, 5):
+            layers += [nn.MaxPool2d(2)] if number < 4 and not last else []
+            depth = sum(isinstance(layer, nn.Conv2d) for layer in getattr(self, f"block{number}"))
+            layers += [self._block(inputs, WIDTHS[number], depth), nn.ReLU(inplace=True)]
+            inputs = WIDTHS[number]
         return nn.Sequential(*layers)
 
 
-@register("vgg8", "vgg11", "vgg13", "vgg16", "vgg19", revision=1)
-def vgg(name: str, num_classes: int, in_channels: int) -> VGG:
+@register("vgg8", "vgg11", "vgg13", "vgg16", "vgg19", revision=2)
+def vgg(name: str, num_classes: int, in_channels: int, maps: str = "crd") -> VGG:
     """VGG-d with BatchNorm for small images, stage widths 64, 128, 256, 512, 512."""
-    return VGG(num_classes, in_channels, DEPTHS[int(name.removeprefix("vgg"))])
+    return VGG(num_classes, in_channels, DEPTHS[int(name.removeprefix("vgg"))], maps)

@@ -73,13 +73,21 @@ class WideResNet(nn.Module):
         return self.outputs(x).logits
 
     def outputs(self, x: Tensor) -> Outputs:
-        """Logits, the three group maps (before any activation) and the pooled embedding (B, 64k)."""
-        first = self.block1(self.conv1(x))
+        """Logits, the three group maps (before any activation) and the pooled embedding (B, 64k).
+
+        ``before`` holds the group maps after the BatchNorm, and before the ReLU, that reads them next.
+        """
+        stem = self.conv1(x)
+        first = self.block1(stem)
         second = self.block2(first)
         third = self.block3(second)
         final = F.relu(self.bn1(third), inplace=True)
         embedding = final.mean((2, 3))
-        return Outputs(self.fc(embedding), (first, second, third), embedding, final)
+        before = ()
+        if not self.training:  # a second call in train mode would move the running statistics twice
+            norms = self.block2.layer[0].bn1, self.block3.layer[0].bn1, self.bn1
+            before = tuple(norm(x) for norm, x in zip(norms, (first, second, third), strict=True))
+        return Outputs(self.fc(embedding), (first, second, third), embedding, final, stem, before)
 
     def branch(self, tap: int) -> nn.Sequential:
         """New groups from a group map to a final map: those that follow it, or once more the last one, at stride 1.

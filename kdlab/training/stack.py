@@ -161,11 +161,12 @@ class Stack:
 
         k = len(self.students)
         logits, embedding = leaves(whole.logits), leaves(each(whole.embedding, k))
-        maps, final = [()] * k, [None] * k
+        maps, final, stem = [()] * k, [None] * k, [None] * k
         if self.maps:
             maps = list(zip(*(leaves(each(feature, k)) for feature in whole.features), strict=True))
             final = [own[-1] for own in maps]
-        return [Outputs(*part) for part in zip(logits, maps, embedding, final, strict=True)]
+            stem = leaves(each(whole.stem, k))
+        return [Outputs(*part) for part in zip(logits, maps, embedding, final, stem, strict=True)]
 
     def backward(self) -> None:
         """Take what losses left in the Outputs on to the students' parameters."""
@@ -175,6 +176,7 @@ class Stack:
         if self.maps:
             features = zip(whole.features, zip(*(part.features for part in parts), strict=True), strict=True)
             roots += [(feature, _side_by_side(own)) for feature, own in features]
+            roots.append((whole.stem, _side_by_side([part.stem for part in parts])))
         roots = [(a, gradient) for a, gradient in roots if gradient is not None]
         if roots:
             roots, gradients = zip(*roots, strict=True)
@@ -227,9 +229,8 @@ def same(students: Sequence[nn.Module], x: Sequence[Tensor]) -> bool:
     equal = True
     for one, said, images in zip(alone, stack.forward(x), x, strict=True):
         own = outputs(one, images)
-        pairs = list(
-            zip((own.logits, *own.features, own.embedding), (said.logits, *said.features, said.embedding), strict=True)
-        )
+        a, b = ((out.logits, *out.features, out.stem, out.embedding) for out in (own, said))
+        pairs = list(zip(a, b, strict=True))
         equal = equal and all(torch.equal(a, b) for a, b in pairs)
         draw = torch.Generator().manual_seed(0)
         pull = [torch.randn(a.shape, generator=draw) for a, _ in pairs]
