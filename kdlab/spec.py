@@ -91,7 +91,11 @@ class Budget:
 
 @dataclass(frozen=True)
 class Optimiser:
-    """SGD and its schedule on progress (0 at the first step, 1 at the last).
+    """SGD and its schedule on progress, the share of the training that is done, in [0, 1].
+
+    Step k of T, counted from 0, begins at progress k / T and takes the rate at its middle, (k + 1/2) / T: the first
+    step of a warm-up over W steps has 1 / (2 W) of the peak, the last one 1 - 1 / (2 W), and no step has the rate 0. A
+    milestone m counts from the first step whose middle is at m or later.
 
     Args:
         lr: peak learning rate, > 0.
@@ -122,7 +126,7 @@ class Optimiser:
         object.__setattr__(self, "milestones", tuple(float(m) for m in self.milestones))
 
     def rate(self, progress: float) -> float:
-        """Learning rate at a progress in [0, 1)."""
+        """Learning rate at a progress in [0, 1]; training asks for the middle of each step."""
         if progress < self.warmup:
             return self.lr * progress / self.warmup
         if self.schedule == "step":

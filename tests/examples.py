@@ -57,9 +57,9 @@ def example_for(name: str, **options):
     return example(turns="turns" in ENTRIES[name].facts["needs"], **options)
 
 
-def context(name: str | None = None, classes=CLASSES) -> Context:
+def context(name: str | None = None, classes=CLASSES, nets=None) -> Context:
     """A Context with everything a method may ask for."""
-    student, teacher = networks(classes)
+    student, teacher = nets or networks(classes)
 
     def teacher_pass():
         for part in range(4):

@@ -180,6 +180,27 @@ def test_refused_before_anything_trains(fields, said):
     check_refused(STUDENT.replace(**fields), said)
 
 
+@pytest.fixture
+def two_classes(three_classes):
+    shutil.rmtree(Path(three_classes.removeprefix("folder:")) / "c")
+    return three_classes
+
+
+def test_methods_that_teach_nothing_here_are_refused_and_those_that_teach_less_are_noted(two_classes):
+    teacher = RunSpec(data=two_classes, model="resnet8_s2_w4", budget=Budget(2, "steps", 8))
+    spec = teacher.replace(method="dkd", teacher=teacher)
+    for method, options in (("lskd", {}), ("lskd", {"base": "dist"})):
+        check_refused(
+            spec.replace(method=method, method_options=options), "'lskd' needs 3 classes or more, but there are 2"
+        )
+    plan = lab.plan([spec, spec.replace(seed=1), spec.replace(method="kd")])
+    assert plan.notes == ["method 'dkd': its term nckd has no gradient with 2 classes; it takes 3 or more."]
+    assert plan.describe().count("note: method 'dkd'") == 1 and not lab.plan([teacher]).notes
+    one = Budget(2, "steps", 1)
+    check_refused(spec.replace(method="kd", budget=one), "BatchNorm, which compares rows, but a step has one row")
+    check_refused(spec.replace(method="rkd", views=2, budget=one), "'rkd' needs 3 rows a step or more, but there are 2")
+
+
 def test_a_teacher_of_other_classes_is_refused(three_classes):
     other = TEACHER.replace(data=three_classes, sizes=None, budget=Budget(2, "steps", 8))
     check_refused(STUDENT.replace(teacher=other), "teacher's data .* has 3 classes, the student's 'fashion' has 10")

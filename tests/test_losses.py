@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from examples import CLASSES, ENTRIES, example_for, leaves, made
+from examples import CLASSES, ENTRIES, context, example_for, leaves, made, networks
 
+from kdlab import data, feasible
 from kdlab.losses import Batch
 from kdlab.models import Outputs
 from kdlab.registry import SpecError, create
+from kdlab.spec import Budget, RunSpec
 
 METHODS = list(ENTRIES)
 DISTILLING = [name for name, entry in ENTRIES.items() if "teacher" in entry.facts["needs"]]
@@ -164,3 +166,60 @@ def test_mixed_labels_are_refused(name):
     mixed = dataclasses.replace(batch, partner=(batch.label + 1) % CLASSES, share=share)
     with pytest.raises(SpecError, match="mixed"):
         made(name, student, teacher)(student, teacher, mixed)
+
+
+def pulls(name: str, classes: int, originals: int) -> dict[str, float]:
+    """How strongly each term of a method pulls at the network that it trains, on real Outputs of two small networks.
+
+    Terms that are not finite pull with NaN; a method that cannot be computed has no terms.
+    """
+    draw, facts = torch.Generator().manual_seed(0), ENTRIES[name].facts
+    views = 4 if "turns" in facts["needs"] else 2 if "pairs" in facts["needs"] else 1
+    student, teacher = networks(classes)
+    prepares = facts.get("stage") == "teacher"
+    student = teacher if prepares else student.train()
+    x = torch.rand(2 + originals * views, 1, 16, 16, generator=draw, dtype=torch.float64)
+    method = create("losses", name)
+    with torch.no_grad():
+        method.setup(student.eval().outputs(x[:2]), teacher.outputs(x[:2]), context(name, classes, (student, teacher)))
+    student.train(not prepares), method.double().train()
+    origin = torch.arange(originals).repeat(views)
+    view = torch.arange(views).repeat_interleave(originals)
+    batch = Batch.of(
+        label=origin % classes, origin=origin, index=origin, view=view, progress=0.05, augmented=view > 0,
+        variant=view if "turns" in facts["needs"] else 0 * view,
+    )  # fmt: skip
+    try:
+        terms = method(student.outputs(x[2:]), teacher.outputs(x[2:]), batch)
+    except ValueError:  # torch's BatchNorm, of one row
+        return {}
+    learned, found = [p for p in (method if prepares else student).parameters() if p.requires_grad], {}
+    for term, value in terms.items():
+        pulled = [None]
+        if value.requires_grad:
+            pulled = torch.autograd.grad(value, learned, retain_graph=True, allow_unused=True)
+        size = sum(g.square().sum().item() for g in pulled if g is not None) ** 0.5
+        found[term] = size if torch.isfinite(value) else float("nan")
+    own = {term: size for term, size in found.items() if term not in ("ce", "kd") and "augmented" not in term}
+    return own or {"kd": found["kd"]}
+
+
+@pytest.mark.parametrize(("classes", "originals"), [(2, 8), (3, 8), (5, 1), (5, 2), (2, 1), (2, 2), (3, 3)])
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "ce"])
+def test_what_is_admitted_pulls_and_what_is_refused_does_not(name, classes, originals, monkeypatch):
+    """The facts ``least``, both ways: the plan refuses what teaches nothing, and notes each term that does not."""
+    monkeypatch.setattr(data, "facts", lambda name: {"classes": classes})
+    facts = ENTRIES[name].facts
+    views = 4 if "turns" in facts["needs"] else 2 if "pairs" in facts["needs"] else 1
+    spec = RunSpec(model="mine:Net", method=name, views=views, budget=Budget(1, "epochs", originals))
+    try:
+        feasible._check_counts(spec, ENTRIES[name])
+        refused, noted = False, {note.split("its term ")[1].split()[0] for note in feasible.notes(spec)}
+    except SpecError as error:
+        refused, noted = True, set()
+        assert name in str(error) and "teaches nothing" in str(error)
+    found = pulls(name, classes, originals)
+    if refused:
+        assert all(size < 1e-6 for size in found.values())
+    else:
+        assert {term for term, size in found.items() if not size > 1e-6} == noted < set(found)

@@ -296,6 +296,21 @@ def test_as_many_stages_are_needed(name):
         method(name, Outputs(student.logits, student.features[:1], student.embedding), teacher)
 
 
+@pytest.mark.parametrize("name", ["at", "nst", "catkd"])
+def test_maps_of_one_position_teach_nothing_where_positions_are_compared(name):
+    def shrunk(out, kept):
+        small = [f if number < kept else f.mean((2, 3), keepdim=True) for number, f in enumerate(out.features)]
+        return replace(out, features=tuple(small), final=out.final.mean((2, 3), keepdim=True))
+
+    student, teacher, batch = example()
+    with pytest.raises(SpecError, match=f"{name} compares .*position by position"):
+        method(name, shrunk(student, 0), shrunk(teacher, 0))
+    if name != "catkd":  # one stage of several positions is enough
+        inputs, out = leaves(shrunk(student, 1))
+        method(name, out, teacher)(out, shrunk(teacher, 1), batch)[name].backward()
+        assert inputs[3].grad.abs().max() > 1e-6 and all(v.grad.abs().max() < 1e-6 for v in inputs[4:6])
+
+
 @pytest.mark.parametrize("name", ["vid", "ab", "fsp", "ft", "ft_paraphraser"])
 def test_all_that_learns_gets_a_gradient(name):
     student, teacher, batch = example()

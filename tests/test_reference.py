@@ -76,7 +76,7 @@ def simple_path(spec, train, teacher):
         )  # fmt: skip
         with torch.no_grad():
             said = [outputs(teacher, x) for x in views]
-        descent.param_groups[0]["lr"] = o.rate(number / STEPS)
+        descent.param_groups[0]["lr"] = o.rate((number + 0.5) / STEPS)
         descent.zero_grad()
         sum(method(outputs(student, batch.x), type(said[0]).cat(said), batch).values()).backward()
         descent.step()

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import integrate
 from scipy import stats as scipy_stats
 
 from kdlab import stats
@@ -133,6 +134,39 @@ def test_detectable_effect_and_seeds_needed_are_inverse():
     assert math.isnan(stats.smallest_detectable(0.7, 1))
     with pytest.raises(SpecError, match="effect must not be 0"):
         stats.seeds_needed(0.0, 1.0)
+
+
+@pytest.mark.parametrize("n, alpha, quoted", [(3, 0.0125, 5.03), (3, 0.05, None), (2, 0.05, None), (8, 0.0125, None)])
+def test_the_smallest_margin_has_its_power_in_simulation(n, alpha, quoted):
+    margin, draws = stats.smallest_margin(1.0, n, alpha=alpha), 200_000
+    if quoted:
+        assert margin == pytest.approx(quoted, abs=0.005)
+    samples = np.random.default_rng(n).normal(0.0, 1.0, size=(draws, n))
+    error, critical = samples.std(axis=1, ddof=1) / math.sqrt(n), scipy_stats.t.ppf(1 - alpha, n - 1)
+    mean = samples.mean(axis=1)
+    rejected = ((mean + margin) / error > critical) & ((mean - margin) / error < -critical)
+    assert abs(rejected.mean() - 0.8) < 4 * math.sqrt(0.8 * 0.2 / draws)
+    assert stats.tost_power(margin, 1.0, n, alpha) == pytest.approx(0.8, abs=1e-9)
+    assert stats.smallest_margin(0.7, n, alpha=alpha) == pytest.approx(0.7 * margin)
+    assert stats.seeds_needed(margin * 1.0001, 1.0, alpha=alpha, test=stats.tost_power) == n
+
+
+def test_power_of_tost_against_integration_and_its_limits():
+    for n, margin in ((2, 3.0), (3, 5.0), (7, 1.0), (300, 0.2)):
+        critical = scipy_stats.t.ppf(0.95, n - 1)
+
+        def given(u, n=n, margin=margin, critical=critical):
+            inside = 2 * scipy_stats.norm.cdf(margin * math.sqrt(n) - critical * u) - 1
+            return max(0.0, inside) * scipy_stats.chi.pdf(u * math.sqrt(n - 1), n - 1) * math.sqrt(n - 1)
+
+        cut = min(margin * math.sqrt(n) / critical, 1 + 12 / math.sqrt(n - 1))
+        expected = integrate.quad(given, 0, cut, points=[min(1.0, cut / 2)], limit=500)[0]
+        assert stats.tost_power(margin, 1.0, n) == pytest.approx(expected, abs=1e-7)
+    assert stats.tost_power(1e-9, 1.0, 500) == 0 and stats.tost_power(50.0, 1.0, 5) == pytest.approx(1, abs=1e-4)
+    # with many seeds the split bound is exact: each side may miss half as often
+    bound = (scipy_stats.norm.ppf(0.95) + scipy_stats.norm.ppf(0.9)) / math.sqrt(2000)
+    assert stats.smallest_margin(1.0, 2000) == pytest.approx(bound, rel=1e-3)
+    assert math.isnan(stats.smallest_margin(1.0, 1)) and math.isnan(stats.smallest_margin(0.0, 5))
 
 
 # --- verdicts --------------------------------------------------------------------------------------------

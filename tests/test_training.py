@@ -338,7 +338,7 @@ def test_schedules(rule, rates):
     assert [rule.rate(progress) for progress in rates] == pytest.approx(list(rates.values()), abs=1e-12)
 
 
-def test_a_step_uses_the_rate_of_its_progress(splits, teacher):
+def test_a_step_uses_the_rate_of_its_middle(splits, teacher):
     views = make_views(splits, teacher)
     arm = Arm("", BASE, None, 12).build(views, 10, 1)
     used, descend = [], arm._descend
@@ -346,7 +346,19 @@ def test_a_step_uses_the_rate_of_its_progress(splits, teacher):
     for step in range(12):
         views.at(step)
         arm.train_step(views)
-    assert used == [BASE.optimiser.rate(step / 12) for step in range(12)]
+    assert used == [BASE.optimiser.rate((step + 0.5) / 12) for step in range(12)] and min(used) > 0
+
+
+def test_every_step_of_a_schedule_learns():
+    """The rates of ten steps: a warm-up of two, and then half a cosine, milestones or a constant."""
+    middles = [(step + 0.5) / 10 for step in range(10)]
+    for rule, later in (
+        (Optimiser(1.0, warmup=0.2), [0.5 * (1 + math.cos(math.pi * (k + 0.5) / 8)) for k in range(8)]),
+        (Optimiser(1.0, warmup=0.2, schedule="step", milestones=(0.5, 0.8)), [1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01]),
+        (Optimiser(1.0, warmup=0.2, schedule="constant"), [1] * 8),
+    ):
+        assert [rule.rate(p) for p in middles] == pytest.approx([0.25, 0.75, *later])
+    assert Optimiser(1.0).rate(0.5) > 0  # a single step
 
 
 @pytest.mark.parametrize("rule", [Optimiser(0.1), Optimiser(0.1, nesterov=False), Optimiser(0.1, momentum=0)], ids=str)

@@ -31,7 +31,8 @@ class Batch:
         weight: weight of the row in every term, (B,); None weighs all alike.
         epoch: epoch number, from 0.
         step: step within the epoch, from 0.
-        progress: share of the training done, in [0, 1].
+        progress: share of the training done before this step, step / steps over all epochs: 0 at the first step and
+            (T - 1) / T at the last of T.
     """
 
     x: Tensor | None

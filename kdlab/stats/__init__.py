@@ -9,8 +9,10 @@ from kdlab.stats.inference import (
     sign_flip_floor,
     sign_flip_p,
     smallest_detectable,
+    smallest_margin,
     t_test_p,
     tost,
+    tost_power,
 )
 from kdlab.stats.tables import additive_residual, gain, paired_differences
 from kdlab.stats.verdicts import OUTCOMES, Contrast, Verdict, as_table, decide, overall, paired
@@ -18,5 +20,5 @@ from kdlab.stats.verdicts import OUTCOMES, Contrast, Verdict, as_table, decide, 
 __all__ = [
     "OUTCOMES", "Contrast", "Interval", "Verdict", "additive_residual", "as_table", "decide", "gain", "holm",
     "interval", "overall", "paired", "paired_differences", "power_of", "seeds_needed", "sign_flip_floor",
-    "sign_flip_p", "smallest_detectable", "t_test_p", "tost",
+    "sign_flip_p", "smallest_detectable", "smallest_margin", "t_test_p", "tost", "tost_power",
 ]  # fmt: skip

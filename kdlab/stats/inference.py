@@ -15,6 +15,7 @@ from scipy import special  # scipy.stats takes seconds to import, and planning n
 from kdlab.spec import SpecError
 
 POWER = 0.8
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(400)
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,58 @@ def power_of(effect: float, sd: float, n: int, alpha: float = 0.05) -> float:
     return float(1 - special.nctdtr(n - 1, abs(effect) * math.sqrt(n) / sd, critical))
 
 
+def tost_power(margin: float, sd: float, n: int, alpha: float = 0.05) -> float:
+    """Power of ``tost`` where there is truly no effect: both of its tests must reject, in the same sample.
+
+    They do where ``|z| < d - t u``, with z standard normal, ``d = margin sqrt(n) / sd``, t the critical value of
+    Student's t with n - 1 degrees of freedom and u the sample's standard deviation over the true one, independent of z:
+    ``E_u max(0, 2 Phi(d - t u) - 1)``, by Gauss-Legendre integration over u.
+
+    Args:
+        margin: of equivalence, > 0.
+        sd: standard deviation of the differences between seeds, > 0.
+        n: seeds, >= 2.
+        alpha: level of each of the two tests.
+    """
+    freedom, distance = n - 1, margin * math.sqrt(n) / sd
+    critical = float(special.stdtrit(freedom, 1 - alpha))
+    # all but 1e-16 of u on either side, and nothing beyond the largest u at which anything is rejected
+    low, high = (math.sqrt(special.chdtri(freedom, tail) / freedom) for tail in (1 - 1e-16, 1e-16))
+    high = min(high, distance / critical)
+    if high <= low:
+        return 0.0
+    u = low + (high - low) * (NODES + 1) / 2
+    log_density = (
+        math.log(2) + freedom / 2 * math.log(freedom / 2) - special.gammaln(freedom / 2)
+        + (freedom - 1) * np.log(u) - freedom * u**2 / 2
+    )  # fmt: skip
+    rejected = 2 * special.ndtr(distance - critical * u) - 1
+    return float((high - low) / 2 * (WEIGHTS * rejected * np.exp(log_density)).sum())
+
+
+def smallest_margin(sd: float, n: int, power: float = POWER, alpha: float = 0.05) -> float:
+    """The margin within which n seeds place no true effect, by ``tost``, with the given power.
+
+    Args:
+        sd: standard deviation of the differences between seeds.
+        n: seeds.
+        power: in (0, 1).
+        alpha: level of each of the two tests.
+
+    Returns:
+        The margin in the unit of ``sd``; NaN where n < 2 or sd is not a positive number.
+    """
+    if n < 2 or not sd > 0:
+        return math.nan
+    low, high = 0.0, 1.0
+    while tost_power(high, 1.0, n, alpha) < power:
+        low, high = high, 2 * high
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (low, middle) if tost_power(middle, 1.0, n, alpha) >= power else (middle, high)
+    return high * sd
+
+
 def smallest_detectable(sd: float, n: int, power: float = POWER, alpha: float = 0.05) -> float:
     """The effect that n seeds show with the given power; NaN where n < 2 or sd is not a positive number."""
     if n < 2 or not sd > 0:
@@ -138,8 +191,15 @@ def smallest_detectable(sd: float, n: int, power: float = POWER, alpha: float = 
     return float(special.nctdtrinc(n - 1, 1 - power, critical) * sd / math.sqrt(n))
 
 
-def seeds_needed(effect: float, sd: float, power: float = POWER, alpha: float = 0.05) -> int:
+def seeds_needed(effect: float, sd: float, power: float = POWER, alpha: float = 0.05, test=power_of) -> int:
     """The fewest seeds (at least 2) that show an effect with the given power.
+
+    Args:
+        effect: true mean difference; with ``test=tost_power`` the margin within which there is none.
+        sd: standard deviation of the differences between seeds, > 0.
+        power: in (0, 1).
+        alpha: significance level, of ``tost`` that of each of its tests.
+        test: ``power_of`` or ``tost_power``.
 
     Raises:
         SpecError: when the effect is 0, which no number of seeds can show, or sd is not a positive number.
@@ -147,9 +207,9 @@ def seeds_needed(effect: float, sd: float, power: float = POWER, alpha: float = 
     if effect == 0 or not sd > 0:
         raise SpecError(f"effect must not be 0 and sd must be positive, but got {effect!r} and {sd!r}.")
     low, high = 1, 2
-    while power_of(effect, sd, high, alpha) < power:
+    while test(effect, sd, high, alpha) < power:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if power_of(effect, sd, middle, alpha) >= power else (middle, high)
+        low, high = (low, middle) if test(effect, sd, middle, alpha) >= power else (middle, high)
     return high

@@ -14,12 +14,15 @@ from kdlab.stats.inference import (
     POWER,
     holm,
     interval,
+    power_of,
     seeds_needed,
     sign_flip_floor,
     sign_flip_p,
     smallest_detectable,
+    smallest_margin,
     t_test_p,
     tost,
+    tost_power,
 )
 from kdlab.stats.tables import paired_differences
 
@@ -190,15 +193,14 @@ def _evidence(differences: np.ndarray, contrast: Contrast) -> tuple[float, str]:
 def _verdict(contrast, values, flags, p, p_holm, outcome, level, strictest) -> Verdict:
     """Put the numbers of one contrast together; ``strictest`` is the alpha of Holm's first step."""
     n, bounds = len(values), interval(values, level)
-    power, alpha = POWER, strictest
+    smallest, test = smallest_detectable, power_of
     if contrast.expects != "positive":
-        # TOST with no true effect: each of its two tests may miss half as often, and each is one-sided
-        power, alpha = (1 + POWER) / 2, 2 * strictest
+        smallest, test = smallest_margin, tost_power
     detectable, needed = math.nan, None
     if not math.isnan(p):
         sd = float(values.std())
-        detectable = smallest_detectable(sd, n, power, alpha)
-        needed = seeds_needed(contrast.margin, sd, power, alpha)
+        detectable = smallest(sd, n, POWER, strictest)
+        needed = seeds_needed(contrast.margin, sd, POWER, strictest, test)
     floor = sign_flip_floor(n) if n else math.nan
     if n and floor > 1 - level:
         flags = (*flags, f"the sign-flip test cannot reach {1 - level:.2g} with {n} seeds")

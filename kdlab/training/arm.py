@@ -147,7 +147,7 @@ class Arm:
     def learn(self, loss: float, batch: Batch) -> None:
         """Take the step that the gradients ask for."""
         started = time.perf_counter()
-        self._descend(self.spec.optimiser.rate(batch.progress))
+        self._descend(self.spec.optimiser.rate((self.step + 0.5) / self.total))  # at the middle of the step
         self.method.after_step(batch)
         self._running = getattr(self, "_running", [])
         self._running.append(loss)
