@@ -67,10 +67,8 @@ class CATKD(KD):
         for who, out in (("student", student), ("teacher", teacher)):
             if out.final is None:
                 raise SpecError(f"catkd needs the map before pooling, which the {who} does not have.")
-        if 1 in (student.final.shape[2:].numel(), teacher.final.shape[2:].numel()):
-            raise SpecError(
-                "catkd compares maps of classes position by position, but the final maps have one position."
-            )
+        if student.final.shape[2:].numel() == 1:
+            raise SpecError("catkd compares maps position by position, but the student's final map has one position.")
         # In a tuple the layer stays the student's: torch would save and train an attribute as the method's own.
         self.live = (classifier(context.student, student),)
         self.classes = classifier(context.teacher, teacher).weight.detach().clone()
