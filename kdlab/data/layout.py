@@ -7,12 +7,13 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from kdlab.data.names import PREFIX, plain
+from kdlab.data.opening import register_heif
 from kdlab.registry import SpecError
 
 LAYOUT = "one sub-folder of images per class, or train/ and test/ (and val/) with such sub-folders"
@@ -263,10 +264,7 @@ def readable() -> frozenset[str]:
     """Endings of the image files that Pillow reads here; with pillow-heif installed also .heic."""
     from PIL import Image
 
-    with suppress(ImportError):
-        import pillow_heif
-
-        pillow_heif.register_heif_opener()
+    register_heif()
     known = Image.registered_extensions()
     return frozenset(ALWAYS | {suffix for suffix in WHERE_PILLOW_CAN if known.get(suffix) in Image.OPEN})
 
