@@ -89,16 +89,16 @@ def decoded(asked: Asked, files: list[tuple[str, File]], name: str, again: bool 
     kept = paths.home() / "data" / f"{_hash(repr(asked))[:16]}.pixels"
     if not again and (found := _in_memory.get(key) or _load(kept, key)):
         return found
-    headers = _headers([file.path for _, file in files])
+    headers = _headers([Path(file.path) for _, file in files])
     made = _planned(headers, asked, name)
-    jobs = [(file.path, page) for (_, file), pages in zip(files, made.pages, strict=True) for page in range(pages)]
-    ranges = [(file.path, head) for (_, file), head in zip(files, headers, strict=True) if head.open_range]
-    top = max(_in_threads(lambda one: image.largest(one[0]), ranges), default=None)
-    if asked.all_pages and ranges:
-        paged = [(path, page) for path, head in ranges for page in range(head.pages)]
-        top = max(_in_threads(lambda one: image.largest(*one), paged))
-    if ranges:
-        made.notes.append(f"{len(ranges)} images of open range were scaled by the set's largest value, {top:g}")
+    jobs = [
+        (Path(file.path), page) for (_, file), count in zip(files, made.pages, strict=True) for page in range(count)
+    ]
+    ranged = np.repeat([head.open_range for head in headers], made.pages)
+    open_ranges = [job for job, ranges in zip(jobs, ranged, strict=True) if ranges]
+    top = max(_in_threads(lambda job: image.largest(*job), open_ranges), default=None)
+    if open_ranges:
+        made.notes.append(f"{len(open_ranges)} images of open range were scaled by the set's largest value, {top:g}")
 
     def pixels() -> Iterator[np.ndarray]:
         """Decoded in order; the digests are filled on the way."""
@@ -130,11 +130,12 @@ def _planned(headers: list[image.Header], asked: Asked, name: str) -> Decoded:
     sizes = Counter((head.width, head.height) for head in headers)
     (width, height), count = sizes.most_common(1)[0]
     if asked.size is None and (max(width, height) > WIDEST or min(width, height) < SMALLEST):
-        why = f"above {WIDEST}" if max(width, height) > WIDEST else f"below {SMALLEST}"
+        wide = max(width, height) > WIDEST
+        why, size = (f"above {WIDEST}", "size=32") if wide else (f"below {SMALLEST}", f"size={SMALLEST}")
         raise SpecError(
             f"data {name!r}: its images have {width} x {height} pixels ({count} of {len(headers)} do), and {why} a "
             f"side the size to read them at must be asked for, for example: "
-            f"kdlab data '{with_option(name, 'size=32')}'"
+            f"kdlab data '{with_option(name, size)}'"
         )
     taken = asked.size or (width, height)
     hidden = sum(head.alpha for head in headers)
@@ -142,8 +143,8 @@ def _planned(headers: list[image.Header], asked: Asked, name: str) -> Decoded:
     one_channel = grey == len(headers) and (not hidden or len(set(asked.background)) == 1)
     notes = []
     if other := len(headers) - sizes[taken]:
-        found = f"{width} x {height}" + (f" and {len(sizes) - 1} other sizes" if len(sizes) > 1 else "")
-        notes.append(f"{other} of {len(headers)} images were resized to {taken[0]} x {taken[1]} (they have {found})")
+        most = f"; most have {width} x {height}" if taken != (width, height) else ", which most have"
+        notes.append(f"{other} of {len(headers)} images were resized to {taken[0]} x {taken[1]} pixels{most}")
     if grey and not one_channel:
         notes.append(f"{grey} grey images are read as colour")
     deep = Counter(head.mode for head in headers if head.mode.startswith(("I", "F")) and not head.open_range)
@@ -156,6 +157,8 @@ def _planned(headers: list[image.Header], asked: Asked, name: str) -> Decoded:
         notes.append(f"{turned} images were turned by their EXIF orientation")
     more = sum(head.pages - 1 for head in headers)
     pages = [head.pages if asked.all_pages else 1 for head in headers]
+    if more and asked.all_pages:
+        notes.append(f"{more} pages after a file's first are images too; pages of one file stay in one split")
     left_out = {PAGES: more} if more and not asked.all_pages else {}
     return Decoded((1 if one_channel else 3, taken[1], taken[0]), pages, left_out=left_out, notes=notes)
 
@@ -172,8 +175,8 @@ def _headers(files: list[Path]) -> list[image.Header]:
     headers = list(_in_threads(one, files))
     bad = [head for head in headers if isinstance(head, SpecError)]
     if bad:
-        also = f" {len(bad) - 1} more files cannot be read either." if len(bad) > 1 else ""
-        raise SpecError(f"{bad[0]}{also} Mend or remove them: nothing is left out in silence.")
+        also = f" (nor are {len(bad) - 1} more that cannot be read)" if len(bad) > 1 else ""
+        raise SpecError(f"{bad[0]} It is not left out in silence{also}: mend it, or take it out of the folder.")
     return headers
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from kdlab import paths
 from kdlab.data.names import PREFIX, plain
 from kdlab.data.opening import register_heif
 from kdlab.registry import SpecError
@@ -39,14 +40,14 @@ WHERE_PILLOW_CAN = {
 }  # fmt: skip
 NEVER = {".svg", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".exr", ".hdr", ".eps", ".pdf"}
 HIDDEN = "hidden images (in or under a name that begins with '.')"
-MADE = "images in what systems and tools leave behind (__MACOSX, @eaDir ...)"
+MADE = "images in what systems and tools leave behind (__MACOSX, @eaDir, kdlab's own output)"
 BESIDE = "images beside the class folders"
 
 
 class File(NamedTuple):
     """An image that was found: its path, its name within its class, and what changes when its content does."""
 
-    path: Path
+    path: str
     name: str
     state: tuple[int, int, int]
 
@@ -146,18 +147,18 @@ def role(name: str) -> tuple[str | None, tuple[str, ...]]:
 
 def _parts(root: Path, name: str, left_out: Counter) -> tuple[dict[str, Path], list[Path]]:
     """(split to its folder, folders beside the splits); ``{"": root}`` where nothing is split."""
-    folders, loose = _inside(root)
+    folders, base = _folders(root), root
     parts = _splits(folders, name)
     if parts is None and len(folders) == 1:
-        left_out[BESIDE] += loose
-        below, loose = _inside(folders[0])
+        left_out[BESIDE] += _loose(root)
+        base, below = folders[0], _folders(folders[0])
         parts = None if role(folders[0].name)[0] else _splits(below, name)
         if parts is None:
             _refuse_level(root, name)
         folders = below
     if parts is None:
         return {"": root}, []
-    left_out[BESIDE] += loose
+    left_out[BESIDE] += _loose(base)
     used = set(parts.values())
     return {split: _unwrapped(folder, split) for split, folder in parts.items()}, [f for f in folders if f not in used]
 
@@ -189,33 +190,34 @@ def _splits(folders: list[Path], name: str) -> dict[str, Path] | None:
 
 def _unwrapped(folder: Path, split: str) -> Path:
     """``train/train/`` as archives unpack: the inner one."""
-    folders, loose = _inside(folder)
-    again = len(folders) == 1 and not loose and role(folders[0].name)[0] == split
+    folders = _folders(folder)
+    again = len(folders) == 1 and not _loose(folder) and role(folders[0].name)[0] == split
     return folders[0] if again else folder
 
 
 def _refuse_level(root: Path, name: str) -> None:
-    inner, folders = root, _inside(root)[0]
-    while len(folders) == 1 and (below := _inside(folders[0])[0]):
+    inner, folders = root, _folders(root)
+    first = plain(folders[0].name)
+    while len(folders) == 1 and (below := _folders(folders[0])):
         inner, folders = folders[0], below
     if len(folders) < 2:
         return
     listed = ", ".join(plain(folder.name) for folder in folders[:5])
     raise SpecError(
-        f"data {name!r}: it holds one folder, {plain(_inside(root)[0][0].name)!r}; what is wanted seems to be "
+        f"data {name!r}: it holds one folder, {first!r}; what is wanted seems to be "
         f"further down ({listed}). Name that folder: {PREFIX}{inner}"
     )
 
 
 def _classes(folder: Path, split: str, name: str, left_out: Counter) -> dict[str, Path]:
     """Class name to its folder."""
-    folders, loose = _inside(folder)
+    folders, loose = _folders(folder), _loose(folder)
     where = f"its folder {plain(folder.name)!r}" if split else "the folder"
     if not folders:
         seen = f"{loose} images but no class folders" if loose else "no images"
         raise SpecError(f"data {name!r}: {where} holds {seen}; it should hold {LAYOUT}.")
     for label in folders:
-        inner = [role(f.name) for f in _inside(label)[0]]
+        inner = [role(f.name) for f in _folders(label)]
         if len({split for split, rest in inner if split and not rest}) > 1:
             raise SpecError(
                 f"data {name!r}: the class folder {plain(label.name)!r} holds splits; put the splits outside and the "
@@ -277,13 +279,16 @@ def _is_image(name: str) -> bool:
     return _suffix(name) in ALWAYS or (_suffix(name) in WHERE_PILLOW_CAN and _suffix(name) in readable())
 
 
-def _skipped(name: str) -> str | None:
-    """Why a file or folder of this name is not looked at."""
-    return HIDDEN if name.startswith(".") else MADE if name.lower() in SYSTEM else None
+def _skipped(entry: os.DirEntry) -> str | None:
+    """Why a file or folder is not looked at."""
+    if entry.name.startswith("."):
+        return HIDDEN
+    ours = _is_folder(entry) and os.path.realpath(entry.path) == os.path.realpath(paths.home())
+    return MADE if ours or entry.name.lower() in SYSTEM else None
 
 
 @contextmanager
-def _listing(folder: Path) -> Iterator[list[os.DirEntry]]:
+def _listing(folder: str | Path) -> Iterator[list[os.DirEntry]]:
     """The entries of a folder by name; what the file system says against it becomes a SpecError."""
     try:
         with os.scandir(folder) as entries:
@@ -301,42 +306,45 @@ def _is_folder(entry: os.DirEntry) -> bool:
         return False
 
 
-def _inside(folder: Path) -> tuple[list[Path], int]:
-    """(folders, number of images) directly in a folder, without what is skipped."""
+def _folders(folder: Path) -> list[Path]:
+    """Folders directly in a folder, without what is skipped."""
     with _listing(folder) as entries:
-        seen = [entry for entry in entries if not _skipped(entry.name)]
-        folders = [folder / entry.name for entry in seen if _is_folder(entry)]
-        return folders, sum(_is_image(entry.name) and not _is_folder(entry) for entry in seen)
+        return [folder / entry.name for entry in entries if not _skipped(entry) and _is_folder(entry)]
+
+
+def _loose(folder: Path) -> int:
+    """Images directly in a folder."""
+    with _listing(folder) as entries:
+        return sum(not _skipped(e) and _is_image(e.name) and not _is_folder(e) for e in entries)
 
 
 def _walk(folder: Path) -> Held:
     """Everything below one class folder."""
-    files, left_out, waiting = [], Counter(), [folder]
+    files, left_out, waiting = [], Counter(), [(str(folder), "")]
     real = Path(os.path.realpath(folder))
-    visited = {real, *real.parents}  # a link to a folder above would lead back here
+    visited = {str(one) for one in (real, *real.parents)}  # a link to a folder above would lead back here
     while waiting:
-        here = waiting.pop()
+        here, inner = waiting.pop()
         with _listing(here) as entries:
             for entry in entries:
-                path = here / entry.name
-                if reason := _skipped(entry.name):
-                    left_out[reason] += _images_below(path) if _is_folder(entry) else _is_image(entry.name)
+                if reason := _skipped(entry):
+                    left_out[reason] += _images_below(entry.path) if _is_folder(entry) else _is_image(entry.name)
                 elif _is_folder(entry):
-                    real = Path(os.path.realpath(path))
+                    real = os.path.realpath(entry.path)
                     if real in visited:
                         left_out["links to folders that were met before"] += 1
                     else:
-                        visited.add(real), waiting.append(path)
+                        visited.add(real), waiting.append((entry.path, f"{inner}{entry.name}/"))
                 elif reason := _unread(entry):
                     left_out[reason] += 1
                 else:
                     about = entry.stat()
                     state = (about.st_size, about.st_mtime_ns, about.st_ctime_ns)
-                    files.append(File(path, plain(path.relative_to(folder).as_posix()), state))
+                    files.append(File(entry.path, plain(inner + entry.name), state))
     return Held(sorted(files, key=lambda file: file.name), +left_out)
 
 
-def _images_below(folder: Path) -> int:
+def _images_below(folder: str) -> int:
     return sum(_is_image(name) for _, _, names in os.walk(folder) for name in names)
 
 

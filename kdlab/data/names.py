@@ -98,6 +98,8 @@ def plain(name: str) -> str:
     Bytes that are no UTF-8 stand as ``\\xe9``, line breaks and other controls as ``\\n``; accents are composed, since
     file systems differ in that.
     """
+    if name.isascii() and name.isprintable():
+        return name
     text = unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
     odd = ("Cc", "Zl", "Zp")
     return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in odd else c for c in text)
