@@ -275,7 +275,7 @@ def test_unreadable_images_are_named_and_counted_and_not_left_out(tmp_path):
     root = fill(tmp_path / "images", TWO)
     for number in (3, 4):
         (root / "bar" / f"00{number}.png").write_bytes(b"no image")
-    refused(f"folder:{root}", r"bar.003\.png' cannot be read.*not left out in silence \(nor are 1 more")
+    refused(f"folder:{root}", r"bar.003\.png' cannot be read.*not left out in silence \(nor are 1 more.*'004.png'\)")
 
 
 def test_what_kdlab_wrote_into_the_folder_itself_is_no_class(tmp_path, monkeypatch):
@@ -532,5 +532,6 @@ def test_a_file_that_breaks_while_it_is_decoded_leaves_nothing_behind(tmp_path):
     root = fill(tmp_path / "images", TWO)
     whole = (root / "bar" / "007.png").read_bytes()
     (root / "bar" / "007.png").write_bytes(whole[:-60])
-    refused(f"folder:{root}", r"bar.007\.png' cannot be read")
+    (root / "disc" / "011.png").write_bytes(whole[:-60])
+    refused(f"folder:{root}", r"bar.007\.png' cannot be read.*nor are 1 more that cannot be read: '011\.png'")
     assert not kept()

@@ -17,7 +17,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ import numpy as np
 from kdlab import paths
 from kdlab.data import image
 from kdlab.data.layout import File
-from kdlab.data.names import COLOURS, SMALLEST, Asked, with_option
+from kdlab.data.names import COLOURS, SMALLEST, Asked, plain, with_option
 from kdlab.registry import SpecError
 
 REVISION = 2  # raised whenever a folder reads differently: the rules of ``image``, of sizes, of splits
@@ -86,7 +86,7 @@ def decoded(asked: Asked, files: list[tuple[str, File]], name: str, again: bool 
         SpecError: for files that cannot be read, or when a size must be asked for.
     """
     key = _key(asked, files)
-    kept = paths.home() / "data" / f"{_hash(repr(asked))[:16]}.pixels"
+    kept = paths.home() / "data" / f"{_hash(repr(replace(asked, keep_same=False)))[:16]}.pixels"
     if not again and (found := _in_memory.get(key) or _load(kept, key)):
         return found
     headers = _headers([Path(file.path) for _, file in files])
@@ -100,21 +100,23 @@ def decoded(asked: Asked, files: list[tuple[str, File]], name: str, again: bool 
     if open_ranges:
         made.notes.append(f"{len(open_ranges)} images of open range were scaled by the set's largest value, {top:g}")
 
+    def one(job: tuple[Path, int]) -> tuple[np.ndarray, str]:
+        path, page = job
+        channels, height, width = made.shape
+        read = image.decode(path, channels, width, height, background=asked.background, largest=top, page=page)
+        return read, _digest(read)
+
     def pixels() -> Iterator[np.ndarray]:
         """Decoded in order; the digests are filled on the way."""
         made.digests.clear()
-        channels, height, width = made.shape
-
-        def one(job):
-            path, page = job
-            read = image.decode(
-                path, channels, width, height, background=asked.background, largest=top, page=page
-            )  # fmt: skip
-            return read, _digest(read)
-
-        for read, digest in _shown(_in_threads(one, jobs), len(jobs)):
-            made.digests.append(digest)
-            yield read
+        bad = []
+        for job, result in zip(jobs, _shown(_in_threads(_or_error(one), jobs), len(jobs)), strict=True):
+            if isinstance(result, SpecError):
+                bad.append((job[0], result))
+            else:
+                made.digests.append(result[1])
+                yield result[0]
+        _refuse(bad)
 
     if not _write(kept, key, made, len(jobs), pixels):
         made.pixels = np.empty((len(jobs), *made.shape), np.uint8)
@@ -164,20 +166,30 @@ def _planned(headers: list[image.Header], asked: Asked, name: str) -> Decoded:
 
 
 def _headers(files: list[Path]) -> list[image.Header]:
-    """Of every file, or a refusal that names the first that cannot be read and counts the others."""
+    """Of every file, or a refusal."""
+    headers = list(_in_threads(_or_error(image.header), files))
+    _refuse([(file, head) for file, head in zip(files, headers, strict=True) if isinstance(head, SpecError)])
+    return headers
 
-    def one(file: Path) -> image.Header | SpecError:
+
+def _or_error(function: Callable) -> Callable:
+    """The function, returning the SpecError that it would raise, so that one bad file does not hide the next."""
+
+    def tried(job):
         try:
-            return image.header(file)
+            return function(job)
         except SpecError as error:
             return error
 
-    headers = list(_in_threads(one, files))
-    bad = [head for head in headers if isinstance(head, SpecError)]
+    return tried
+
+
+def _refuse(bad: list[tuple[Path, SpecError]]) -> None:
+    """Say what is wrong with the first of the files that cannot be read, and which the others are."""
     if bad:
-        also = f" (nor are {len(bad) - 1} more that cannot be read)" if len(bad) > 1 else ""
-        raise SpecError(f"{bad[0]} It is not left out in silence{also}: mend it, or take it out of the folder.")
-    return headers
+        names = ", ".join(repr(plain(file.name)) for file, _ in bad[1:6]) + (" ..." if len(bad) > 6 else "")
+        also = f" (nor are {len(bad) - 1} more that cannot be read: {names})" if len(bad) > 1 else ""
+        raise SpecError(f"{bad[0][1]} It is not left out in silence{also}: mend it, or take it out of the folder.")
 
 
 # --- threads ----------------------------------------------------------------------------------------------------------
