@@ -11,7 +11,7 @@ from images import fill, picture, save
 from PIL import Image
 
 from kdlab import data, paths
-from kdlab.data import decoded, image, layout
+from kdlab.data import decoded, image, layout, walk
 from kdlab.data.names import parse, plain
 from kdlab.data.source import carve
 from kdlab.registry import SpecError
@@ -232,7 +232,7 @@ def test_whatever_is_left_out_is_counted_by_reason(tmp_path):
     os.mkfifo(bar / "pipe.png")
     source = data.describe(f"folder:{root}")
     assert source.left_out == {
-        layout.BESIDE: 2, "images in 'unlabelled', beside the splits": 4, layout.MADE: 2, layout.HIDDEN: 3,
+        layout.BESIDE: 2, "images in 'unlabelled', beside the splits": 4, walk.MADE: 2, walk.HIDDEN: 3,
         ".txt files, which are no images": 2, "files whose name has no ending": 1, "empty files": 1,
         ".heic files, which this Pillow cannot read": 1, ".svg files, which kdlab cannot read": 1,
         "things that are no files": 1,
@@ -262,9 +262,9 @@ def test_a_class_without_images_says_what_is_in_its_folder(tmp_path, files, said
 
 def test_endings_are_those_that_this_pillow_reads(tmp_path):
     known = Image.registered_extensions()
-    assert layout.readable() >= {".jfif", ".jpg", ".png", ".tif", ".webp"}
-    assert all(known[suffix] in Image.OPEN for suffix in layout.readable())
-    assert not layout.readable() & {".eps", ".pdf", ".wmf", ".mpg", ".h5"}  # drawings, films, stubs
+    assert walk.readable() >= {".jfif", ".jpg", ".png", ".tif", ".webp"}
+    assert all(known[suffix] in Image.OPEN for suffix in walk.readable())
+    assert not walk.readable() & {".eps", ".pdf", ".wmf", ".mpg", ".h5"}  # drawings, films, stubs
     root = fill(tmp_path / "images", {"bar": 20, "disc": 17})
     for number, suffix in enumerate((".webp", ".bmp", ".jp2")):
         save(root / "disc" / f"x{suffix}", picture("disc", 50 + number))
@@ -294,7 +294,7 @@ def test_a_folder_that_may_not_be_opened_is_named(tmp_path, monkeypatch):
             raise PermissionError(13, "Permission denied")
         return scan(path)
 
-    monkeypatch.setattr(layout.os, "scandir", closed)
+    monkeypatch.setattr(walk.os, "scandir", closed)
     refused(f"folder:{root}", r"folder .*disc' cannot be looked through: permission denied. Make it readable")
 
 

@@ -25,8 +25,8 @@ import numpy as np
 
 from kdlab import paths
 from kdlab.data import image
-from kdlab.data.layout import File
 from kdlab.data.names import COLOURS, SMALLEST, Asked, plain, with_option
+from kdlab.data.walk import File
 from kdlab.registry import SpecError
 
 REVISION = 2  # raised whenever a folder reads differently: the rules of ``image``, of sizes, of splits

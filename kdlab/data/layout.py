@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
-from kdlab import paths
 from kdlab.data.names import PREFIX, plain
-from kdlab.data.opening import register_heif
+from kdlab.data.walk import File, Held, complaint, folders_in, images_in, walk
 from kdlab.registry import SpecError
 
 LAYOUT = "one sub-folder of images per class, or train/ and test/ (and val/) with such sub-folders"
@@ -28,35 +23,7 @@ UNCLEAR = ("trainval", "holdout", "heldout", "hold", "held", "unseen")  # a spli
 FILLING = {
     "images", "image", "imgs", "img", "pictures", "pics", "photos", "set", "data", "dataset", "split", "folder", "out",
 }  # fmt: skip
-SYSTEM = {
-    "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "#recycle", "$recycle.bin",
-    "system volume information", "lost+found", "__pycache__",
-}  # fmt: skip
-ALWAYS = {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff"}
-WHERE_PILLOW_CAN = {
-    ".apng", ".avif", ".avifs", ".dcx", ".dds", ".dib", ".fit", ".fits", ".heic", ".heif", ".hif", ".icns", ".ico",
-    ".j2c", ".j2k", ".jp2", ".jpc", ".jpf", ".jpx", ".jxl", ".mpo", ".msp", ".pcx", ".pfm", ".psd", ".qoi", ".ras",
-    ".rgb", ".rgba", ".bw", ".sgi", ".tga", ".icb", ".vda", ".vst", ".webp", ".xbm", ".xpm",
-}  # fmt: skip
-NEVER = {".svg", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".exr", ".hdr", ".eps", ".pdf"}
-HIDDEN = "hidden images (in or under a name that begins with '.')"
-MADE = "images in what systems and tools leave behind (__MACOSX, @eaDir, kdlab's own output)"
 BESIDE = "images beside the class folders"
-
-
-class File(NamedTuple):
-    """An image that was found: its path, its name within its class, and what changes when its content does."""
-
-    path: str
-    name: str
-    state: tuple[int, int, int]
-
-
-class Held(NamedTuple):
-    """What lies in one class folder."""
-
-    files: list[File]
-    left_out: Counter
 
 
 @dataclass
@@ -67,13 +34,11 @@ class Layout:
         classes: their names, sorted.
         files: split (``"train"``, ``"val"``, ``"test"``, or ``""`` where nothing is split) to a list per class.
         left_out: reason to number of files.
-        notes: sentences on how the folder was understood.
     """
 
     classes: list[str]
     files: dict[str, list[list[File]]]
     left_out: Counter = field(default_factory=Counter)
-    notes: list[str] = field(default_factory=list)
 
 
 def find(path: str, name: str) -> Layout:
@@ -101,8 +66,8 @@ def find(path: str, name: str) -> Layout:
         said = "; ".join(f"{split} lacks {', '.join(map(repr, lacking))}" for split, lacking in odd.items() if lacking)
         raise SpecError(f"data {name!r}: every split needs the same class folders, but {said}.")
     for folder in beside:
-        layout.left_out[f"images in {plain(folder.name)!r}, beside the splits"] += len(_walk(folder).files)
-    found = {split: [_walk(classes[label]) for label in layout.classes] for split, classes in held.items()}
+        layout.left_out[f"images in {plain(folder.name)!r}, beside the splits"] += len(walk(folder).files)
+    found = {split: [walk(classes[label]) for label in layout.classes] for split, classes in held.items()}
     _check(name, layout.classes, found)
     for labels in found.values():
         for one in labels:
@@ -118,15 +83,11 @@ def _check_folder(root: Path, name: str) -> None:
     except (FileNotFoundError, NotADirectoryError):
         raise SpecError(f"data {name!r}: the folder {str(root)!r} does not exist; it should hold {LAYOUT}.") from None
     except (OSError, ValueError) as error:
-        raise SpecError(f"data {name!r}: {str(root)!r} cannot be a folder: {_said(error)}.") from error
+        raise SpecError(f"data {name!r}: {str(root)!r} cannot be a folder: {complaint(error)}.") from error
     if not root.is_dir():
         packed = root.suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
         todo = "unpack it first, and name the folder" if packed else "name the folder that it lies in"
         raise SpecError(f"data {name!r}: {str(root)!r} is a file: {todo}, which should hold {LAYOUT}.")
-
-
-def _said(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error)).lower()
 
 
 # --- splits -----------------------------------------------------------------------------------------------------------
@@ -147,18 +108,18 @@ def role(name: str) -> tuple[str | None, tuple[str, ...]]:
 
 def _parts(root: Path, name: str, left_out: Counter) -> tuple[dict[str, Path], list[Path]]:
     """(split to its folder, folders beside the splits); ``{"": root}`` where nothing is split."""
-    folders, base = _folders(root), root
+    folders, base = folders_in(root), root
     parts = _splits(folders, name)
     if parts is None and len(folders) == 1:
-        left_out[BESIDE] += _loose(root)
-        base, below = folders[0], _folders(folders[0])
+        left_out[BESIDE] += images_in(root)
+        base, below = folders[0], folders_in(folders[0])
         parts = None if role(folders[0].name)[0] else _splits(below, name)
         if parts is None:
             _refuse_level(root, name)
         folders = below
     if parts is None:
         return {"": root}, []
-    left_out[BESIDE] += _loose(base)
+    left_out[BESIDE] += images_in(base)
     used = set(parts.values())
     return {split: _unwrapped(folder, split) for split, folder in parts.items()}, [f for f in folders if f not in used]
 
@@ -190,15 +151,15 @@ def _splits(folders: list[Path], name: str) -> dict[str, Path] | None:
 
 def _unwrapped(folder: Path, split: str) -> Path:
     """``train/train/`` as archives unpack: the inner one."""
-    folders = _folders(folder)
-    again = len(folders) == 1 and not _loose(folder) and role(folders[0].name)[0] == split
+    folders = folders_in(folder)
+    again = len(folders) == 1 and not images_in(folder) and role(folders[0].name)[0] == split
     return folders[0] if again else folder
 
 
 def _refuse_level(root: Path, name: str) -> None:
-    inner, folders = root, _folders(root)
+    inner, folders = root, folders_in(root)
     first = plain(folders[0].name)
-    while len(folders) == 1 and (below := _folders(folders[0])):
+    while len(folders) == 1 and (below := folders_in(folders[0])):
         inner, folders = folders[0], below
     if len(folders) < 2:
         return
@@ -211,13 +172,13 @@ def _refuse_level(root: Path, name: str) -> None:
 
 def _classes(folder: Path, split: str, name: str, left_out: Counter) -> dict[str, Path]:
     """Class name to its folder."""
-    folders, loose = _folders(folder), _loose(folder)
+    folders, loose = folders_in(folder), images_in(folder)
     where = f"its folder {plain(folder.name)!r}" if split else "the folder"
     if not folders:
         seen = f"{loose} images but no class folders" if loose else "no images"
         raise SpecError(f"data {name!r}: {where} holds {seen}; it should hold {LAYOUT}.")
     for label in folders:
-        inner = [role(f.name) for f in _folders(label)]
+        inner = [role(f.name) for f in folders_in(label)]
         if len({split for split, rest in inner if split and not rest}) > 1:
             raise SpecError(
                 f"data {name!r}: the class folder {plain(label.name)!r} holds splits; put the splits outside and the "
@@ -256,111 +217,3 @@ def _holds(left_out: Counter) -> str:
     if "cannot read" in said:
         said += " (convert them to JPEG or PNG" + (", or install pillow-heif)" if ".hei" in said else ")")
     return said
-
-
-# --- files ------------------------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def readable() -> frozenset[str]:
-    """Endings of the image files that Pillow reads here; with pillow-heif installed also .heic."""
-    from PIL import Image
-
-    register_heif()
-    known = Image.registered_extensions()
-    return frozenset(ALWAYS | {suffix for suffix in WHERE_PILLOW_CAN if known.get(suffix) in Image.OPEN})
-
-
-def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
-
-
-def _is_image(name: str) -> bool:
-    return _suffix(name) in ALWAYS or (_suffix(name) in WHERE_PILLOW_CAN and _suffix(name) in readable())
-
-
-def _skipped(entry: os.DirEntry) -> str | None:
-    """Why a file or folder is not looked at."""
-    if entry.name.startswith("."):
-        return HIDDEN
-    ours = _is_folder(entry) and os.path.realpath(entry.path) == os.path.realpath(paths.home())
-    return MADE if ours or entry.name.lower() in SYSTEM else None
-
-
-@contextmanager
-def _listing(folder: str | Path) -> Iterator[list[os.DirEntry]]:
-    """The entries of a folder by name; what the file system says against it becomes a SpecError."""
-    try:
-        with os.scandir(folder) as entries:
-            yield sorted(entries, key=lambda entry: os.fsencode(entry.name))
-    except OSError as error:
-        raise SpecError(
-            f"folder {str(folder)!r} cannot be looked through: {_said(error)}. Make it readable, or move it away."
-        ) from error
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def _folders(folder: Path) -> list[Path]:
-    """Folders directly in a folder, without what is skipped."""
-    with _listing(folder) as entries:
-        return [folder / entry.name for entry in entries if not _skipped(entry) and _is_folder(entry)]
-
-
-def _loose(folder: Path) -> int:
-    """Images directly in a folder."""
-    with _listing(folder) as entries:
-        return sum(not _skipped(e) and _is_image(e.name) and not _is_folder(e) for e in entries)
-
-
-def _walk(folder: Path) -> Held:
-    """Everything below one class folder."""
-    files, left_out, waiting = [], Counter(), [(str(folder), "")]
-    real = Path(os.path.realpath(folder))
-    visited = {str(one) for one in (real, *real.parents)}  # a link to a folder above would lead back here
-    while waiting:
-        here, inner = waiting.pop()
-        with _listing(here) as entries:
-            for entry in entries:
-                if reason := _skipped(entry):
-                    left_out[reason] += _images_below(entry.path) if _is_folder(entry) else _is_image(entry.name)
-                elif _is_folder(entry):
-                    real = os.path.realpath(entry.path)
-                    if real in visited:
-                        left_out["links to folders that were met before"] += 1
-                    else:
-                        visited.add(real), waiting.append((entry.path, f"{inner}{entry.name}/"))
-                elif reason := _unread(entry):
-                    left_out[reason] += 1
-                else:
-                    about = entry.stat()
-                    state = (about.st_size, about.st_mtime_ns, about.st_ctime_ns)
-                    files.append(File(entry.path, plain(inner + entry.name), state))
-    return Held(sorted(files, key=lambda file: file.name), +left_out)
-
-
-def _images_below(folder: str) -> int:
-    return sum(_is_image(name) for _, _, names in os.walk(folder) for name in names)
-
-
-def _unread(entry: os.DirEntry) -> str | None:
-    """Why something that is no folder is not read as an image."""
-    try:
-        regular = entry.is_file()
-        if not regular:
-            return "links that lead nowhere" if entry.is_symlink() else "things that are no files"
-    except OSError:
-        return "links that lead nowhere"
-    suffix = _suffix(entry.name)
-    if not _is_image(entry.name):
-        if suffix in WHERE_PILLOW_CAN:
-            return f"{suffix} files, which this Pillow cannot read"
-        if suffix in NEVER:
-            return f"{suffix} files, which kdlab cannot read"
-        return f"{plain(suffix)} files, which are no images" if suffix else "files whose name has no ending"
-    return None if entry.stat().st_size else "empty files"
