@@ -298,6 +298,8 @@ def doctor() -> str:
     lines += [f"  damaged {key}: {', '.join(files)}" for key, files in bad.items()]
     kept = sum(path.stat().st_blocks * 512 for path in (store.root / TAUGHT).glob("*"))
     lines.append(f"kept teacher outputs: {kept / 1e9:.2f} of at most {limit() / 1e9:g} GB (KDLAB_TEACHER_GB)")
+    seen = sum(path.stat().st_size for path in (home() / "data").glob("*.pixels"))
+    lines.append(f"kept images of folders: {seen / 1e9:.2f} GB in {home() / 'data'}, made again when deleted")
     parts = ", ".join(f"{len(catalogue(kind))} {kind}" for kind in ("models", "augment", "losses"))
     return "\n".join([*lines, f"registered: {parts}"])
 

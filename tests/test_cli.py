@@ -79,7 +79,7 @@ def runs():
         ("run kd --seed -1", "seed must be a non-negative integer, but got -1"),
         ("run kd --seeds 0", "seeds must be an integer of at least 1, but got 0"),
         ("run ccd", "method 'ccd' compares two views of one image, but views=1; use views=2"),
-        ("run kd --data folder:nowhere", "the folder 'nowhere' does not exist"),
+        ("run kd --data folder:nowhere", "nowhere' does not exist"),
         ("run kd --data cifar10", "the data root 'data' .* set KDLAB_DATA"),
         ("run kd --teacher weights.pt --arch resnet20", "--teacher must be a file of weights .* but got 'weights.pt'"),
         ("run kd --fraction 0.01", "the training subset has .* fewer than budget.originals_per_step"),

@@ -2,12 +2,11 @@
 
 Names: ``fashion`` (bundled), ``fashion-mnist``, ``cifar10``, ``cifar100`` (files under the data root) and
 ``folder:PATH`` (one folder of images per class). To add a data set, write a reader (``files(root)`` and
-``read(files)``) and name it in ``READERS``.
+``read(files)``) and name it in ``READERS`` with a revision, which is raised whenever it reads differently.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdlab.data import cifar, folder, idx
+from kdlab.data.names import PREFIX, absolute
 from kdlab.data.source import SPLITS, Reader, Source, digest_files
 from kdlab.once import by_value
 from kdlab.registry import SpecError, choose
@@ -23,13 +23,24 @@ from kdlab.registry import SpecError, choose
 if TYPE_CHECKING:
     from kdlab.data.sets import ImageSet, Splits
 
-__all__ = ["NAMES", "SPLITS", "ImageSet", "Splits", "describe", "facts", "fingerprint", "load", "train_size"]
+__all__ = [
+    "NAMES",
+    "SPLITS",
+    "ImageSet",
+    "Splits",
+    "absolute",
+    "describe",
+    "facts",
+    "fingerprint",
+    "load",
+    "train_size",
+]
 
 READERS = {
-    "fashion": (idx.fashion_files, idx.read_fashion),
-    "fashion-mnist": (idx.fashion_mnist_files, idx.read_fashion_mnist),
-    "cifar10": (cifar.cifar10_files, cifar.read_cifar10),
-    "cifar100": (cifar.cifar100_files, cifar.read_cifar100),
+    "fashion": (idx.fashion_files, idx.read_fashion, 1),
+    "fashion-mnist": (idx.fashion_mnist_files, idx.read_fashion_mnist, 1),
+    "cifar10": (cifar.cifar10_files, cifar.read_cifar10, 1),
+    "cifar100": (cifar.cifar100_files, cifar.read_cifar100, 1),
 }
 DOWNLOADS = {"fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 NAMES = (*READERS, "folder:PATH")
@@ -71,11 +82,11 @@ def load(
     if download:
         _download(name, data_root(root))
     reader = _reader(name, root)
-    source = reader.read(reader.files)
+    source = reader.read()
     counts = _counts(source, sizes)
     images = {split: torch.from_numpy(source.pixels(split, n)) for split, n in counts.items()}
     mean, std = channel_statistics(images["train"])
-    digest = digest_files(reader.files, *reader.words)
+    digest = reader.digest()
     return Splits(
         *(
             ImageSet(
@@ -94,14 +105,16 @@ def load(
 
 @by_value
 def fingerprint(name: str, root: str | Path | None = None) -> str:
-    """Hash of the files of a data set and of how they are read, without torch.
+    """Hash of what a data set reads as, without torch.
+
+    Of a folder these are its class names and the labels and decoded pixels of each split; of other data sets their
+    files. The revision of the reader goes in as well.
 
     Args:
         name: one of ``NAMES``.
         root: as in ``load``.
     """
-    reader = _reader(name, root)
-    return digest_files(reader.files, *reader.words)
+    return _reader(name, root).digest()
 
 
 @by_value
@@ -116,31 +129,30 @@ def facts(name: str, root: str | Path | None = None) -> dict[str, Any]:
         dict with ``train``, ``val``, ``test`` (images), ``classes``, ``channels``, ``size`` (the larger side
         in pixels) and ``per_class`` (training images of each class).
     """
-    return dict(_facts(name, data_root(root), fingerprint(name, root)))
-
-
-@functools.lru_cache(maxsize=64)
-def _facts(name: str, root: Path, digest: str) -> dict[str, Any]:
     reader = _reader(name, root)
-    source = reader.read(reader.files)
-    sizes = {split: len(source.labels[split]) for split in SPLITS}
-    return sizes | {
-        "classes": len(source.classes),
-        "channels": source.shape[0],
-        "size": max(source.shape[1:]),
-        "per_class": np.bincount(source.labels["train"], minlength=len(source.classes)).tolist(),
-    }
+    key = name, reader.digest()
+    if key not in _facts:
+        source = reader.read()
+        _facts[key] = {split: len(source.labels[split]) for split in SPLITS} | {
+            "classes": len(source.classes),
+            "channels": source.shape[0],
+            "size": max(source.shape[1:]),
+            "per_class": np.bincount(source.labels["train"], minlength=len(source.classes)).tolist(),
+        }
+    return dict(_facts[key])
+
+
+_facts: dict[tuple[str, str], dict[str, Any]] = {}  # by fingerprint: what the files hold now, whatever they held before
 
 
 def describe(name: str, root: str | Path | None = None) -> Source:
-    """A data set without its images decoded: class names, labels and, on demand, pixels. No torch.
+    """A data set without its images in memory: class names, labels and, on demand, pixels. No torch.
 
     Args:
         name: one of ``NAMES``.
         root: as in ``load``.
     """
-    reader = _reader(name, root)
-    return reader.read(reader.files)
+    return _reader(name, root).read()
 
 
 def sizes(name: str, kept: Sequence[int] | None = None) -> list[int]:
@@ -175,10 +187,11 @@ def data_root(root: str | Path | None) -> Path:
 
 
 def _reader(name: str, root: str | Path | None) -> Reader:
-    if name.startswith("folder:"):
+    if name.startswith(PREFIX):
         return folder.open_folder(name)
-    files, read = READERS[choose("data", name, READERS if name in READERS else NAMES)]
-    return Reader(files(data_root(root)), read)
+    files, read, revision = READERS[choose("data", name, READERS if name in READERS else NAMES)]
+    found = files(data_root(root))
+    return Reader(lambda: read(found), lambda: digest_files(found, name, revision))
 
 
 def _counts(source: Source, sizes: tuple[int, int, int] | None) -> dict[str, int]:

@@ -2,127 +2,170 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 
-from kdlab.data.source import Reader, Source, balanced_order, carve
+from kdlab.data.decoded import REVISION, decoded
+from kdlab.data.layout import find
+from kdlab.data.names import parse, with_option
+from kdlab.data.source import SPLITS, Reader, Source, balanced_order, carve
 from kdlab.registry import SpecError
 from kdlab.rng import stream_seed
 
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 HELD_OUT = 0.1
-LAYOUT = "one sub-folder of images per class, or train/ and test/ with such sub-folders"
 
 
 def open_folder(name: str) -> Reader:
-    """Find the images of ``folder:PATH`` without decoding them.
+    """Find the images of ``folder:PATH``, decode them or find them decoded, and split them.
 
-    With ``PATH/train`` and ``PATH/test`` these are the splits; otherwise a tenth of each class becomes test.
-    A tenth of each class of train becomes val. A hash of the paths decides which images. All are resized to
-    ``size`` x ``size`` (PATH?size=32), or to the most common size; they are grey when every file is.
+    Folders that are named as splits are these splits. Where there is no test, a tenth of each class of train becomes
+    test; where there is no val, a tenth of each class of what then is train. A hash of the paths decides which images;
+    images with equal pixels go together, and so do the pages of a file. A test split that was given stays as it is:
+    copies of its images leave val and train, copies of val leave train.
+
+    All are resized to the size asked for, or to the most common one when that has 8 to 96 pixels a side; they are
+    grey when every file is. Options after "?", joined by "&": ``size=32`` or ``size=32x24`` (width x height),
+    ``background=white|black|#rrggbb`` behind transparent pixels, ``same=keep`` to go on when equal images stand in
+    two classes, ``pages=all`` to take each page of a file as an image.
 
     Raises:
-        SpecError: for a missing folder, no images, fewer than two classes, a class with too few images, or an option
-            other than ``size``.
+        SpecError: for anything that cannot be read and learned from, naming the folder or file and what to do.
     """
-    path, _, query = name.removeprefix("folder:").partition("?")
-    size = _size(query, name)
-    root = Path(path)
-    if not root.is_dir():
-        raise SpecError(f"data {name!r}: the folder {path!r} does not exist; it should hold {LAYOUT}.")
-    parts = [root / part for part in ("train", "test") if (root / part).is_dir()]
-    parts = parts if len(parts) == 2 else [root]
-    classes = [_classes(part) for part in parts]
-    if any(names != classes[0] for names in classes):
-        odd = sorted(set(classes[0]) ^ set(classes[1]))
-        raise SpecError(f"data {name!r}: train and test have other classes: {', '.join(odd)} is in one only.")
-    found = [[_images(part / label) for label in classes[0]] for part in parts]
-    _check(name, classes[0], found)
-    files = [file for part in found for label in part for file in label]
-    words = (size, *(file.relative_to(root).as_posix() for file in files))
-    return Reader(files, lambda _: _read(root, classes[0], found, size), words)
-
-
-def _size(query: str, name: str) -> int | None:
-    if not query:
-        return None
-    option, _, value = query.partition("=")
-    if option != "size" or not value.isdecimal() or int(value) < 8:
-        raise SpecError(f"data {name!r}: after '?' only size=PIXELS (at least 8) is known, but got {query!r}.")
-    return int(value)
-
-
-def _classes(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
-
-
-def _images(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
-
-
-def _check(name: str, classes: list[str], found: list[list[list[Path]]]) -> None:
-    """Refuse what cannot be trained and tested on."""
-    if not any(label for part in found for label in part):
-        raise SpecError(f"data {name!r}: the folder holds no images; it should hold {LAYOUT}.")
-    if len(classes) < 2:
-        raise SpecError(f"data {name!r}: there is only one class, {classes[0]!r}; at least two are needed.")
-    needed = {"train": 2, "test": 1} if len(found) == 2 else {"the folder": 3}
-    for part, (where, least) in zip(found, needed.items(), strict=True):
-        for label, images in zip(classes, part, strict=True):
-            if len(images) < least:
-                raise SpecError(
-                    f"data {name!r}: class {label!r} has {len(images)} images in {where}; "
-                    f"every class needs at least {least} to fill the splits."
-                )
-
-
-def _read(root: Path, classes: list[str], found: list[list[list[Path]]], size: int | None) -> Source:
-    """Split the files and look at their headers; pixels are decoded on demand."""
-    files = [file for part in found for label in part for file in label]
-    labels = np.concatenate([np.repeat(np.arange(len(classes)), [len(label) for label in part]) for part in found])
+    asked = parse(name)
+    layout = find(asked.path, name)
+    placed = [
+        (split, label, file)
+        for split, classes in layout.files.items()
+        for label, files in enumerate(classes)
+        for file in files
+    ]
+    words = [f"{split}/{layout.classes[label]}" for split, label, _ in placed]
+    files = [(word, file) for word, (_, _, file) in zip(words, placed, strict=True)]
+    read = decoded(asked, files, name)
+    origin = np.repeat(np.arange(len(files)), read.pages)
+    labels = np.array([label for _, label, _ in placed])[origin]
+    given = np.array([split for split, _, _ in placed])[origin]
+    twins = np.unique(np.array(read.digests), return_inverse=True)[1]
+    if not asked.keep_same:
+        _refuse_same(name, labels, twins, origin, files)
+    places = [f"{word}/{file.name}".lstrip("/") for word, file in files]
     # Hashed order within a class: the last ones are held out.
-    order = np.argsort([stream_seed(0, "split", file.relative_to(root).as_posix()) for file in files], kind="stable")
-    if len(found) == 2:
-        is_test = order >= sum(len(label) for label in found[0])
-        train, test = order[~is_test], order[is_test]
-        test = test[balanced_order(labels[test])]
-    else:
-        kept, held_out = carve(labels[order], HELD_OUT)
-        train, test = order[np.sort(kept)], order[held_out]
-    kept, held_out = carve(labels[train], HELD_OUT)
-    rows = {"train": train[kept], "val": train[held_out], "test": test}
-    headers = [_header(file) for file in files]
-    mode = "L" if all(header[0] in ("1", "L", "LA") for header in headers) else "RGB"
-    width, height = (size, size) if size else Counter(header[1] for header in headers).most_common(1)[0][0]
-    return Source(
-        classes=tuple(classes),
-        shape=(len(mode), height, width),
+    order = np.argsort([stream_seed(0, "split", places[row]) for row in origin], kind="stable")
+    kept, same = _without_copies(given, twins)
+    groups = _joined(twins, origin) if asked.all_pages else twins
+    rows = _split(given, labels, groups, order[kept[order]])
+    _check(name, layout.classes, rows, labels, groups, same)
+    if again := int(kept.sum()) - len(np.unique(twins[kept])):
+        same["kept beside an equal one of the same split"] = again
+    source = Source(
+        classes=tuple(layout.classes),
+        shape=read.shape,
         labels={split: labels[index] for split, index in rows.items()},
         rows=rows,
-        pixels=lambda split, n: np.stack([_decode(files[row], mode, width, height) for row in rows[split][:n]]),
+        pixels=lambda split, n: _pixels(asked, files, name, read, rows[split][:n]),
+        left_out=dict(layout.left_out + Counter(read.left_out)),
+        same=same,
+        notes=(*_on_splits(layout.files), *read.notes),
     )
+    digest = _fingerprint(source, read.digests)
+    return Reader(lambda: source, lambda: digest)
 
 
-def _header(file: Path) -> tuple[str, tuple[int, int]]:
-    """Pillow's mode and (width, height)."""
-    from PIL import Image
+def _pixels(asked, files, name: str, read, rows: np.ndarray) -> np.ndarray:
+    """Images at some rows; what was kept of them is made again when it is damaged."""
+    pixels = read.take(rows)
+    if pixels is None:
+        anew = decoded(asked, files, name, again=True)
+        pixels = anew.take(rows) if anew.digests == read.digests else None
+    if pixels is None:
+        raise SpecError(f"data {name!r}: its files, or what was kept of them, changed while they were read. Try again.")
+    return pixels
 
-    try:
-        with Image.open(file) as image:
-            return image.mode, image.size
-    except (OSError, ValueError) as error:
-        raise SpecError(f"image {str(file)!r} cannot be read: {error}.") from error
+
+def _fingerprint(source: Source, digests: list[str]) -> str:
+    """Hash of class names, shape, and the labels and pixels of each split in their order: of no file."""
+    total = hashlib.sha256(json.dumps(["folder", REVISION, source.classes, source.shape]).encode())
+    for split in SPLITS:
+        said = [split, source.labels[split].tolist(), [digests[row] for row in source.rows[split]]]
+        total.update(json.dumps(said).encode())
+    return total.hexdigest()[:32]
 
 
-def _decode(file: Path, mode: str, width: int, height: int) -> np.ndarray:
-    """One image as uint8 (C, height, width)."""
-    from PIL import Image
+def _refuse_same(name: str, labels: np.ndarray, twins: np.ndarray, origin: np.ndarray, files: list) -> None:
+    """Refuse equal pixels under two labels, naming the first pair."""
+    first = np.unique(twins, return_index=True)[1][twins]
+    odd = np.flatnonzero(labels != labels[first])
+    if len(odd):
+        pair = [files[origin[row]] for row in (first[odd[0]], odd[0])]
+        one, other = (f"'{word}/{file.name}'".replace("'/", "'") for word, file in pair)
+        raise SpecError(
+            f"data {name!r}: {one} and {other} are the same image in two classes "
+            f"({len(odd)} such images). Remove them from one class, or go on with {with_option(name, 'same=keep')}"
+        )
 
-    try:
-        with Image.open(file) as image:
-            resized = image.convert(mode).resize((width, height), Image.Resampling.BILINEAR)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise SpecError(f"image {str(file)!r} cannot be read: {error}.") from error
-    return np.asarray(resized).reshape(height, width, len(mode)).transpose(2, 0, 1)
+
+def _without_copies(given: np.ndarray, twins: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
+    """(which images stay, sentence to number of those that leave) where splits were given."""
+    kept, same = np.ones(len(given), bool), {}
+    for loser, winner in (("val", "test"), ("train", "test"), ("train", "val")):
+        copies = kept & (given == loser) & np.isin(twins, twins[kept & (given == winner)])
+        if copies.any():
+            same[f"left out of {loser}, also in {winner}"] = int(copies.sum())
+            kept &= ~copies
+    return kept, same
+
+
+def _joined(twins: np.ndarray, origin: np.ndarray) -> np.ndarray:
+    """Groups of images that are equal or pages of one file, or are linked by a chain of such."""
+    groups = origin.copy()
+    while True:
+        before = groups
+        for other in (twins, origin):
+            least = np.full(other.max() + 1, len(groups))
+            np.minimum.at(least, other, groups)
+            groups = least[other]
+        if np.array_equal(before, groups):
+            return groups
+
+
+def _split(given: np.ndarray, labels: np.ndarray, groups: np.ndarray, order: np.ndarray) -> dict[str, np.ndarray]:
+    """Rows of train, val and test: those given, and otherwise carved from train by whole groups.
+
+    Args:
+        given: (N,) split of each image, or "" where none is.
+        labels: (N,) of all images.
+        groups: (N,) numbers; images of one group stay together.
+        order: rows of the images that are kept, in hashed order.
+    """
+    rows, rest = {}, order[(given[order] == "train") | (given[order] == "")]
+    for split in ("test", "val"):
+        if split in given:
+            index = order[given[order] == split]
+            rows[split] = index[balanced_order(labels[index])]
+        else:
+            stay, out = carve(labels[rest], HELD_OUT, groups[rest])
+            rows[split], rest = rest[out], rest[np.sort(stay)]
+    rows["train"] = rest[balanced_order(labels[rest])]
+    return {split: rows[split] for split in SPLITS}
+
+
+def _check(name: str, classes: list[str], rows, labels, groups, same: dict[str, int]) -> None:
+    """Refuse a class that copies, or groups that are not parted, leave without images in a split."""
+    for split, index in rows.items():
+        for label in np.flatnonzero(np.bincount(labels[index], minlength=len(classes)) == 0):
+            left = "".join(f"; {count} images of all classes were {said}" for said, count in same.items())
+            raise SpecError(
+                f"data {name!r}: class {classes[label]!r} has no image left for {split}: it has "
+                f"{len(np.unique(groups[labels == label]))} different images (equal ones, or pages of one file, are "
+                f"not put into two splits{left}). Every class needs one in each split that is given, and 3 otherwise."
+            )
+
+
+def _on_splits(files: dict) -> list[str]:
+    """What was decided on splits that were not given, when some were."""
+    tenth = f"{HELD_OUT:.0%} of each class of train"
+    carved = [split for split in ("test", "val") if split not in files and "" not in files]
+    return [f"there is no {split} folder: {tenth} became {split}" for split in carved]

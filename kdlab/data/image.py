@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from kdlab.data.opening import is_sideways, opened, quietly, shown
+from kdlab.data.opening import ORIENTATION, is_sideways, opened, quietly, shown
 from kdlab.registry import SpecError
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Header:
         grey: one channel is enough. A palette is grey when all its colours are, used or not.
         alpha: some pixels may be transparent.
         open_range: the file does not say its largest value, so that the whole set's is needed (``largest``).
+        turned: its EXIF orientation is another than upright.
     """
 
     mode: str
@@ -59,6 +60,7 @@ class Header:
     grey: bool
     alpha: bool
     open_range: bool
+    turned: bool = False
 
 
 def header(file: Path) -> Header:
@@ -67,6 +69,8 @@ def header(file: Path) -> Header:
     Raises:
         SpecError: naming the file, when it is no image that can be read, its mode is refused, or it is too large.
     """
+    from PIL import Image
+
     with opened(file) as image:
         width, height = image.size[::-1] if is_sideways(image) else image.size
         scale = _scale(file, image)
@@ -82,6 +86,7 @@ def header(file: Path) -> Header:
             grey=_is_grey(image),
             alpha=image.has_transparency_data,
             open_range=image.mode in WIDE and scale.top is None,
+            turned=Image.Image.getexif(image).get(ORIENTATION) in range(2, 9),
         )
 
 

@@ -49,7 +49,7 @@ def opened(file: Path, page: int = 0) -> Iterator[Image]:
     try:
         if not Path(file).is_file():
             raise SpecError(f"image {shown(file)} cannot be read: {_no_file(Path(file))}.")
-        _register_heif()
+        register_heif()
         # From a stream, since Pillow maps files by name into memory and then mistakes width for height in a raw TIFF
         # that lies on its side.
         with open(file, "rb") as stream:
@@ -90,7 +90,7 @@ def _turn_to(file: Path, image: Image, page: int) -> None:
 
 
 @functools.cache
-def _register_heif() -> None:
+def register_heif() -> None:
     """Let Pillow read HEIC where somebody installed the package for it."""
     with contextlib.suppress(ImportError):
         import pillow_heif

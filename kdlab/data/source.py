@@ -47,14 +47,12 @@ class Reader(NamedTuple):
     """How one data set is read.
 
     Args:
-        files: all its files.
-        read: ``read(files)`` describes them as a Source.
-        words: what else decides the result (options, names of files), for the fingerprint.
+        read: describes it as a Source.
+        digest: hash of everything that decides what is read.
     """
 
-    files: list[Path]
-    read: Callable[[list[Path]], Source]
-    words: tuple = ()
+    read: Callable[[], Source]
+    digest: Callable[[], str]
 
 
 def balanced_order(labels: np.ndarray) -> np.ndarray:
@@ -66,12 +64,14 @@ def balanced_order(labels: np.ndarray) -> np.ndarray:
     return np.lexsort((labels, rank))
 
 
-def carve(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+def carve(labels: np.ndarray, share: float, groups: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Hold out the last ``share`` of each class (at least one image) and keep the rest.
 
     Args:
         labels: (N,) labels in file order.
         share: in (0, 1).
+        groups: (N,) non-negative numbers; images of one group are never parted, so that a class may give a little
+            less than its share, or more where its smallest group is larger.
 
     Returns:
         (kept, held_out) row numbers, each in balanced order.
@@ -79,9 +79,26 @@ def carve(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
     held = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        held[members[-max(1, round(share * len(members))) :]] = True
+        wanted = max(1, round(share * len(members)))
+        if groups is None:
+            held[members[-wanted:]] = True
+        else:
+            _hold_groups(members, wanted, groups, held)
     kept, out = np.flatnonzero(~held), np.flatnonzero(held)
     return kept[balanced_order(labels[kept])], out[balanced_order(labels[out])]
+
+
+def _hold_groups(members: np.ndarray, wanted: int, groups: np.ndarray, held: np.ndarray) -> None:
+    """Mark whole groups as held, from the last member on, as long as they fit; the smallest one if none does."""
+    names, first, counts = np.unique(groups[members[::-1]], return_index=True, return_counts=True)
+    taken, chosen = int(held[members].sum()), []
+    for which in np.argsort(first):
+        if taken + counts[which] <= wanted and not held[members[::-1][first[which]]]:
+            chosen.append(names[which])
+            taken += counts[which]
+    if not taken:
+        chosen = [names[np.lexsort((first, counts))[0]]]
+    held |= np.isin(groups, chosen)
 
 
 def from_arrays(train: tuple, test: tuple, classes: Iterable[str], val_share: float) -> Source:
