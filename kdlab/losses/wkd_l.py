@@ -65,7 +65,7 @@ def transport(p: Tensor, q: Tensor, cost: Tensor, regularisation: float, iterati
 
 
 @register("wkd_l", revision=1, knowledge="logits", coupling="agnostic",
-          needs=("teacher", "embedding", "labels", "dataset"), tune="weight")  # fmt: skip
+          needs=("teacher", "embedding", "labels", "dataset"), of_teacher=("embedding",), tune="weight")  # fmt: skip
 class WKDL(Method):
     """The true class by cross-entropy with the teacher's trust, the others by the cost of moving them onto the teacher.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,18 +19,18 @@ class Outputs:
     Attributes:
         logits: class scores before softmax, (B, K).
         features: maps after each stage, input side first, each (B, C, H, W).
-        embedding: what the classifier reads, (B, D).
+        embedding: what the classifier reads, (B, D); None where a model gives logits only.
         final: the map whose mean over positions is the embedding, (B, D, H, W); None where a model has no such map.
     """
 
     logits: Tensor
     features: tuple[Tensor, ...]
-    embedding: Tensor
+    embedding: Tensor | None
     final: Tensor | None = None
 
     def _map(self, change) -> Outputs:
-        final = None if self.final is None else change(self.final)
-        return Outputs(change(self.logits), tuple(change(f) for f in self.features), change(self.embedding), final)
+        embedding, final = (None if part is None else change(part) for part in (self.embedding, self.final))
+        return Outputs(change(self.logits), tuple(change(f) for f in self.features), embedding, final)
 
     def rows(self, index: Tensor | slice) -> Outputs:
         """The rows that ``index`` (positions, a bool mask or a slice) selects, of everything."""
@@ -56,8 +57,9 @@ class Outputs:
             return torch.where(mask.view(-1, *[1] * (mine.dim() - 1)), theirs, mine)
 
         features = tuple(map(pick, self.features, other.features))
+        embedding = None if self.embedding is None else pick(self.embedding, other.embedding)
         final = None if self.final is None else pick(self.final, other.final)
-        return Outputs(pick(self.logits, other.logits), features, pick(self.embedding, other.embedding), final)
+        return Outputs(pick(self.logits, other.logits), features, embedding, final)
 
     @classmethod
     def cat(cls, parts: Sequence[Outputs]) -> Outputs:
@@ -65,24 +67,43 @@ class Outputs:
         if len(parts) == 1:
             return parts[0]
         features = tuple(torch.cat(maps) for maps in zip(*(p.features for p in parts), strict=True))
+        embedding = None if parts[0].embedding is None else torch.cat([p.embedding for p in parts])
         final = None if parts[0].final is None else torch.cat([p.final for p in parts])
-        return cls(torch.cat([p.logits for p in parts]), features, torch.cat([p.embedding for p in parts]), final)
+        return cls(torch.cat([p.logits for p in parts]), features, embedding, final)
 
 
 def outputs(model: nn.Module, x: Tensor) -> Outputs:
-    """Run ``model`` and return its Outputs.
+    """Run ``model`` and return its Outputs; of a module without a method ``outputs`` they are its logits alone.
 
     Args:
-        model: one of ours, a ``Tapped`` one, or any module with an ``outputs`` method.
+        model: one of ours, a ``Tapped`` one, or any module.
         x: normalised images, (B, C, H, W).
 
     Raises:
-        SpecError: when the model shows its logits only.
+        SpecError: when what the model gives are not logits (B, K).
     """
-    if not hasattr(model, "outputs"):
-        name = type(model).__name__
-        raise SpecError(f"model {name} gives logits only; name its layers: Tapped({name}(...), taps=[...]).")
-    return model.outputs(x)
+    if inspect.ismethod(getattr(model, "outputs", None)):
+        said = model.outputs(x)
+        if isinstance(said, Outputs):
+            return said
+        raise SpecError(
+            f"outputs() of model {type(model).__name__} must give kdlab.models.Outputs, but gave {_told(said)}."
+        )
+    logits = model(x)
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(x) or not logits.is_floating_point():
+        raise SpecError(
+            f"model {type(model).__name__} must give one tensor of logits, a row for each of the {len(x)} images and a "
+            f"column for each class, but gave {_told(logits)}."
+        )
+    return Outputs(logits, (), None)
+
+
+def _told(value: object) -> str:
+    """What a model gave, in words."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)} and type {str(value.dtype).removeprefix('torch.')}"
+    parts = value if isinstance(value, tuple | list) else ()
+    return f"a {type(value).__name__}" + (f" of {', '.join(type(part).__name__ for part in parts)}" if parts else "")
 
 
 def classifier(model: nn.Module, example: Outputs) -> nn.Linear:
