@@ -19,12 +19,8 @@ app = typer.Typer(
 
 ProfileOption = Annotated[Optional[str], typer.Option("--profile", help="smoke, quick, full or paper")]  # noqa: UP045
 DataOption = Annotated[Optional[str], typer.Option("--data", help="fashion, cifar10, folder:PATH ...")]  # noqa: UP045
-TeacherOption = Annotated[
-    Optional[str], typer.Option("--teacher", help="the teacher's model, or module:Class?option=value")
-]  # noqa: UP045
-StudentOption = Annotated[
-    Optional[str], typer.Option("--student", help="the student's model, or module:Class?option=value")
-]  # noqa: UP045
+TeacherOption = Annotated[Optional[str], typer.Option("--teacher", help="the teacher's, or module:Class?option=value")]  # noqa: UP045
+StudentOption = Annotated[Optional[str], typer.Option("--student", help="the student's, or module:Class?option=value")]  # noqa: UP045
 SeedsOption = Annotated[Optional[int], typer.Option("--seeds", help="how many seeds, from 0")]  # noqa: UP045
 WorkersOption = Annotated[Optional[int], typer.Option("--workers", help="processes; 0 trains in this one")]  # noqa: UP045
 

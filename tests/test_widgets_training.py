@@ -308,7 +308,7 @@ class TestOwnImages:
             ({"teacher": "resnet9"}, "Did you mean"),
             ({"augmentations": ()}, "must name at least one policy"),
             ({"augmentations": ("jdaa",)}, "Did you mean"),
-            ({"teacher": "torchvision.models:resnet1"}, "cannot be imported"),
+            ({"teacher": "torchvision.models:resnet1"}, "has no resnet1"),
         ],
     )
     def test_mistakes_are_said_in_the_widget(self, folder, changes, said):
