@@ -22,6 +22,7 @@ import pandas as pd
 from kdlab import data as datasets
 from kdlab import lab, pages, perspectives, report, stats
 from kdlab.engine import TAUGHT
+from kdlab.foreign import split
 from kdlab.perspectives import arms
 from kdlab.spec import Checkpoint, RunSpec, SpecError, catalogue, choose
 from kdlab.store import Store, home, writing
@@ -159,7 +160,7 @@ def distil(
         spec = spec.replace(teacher=arms.teacher(size))  # foreign code may not say what it needs
     if file and isinstance(spec.teacher, RunSpec):
         first, prepared = _checkpoint(teacher, arch), spec.teacher.teacher is not None
-        spec = spec.replace(teacher=spec.teacher.replace(model=arch, teacher=first) if prepared else first)
+        spec = spec.replace(teacher=spec.teacher.replace(**arms.network(arch), teacher=first) if prepared else first)
     if given["ratio"] and given["augmentation"] == "weak":
         raise SpecError(f"--ratio {given['ratio']:g} needs an --augmentation other than weak.")
     spec = arms.viewed(spec, size, given["augmentation"], given["views"], given["ratio"])
@@ -173,7 +174,8 @@ def distil(
 def _checkpoint(path: str | None, arch: str) -> Checkpoint:
     if not path or not Path(path).is_file():
         raise SpecError(f"--teacher must be a file of weights when --arch is given, but got {path!r}.")
-    return Checkpoint(str(Path(path).absolute()), hashlib.sha256(Path(path).read_bytes()).hexdigest(), arch)
+    name, options = split(arch)
+    return Checkpoint(str(Path(path).absolute()), hashlib.sha256(Path(path).read_bytes()).hexdigest(), name, options)
 
 
 def show(table: pd.DataFrame) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from kdlab import foreign
 from kdlab.spec import SpecError
 
 app = typer.Typer(
@@ -18,14 +19,15 @@ app = typer.Typer(
 
 ProfileOption = Annotated[Optional[str], typer.Option("--profile", help="smoke, quick, full or paper")]  # noqa: UP045
 DataOption = Annotated[Optional[str], typer.Option("--data", help="fashion, cifar10, folder:PATH ...")]  # noqa: UP045
-TeacherOption = Annotated[Optional[str], typer.Option("--teacher", help="the teacher's model")]  # noqa: UP045
-StudentOption = Annotated[Optional[str], typer.Option("--student", help="the student's model")]  # noqa: UP045
+TeacherOption = Annotated[Optional[str], typer.Option("--teacher", help="the teacher's, or module:Class?option=value")]  # noqa: UP045
+StudentOption = Annotated[Optional[str], typer.Option("--student", help="the student's, or module:Class?option=value")]  # noqa: UP045
 SeedsOption = Annotated[Optional[int], typer.Option("--seeds", help="how many seeds, from 0")]  # noqa: UP045
 WorkersOption = Annotated[Optional[int], typer.Option("--workers", help="processes; 0 trains in this one")]  # noqa: UP045
 
 
 def main() -> None:
     """Run a command; a user's mistake ends with one sentence and exit code 2, never with a traceback."""
+    foreign.stand()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill stops as cleanly as Ctrl-C
     try:
         sys.exit(app(standalone_mode=False))  # a command's own exit code comes back as a value

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from kdlab import data, metrics
+from kdlab.identity import key as run_key
 from kdlab.identity import normal, steps, teacher_key
+from kdlab.once import asking_once
 from kdlab.spec import Checkpoint, RunSpec, SpecError
 from kdlab.store import Store
 
@@ -77,6 +79,10 @@ def _train_claimed(specs: dict[str, RunSpec], store: Store, stop: Path, tick) ->
 
     if not specs:
         return False
+    with asking_once():
+        moved = [key for key, spec in specs.items() if run_key(spec) != key]
+    if moved:  # files were edited since
+        raise SpecError(f"the data or the source of a part changed after run {moved[0]} was planned; start it again.")
     first = next(iter(specs.values()))
     where = device()
     splits = _splits(first.data, first.sizes, data.fingerprint(first.data))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
 from kdlab import data
+from kdlab.foreign import LISTED, written
 from kdlab.identity import steps
 from kdlab.once import by_identity
 from kdlab.registry import TAPPING, Entry
 from kdlab.spec import Checkpoint, RunSpec, SpecError, check_options, find
 
 COUNTS = {"classes": "classes", "rows": "rows a step", "originals": "originals a step"}
+# What a method may read of a network besides its logits, and how it is called.
+SHOWN = {"features": "stage maps", "embedding": "embedding", "final": "map before pooling"}
 
 
 @by_identity
@@ -35,6 +39,7 @@ def check(spec: RunSpec) -> None:
             )
     _check_teacher(spec, method)
     _check_counts(spec, method)
+    _check_shown(spec, method)
     there = data.facts(spec.data)
     for split, size in zip(data.SPLITS, spec.sizes or (), strict=False):
         if size > there[split]:
@@ -102,6 +107,49 @@ def _check_model(name: str, options: Mapping[str, Any]) -> None:
             raise SpecError(f"model_options: {name!r} shows its stages by itself; leave out {', '.join(taps)}.")
 
 
+def shape(name: str) -> tuple[int, int, int]:
+    """Channels, height and width of a data set's images, in pixels."""
+    there = data.facts(name)
+    return there["channels"], there["size"], there["size"]
+
+
+def _check_shown(spec: RunSpec, method: Entry) -> None:
+    """Refuse networks that are not ours and that do not run on these data or do not show what the method reads."""
+    needed = [part for part in SHOWN if part in needs(method, spec.method_options)]
+    of_teacher = method.facts.get("of_teacher", ())
+    networks = [("student", spec.model, spec.model_options, [part for part in needed if part not in of_teacher])]
+    if isinstance(spec.teacher, RunSpec):
+        networks.append(("teacher", spec.teacher.model, spec.teacher.model_options, needed))
+    elif spec.teacher is not None:
+        networks.append(("teacher", spec.teacher.arch, spec.teacher.options, needed))
+    for who, name, options, parts in networks:
+        if ":" in name:
+            learns = who == "student" or isinstance(spec.teacher, RunSpec)
+            # Foreign code has imported torch already.
+            tried = importlib.import_module("kdlab.models.trial").trial(
+                name, options, data.facts(spec.data)["classes"], shape(spec.data), learns
+            )
+            if missing := [part for part in parts if part not in tried.shows]:
+                raise SpecError(_unshown(spec.method, who, name, dict(options), missing[0], tried))
+
+
+def _unshown(method: str, who: str, name: str, options: dict[str, Any], part: str, tried: Any) -> str:
+    """What to do about a part of a network that a method reads and the network does not show."""
+    said = f"method {method!r} reads the {SHOWN[part]} of the {who}, which {written(name, options)!r} does not show"
+    if part == "final" and tried.shows:
+        return (
+            f"{said}: its last tap must give the map whose mean over positions a linear layer turns into the logits, "
+            f"and embedding= must be left out."
+        )
+    if not tried.proposed:
+        return f"{said}, and none of its layers gives a map."
+    example, more = written(name, options | {"taps": tried.proposed}), ", ..." if len(tried.layers) > LISTED else ""
+    return (
+        f"{said}: name the layers to read, as in {example!r}. Its layers with maps are "
+        f"{', '.join(tried.layers[:LISTED])}{more}."
+    )
+
+
 def needs(method: Entry, options: Mapping[str, Any]) -> set[str]:
     """What a method needs, with what the method it wraps needs."""
     return {need for part in _parts(method, options) for need in part.facts.get("needs", ())}
@@ -165,8 +213,9 @@ def _check_teacher(spec: RunSpec, method: Entry) -> None:
         )
     if method.facts.get("stage") == "teacher":
         arch = spec.teacher.model if isinstance(spec.teacher, RunSpec) else spec.teacher.arch
-        if spec.model != arch:
+        own = spec.teacher.model_options if isinstance(spec.teacher, RunSpec) else spec.teacher.options
+        if (spec.model, dict(spec.model_options)) != (arch, dict(own)):
             raise SpecError(
-                f"method {spec.method!r} prepares its teacher, so model must be the teacher's {arch!r}, but got "
-                f"{spec.model!r}."
+                f"method {spec.method!r} prepares its teacher, so model must be the teacher's "
+                f"{written(arch, dict(own))!r}, but got {written(spec.model, dict(spec.model_options))!r}."
             )

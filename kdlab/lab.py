@@ -165,7 +165,7 @@ def run(
 
 
 def rehearse(todo: Plan) -> None:
-    """Build every method and augmentation that has options of its own once, so that a bad value is refused now.
+    """Build every network and method, and augmentations with options of their own, once: what is wrong is said now.
 
     Raises:
         SpecError: from the part that cannot be built.
@@ -182,6 +182,9 @@ def rehearse(todo: Plan) -> None:
         defaults = find(kind, name).options
         if own := {k: v for k, v in options.items() if v != defaults.get(k)}:
             create(kind, name, **own)
+    from kdlab.training.rehearsal import rehearse
+
+    rehearse(todo.specs[k] for k in todo.missing)
 
 
 def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, after, halt) -> None:

@@ -14,10 +14,8 @@ from __future__ import annotations
 import ast
 import difflib
 import functools
-import hashlib
 import importlib
 import inspect
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,24 +153,22 @@ def find(kind: str, name: str) -> Entry:
     entries = catalogue(kind)
     if name in entries:
         return entries[name]
-    if ":" not in name:
-        choose(kind_word(kind), name, entries)
-    return _foreign(kind, name)
+    if ":" in name:
+        return _foreign(kind, name)
+    if said := importlib.import_module("kdlab.foreign").meant(name):
+        raise SpecError(f"{kind_word(kind)} {name!r} is not registered.{said}")
+    return choose(kind_word(kind), name, entries)
 
 
 @by_value
 def _foreign(kind: str, name: str) -> Entry:
-    module, _, target = name.partition(":")
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it would ask the network for a newer one
+    word, (module, _, target) = kind_word(kind), name.partition(":")
+    part = importlib.import_module("kdlab.foreign").load(word, name)
     try:
-        part = getattr(importlib.import_module(module), target)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SpecError(f"{kind_word(kind)} {name!r} cannot be imported: {error}.") from error
-    try:
-        revision = hashlib.sha256(inspect.getsource(part).encode()).hexdigest()[:12]
+        revision = importlib.import_module("kdlab.revision").revision(part)
         given = inspect.signature(part).parameters.values()
     except (OSError, TypeError, ValueError) as error:
-        raise SpecError(f"{kind_word(kind)} {name!r} must be a class or function of a Python file: {error}.") from error
+        raise SpecError(f"{word} {name!r} must be a class or function of a Python file: {error}.") from error
     named = [p for p in given if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     # Models and methods get their arguments without a default from the builder, augmentations from nobody.
     options = {p.name: p.default for p in named if kind == "augment" or p.default is not REQUIRED}

@@ -18,5 +18,5 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def own_store(tmp_path, monkeypatch):
     """No test reads or writes the checkout's ``out/``, whatever the caller's environment says."""
     monkeypatch.setenv("KDLAB_OUT", str(tmp_path / "out"))
-    for name in ("KDLAB_PROFILE", "KDLAB_DATA"):
+    for name in ("KDLAB_PROFILE", "KDLAB_DATA", "KDLAB_MODULES"):
         monkeypatch.delenv(name, raising=False)

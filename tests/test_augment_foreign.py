@@ -166,7 +166,7 @@ def test_options_without_a_default_can_and_must_be_given(own_module, test_images
         (f"{V2}:RandomRotation", {}, "needs the option 'degrees'"),
         (f"{V2}:RandomRotation", {"degree": 3}, "Did you mean 'degrees'"),
         (f"{V1}:RandomRotation", {"degrees": -3}, "cannot be built with {'degrees': -3}: If degrees is a single"),
-        ("torchvision.transforms:RandomWarp", {}, "cannot be imported"),
+        ("torchvision.transforms:RandomWarp", {}, "has no RandomWarp"),
         ("math:sqrt", {}, "class or function of a Python file"),
         ("own_augmentations:nothing", {}, "callable from image to image, but got 3"),
     ],

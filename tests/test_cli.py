@@ -69,7 +69,7 @@ def runs():
         ("figures --plann", "No such option"),
         ("figurs", "No such command 'figurs'"),
         ("run kdd", "method must be one of .*'kdd'. Did you mean 'kd'?"),
-        ("run nowhere:Method", "method 'nowhere:Method' cannot be imported"),
+        ("run nowhere:Method", "method 'nowhere:Method': there is no module 'nowhere'"),
         ("run kd --augmentation rotat", "augmentation must be one of .* Did you mean 'rotate'?"),
         ("run kd --views 2 --ratio 0.5", "--ratio 0.5 needs an --augmentation other than weak"),
         ("run kd --augmentation jda --ratio 1.5", r"ratio must be a number in \[0, 1\], but got 1.5"),

@@ -17,7 +17,7 @@ from kdlab.spec import Checkpoint
 from kdlab.store import Store, _alive
 from kdlab.widgets import job as jobs
 from kdlab.widgets.job import Job
-from kdlab.widgets.question import CONTROL, Question, example, samples, taps_of
+from kdlab.widgets.question import CONTROL, Question, example, samples
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PATIENCE = 120  # seconds until something counts as broken
@@ -264,13 +264,11 @@ class TestOwnImages:
         assert f"{test['jda']:.1f} % against {test[CONTROL]:.1f} %" in said
         assert stats.overall(verdicts) == "contradicted"
 
-    def test_torchvision_teachers_are_tapped_by_themselves(self, folder):
-        taps = taps_of("torchvision.models:resnet18", 3, 1)["taps"]
-        assert taps[-1] == "layer4" and "fc" not in taps
-        asked = question(folder, teacher="torchvision.models:resnet18", augmentations=("jda",), epochs=0.05, size=32)
-        spec = asked.arms()["jda"]
-        assert spec.teacher.model_options == {"taps": taps}
-        lab.run([spec], workers=0, progress=False)
+    def test_networks_of_ones_own_with_options(self, folder):
+        typed = {"teacher": "torchvision.models:resnet18?width_per_group=8", "student": "resnet8_s2_w4"}
+        spec = question(folder, **typed, augmentations=("jda",), epochs=0.05, size=32).arms()["jda"]
+        assert spec.teacher.model == "torchvision.models:resnet18"
+        assert spec.teacher.model_options == {"width_per_group": 8}
 
     def test_a_checkpoint_teaches(self, folder, tmp_path):
         teacher = question(folder).arms()[CONTROL].teacher
@@ -310,7 +308,7 @@ class TestOwnImages:
             ({"teacher": "resnet9"}, "Did you mean"),
             ({"augmentations": ()}, "must name at least one policy"),
             ({"augmentations": ("jdaa",)}, "Did you mean"),
-            ({"teacher": "torchvision.models:resnet1"}, "cannot be imported"),
+            ({"teacher": "torchvision.models:resnet1"}, "has no resnet1"),
         ],
     )
     def test_mistakes_are_said_in_the_widget(self, folder, changes, said):

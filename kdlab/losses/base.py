@@ -110,10 +110,12 @@ class Method(nn.Module):
 
     - ``knowledge``: none, logits, features, relations or contrastive;
     - ``coupling`` to augmentation: none, agnostic or required;
-    - ``needs``: teacher, pairs (two views of an image), features, embedding, final (map before pooling, and a linear
+    - ``needs``: teacher, pairs (two views of an image), features (stage maps; who
+      shows them has an embedding too), embedding, final (map before pooling, and a linear
       classifier), labels (of one class a row: mixed images are refused), dataset (the training set's size and labels,
       or a pass of the teacher over it), turns (its own views: all four quarter turns), prepared (a teacher with parts
       of its own, see ``prepared``), memory (grows with the training set), inference (its parts are used at test time);
+    - ``of_teacher``: those of its needs that the student need not show;
     - ``tune``: the option that weighs the method's own terms, which ``kdlab tune`` scales;
     - ``prepared``: the methods that train the parts of the teacher this one reads, the usual one first;
     - ``turns``: whether its four quarter turns are of one crop (``shared``) or have a crop each (``own``);

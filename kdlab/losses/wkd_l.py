@@ -66,7 +66,7 @@ def transport(p: Tensor, q: Tensor, cost: Tensor, regularisation: float, iterati
 
 @register(
     "wkd_l", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher", "embedding", "labels", "dataset"),
-    tune="weight",
+    of_teacher=("embedding",), tune="weight",
     least={"target": {}, "wkd_l": {"classes": 3}},
 )  # fmt: skip
 class WKDL(Method):

@@ -7,9 +7,10 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from kdlab.models.outputs import Tapped
+from kdlab.models.outputs import Outputs, Tapped, outputs
 from kdlab.registry import TAPPING, SpecError, choose, find
 
 CHANNELS = ("in_channels", "in_chans")
@@ -23,7 +24,7 @@ def foreign(name: str, num_classes: int, in_channels: int, options: Mapping[str,
     hold both, give ``in_chans`` as an option. Arguments of other names without a default get the two numbers in order.
 
     A model that, built without a word about channels, wants three sees a grey image as three equal channels
-    (``Tapped``'s ``repeat_grey``).
+    (``repeat_grey`` of ``Tapped``, or ``Grey``).
 
     Args:
         name: ``module:Class`` or ``module:function``.
@@ -32,7 +33,8 @@ def foreign(name: str, num_classes: int, in_channels: int, options: Mapping[str,
         options: ``taps`` and ``embedding`` for ``Tapped``; the others go to the builder.
 
     Returns:
-        The model, in ``Tapped`` when ``taps`` are given; otherwise it must have an ``outputs`` method to distil.
+        The model, in ``Tapped`` when ``taps`` are given and in ``Grey`` when it wants colour of grey images; as it is,
+        it gives logits only, unless it has an ``outputs`` method of its own.
 
     Raises:
         SpecError: when it cannot be imported or built, or for options, taps or an embedding that it does not have.
@@ -43,17 +45,32 @@ def foreign(name: str, num_classes: int, in_channels: int, options: Mapping[str,
     given, told = _arguments(name, builder, num_classes, in_channels, own)
     try:
         model = builder(**given)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # a person's own code fails in as many ways as there are faults
         said = ", ".join(f"{k}={v!r}" for k, v in given.items())
-        raise SpecError(f"model {name!r} cannot be built with {said or 'no options'}: {error}.") from error
+        kind = "" if isinstance(error, TypeError | ValueError) else f"{type(error).__name__}: "
+        raise SpecError(f"model {name!r} cannot be built with {said or 'no options'}: {kind}{error}.") from error
     if not isinstance(model, nn.Module):
         raise SpecError(f"model {name!r} must give an nn.Module, but gave {type(model).__name__}.")
+    if any(is_lazy(part) for part in (*model.parameters(), *model.buffers())):
+        raise SpecError(f"model {name!r} has lazy layers, whose first weights no seed decides; give them their sizes.")
+    repeat = in_channels == 1 and told != 1 and _first_channels(model) == 3
     if options.get("taps") is None:
         if options.get("embedding") is not None:
             raise SpecError(f"embedding of model {name!r} needs taps=[...] beside it.")
-        return model
-    repeat = in_channels == 1 and told != 1 and _first_channels(model) == 3
+        return Grey(model) if repeat else model
     return Tapped(model, options["taps"], options.get("embedding"), repeat_grey=repeat)
+
+
+class Grey(Tapped):
+    """A model of colour images that sees grey ones as three equal channels and shows its logits only."""
+
+    def __init__(self, model: nn.Module):
+        nn.Module.__init__(self)
+        self.taps, self.embedding, self.repeat_grey, self.model = (), None, True, model
+
+    def outputs(self, x: Tensor) -> Outputs:
+        """Logits of images (B, 1, H, W)."""
+        return outputs(self.model, self._colour(x))
 
 
 def _arguments(

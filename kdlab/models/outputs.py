@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ class Outputs:
     Attributes:
         logits: class scores before softmax, (B, K).
         features: maps after each stage, input side first, each (B, C, H, W).
-        embedding: what the classifier reads, (B, D).
+        embedding: what the classifier reads, (B, D); None where a model gives logits only.
         final: the map whose mean over positions is the embedding, (B, D, H, W); None where a model has no such map.
         stem: the map that the first stage reads, (B, C, H, W); None where a model does not show it.
         before: the features before their activation, of the same shapes; () in train mode, and where a model does not
@@ -27,7 +28,7 @@ class Outputs:
 
     logits: Tensor
     features: tuple[Tensor, ...]
-    embedding: Tensor
+    embedding: Tensor | None
     final: Tensor | None = None
     stem: Tensor | None = None
     before: tuple[Tensor, ...] = ()
@@ -83,19 +84,37 @@ def _mapped(change, *values):
 
 
 def outputs(model: nn.Module, x: Tensor) -> Outputs:
-    """Run ``model`` and return its Outputs.
+    """Run ``model`` and return its Outputs; of a module without a method ``outputs`` they are its logits alone.
 
     Args:
-        model: one of ours, a ``Tapped`` one, or any module with an ``outputs`` method.
+        model: one of ours, a ``Tapped`` one, or any module.
         x: normalised images, (B, C, H, W).
 
     Raises:
-        SpecError: when the model shows its logits only.
+        SpecError: when what the model gives are not logits (B, K).
     """
-    if not hasattr(model, "outputs"):
-        name = type(model).__name__
-        raise SpecError(f"model {name} gives logits only; name its layers: Tapped({name}(...), taps=[...]).")
-    return model.outputs(x)
+    if inspect.ismethod(getattr(model, "outputs", None)):
+        said = model.outputs(x)
+        if isinstance(said, Outputs):
+            return said
+        raise SpecError(
+            f"outputs() of model {type(model).__name__} must give kdlab.models.Outputs, but gave {_told(said)}."
+        )
+    logits = model(x)
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(x) or not logits.is_floating_point():
+        raise SpecError(
+            f"model {type(model).__name__} must give one tensor of logits, a row for each of the {len(x)} images and a "
+            f"column for each class, but gave {_told(logits)}."
+        )
+    return Outputs(logits, (), None)
+
+
+def _told(value: object) -> str:
+    """What a model gave, in words."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)} and type {str(value.dtype).removeprefix('torch.')}"
+    parts = value if isinstance(value, tuple | list) else ()
+    return f"a {type(value).__name__}" + (f" of {', '.join(type(part).__name__ for part in parts)}" if parts else "")
 
 
 def classifier(model: nn.Module, example: Outputs) -> nn.Linear:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kdlab.feasible import needs
+from kdlab.foreign import split
 from kdlab.identity import steps
 from kdlab.perspectives.profile import Profile
 from kdlab.registry import preparations
@@ -20,12 +21,22 @@ TUNED = Path(__file__).with_name("tuned.csv")
 TURNS = 4
 
 
+def network(text: str) -> dict[str, Any]:
+    """The fields of a RunSpec that say which network it trains.
+
+    Args:
+        text: a model as a profile names it, options and all: ``mymodels:TinyNet?taps=layer1,layer2``.
+    """
+    name, options = split(text)
+    return {"model": name, "model_options": options}
+
+
 def teacher(profile: Profile, *, joint: bool = False) -> RunSpec:
     """The teacher: trained on weak views, or with ``joint`` on weak and jointly augmented views, CE on all rows."""
     spec = RunSpec(
         data=profile.data,
         sizes=profile.sizes,
-        model=profile.teacher,
+        **network(profile.teacher),
         budget=profile.teacher_budget,
         optimiser=profile.teacher_optimiser,
         role="teacher",
@@ -38,7 +49,7 @@ def ce(profile: Profile, **changes) -> RunSpec:
     spec = RunSpec(
         data=profile.data,
         sizes=profile.sizes,
-        model=profile.student,
+        **network(profile.student),
         budget=profile.budget,
         optimiser=profile.optimiser,
     )

@@ -23,8 +23,8 @@ class Profile:
         name: smoke, quick, full or paper.
         data: name of the data set.
         sizes: (train, val, test) images, or None for all.
-        student: name of the student's model.
-        teacher: name of the teacher's model.
+        student: the student's model: a name, and options after a question mark (``kdlab.foreign.split``).
+        teacher: the teacher's model.
         seeds: run seeds; each has its own teacher.
         budget: of a student, in epochs.
         teacher_budget: of a teacher, in epochs.

@@ -98,11 +98,13 @@ class Taught:
             return None
         classes = int.from_bytes(record[4:8], "little")
         values = torch.from_numpy(np.frombuffer(record, np.float32, offset=8).reshape(rows, -1).copy())
-        return Outputs(values[:, :classes].contiguous(), (), values[:, classes:].contiguous())
+        embedding = values[:, classes:].contiguous() if classes < values.shape[1] else None
+        return Outputs(values[:, :classes].contiguous(), (), embedding)
 
     def write(self, question: tuple, step: int, said: Outputs) -> None:
-        """Keep logits and embedding of a view, unless there is no room."""
-        values = np.concatenate([said.logits.numpy(), said.embedding.numpy()], 1)
+        """Keep logits and, where there is one, embedding of a view, unless there is no room."""
+        parts = [said.logits] if said.embedding is None else [said.logits, said.embedding]
+        values = np.concatenate([part.numpy() for part in parts], 1)
         payload = said.logits.shape[1].to_bytes(4, "little") + values.tobytes()
         file = self._file(question, 4 + len(payload))
         if file is not None and step < self.steps:

@@ -6,15 +6,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import nn
 
 from kdlab import data, lab, perspectives, stats
 from kdlab.augment import label_safety
-from kdlab.models import build
 from kdlab.perspectives import arms
 from kdlab.plotting.look import style
 from kdlab.plotting.panels import contrast_panel, interval_dots
@@ -29,27 +26,6 @@ from kdlab.widgets.explorer import Drawing
 CONTROL = "weak2"
 SAMPLES = 9
 METRIC = "val_accuracy"
-
-
-def taps_of(name: str, num_classes: int, in_channels: int) -> dict[str, Any]:
-    """Which layers of a foreign model to read: its top-level parts with weights, without the classifier.
-
-    Args:
-        name: a registered model, which needs none, or ``module:Class``.
-        num_classes: number of classes K.
-        in_channels: 1 or 3.
-
-    Returns:
-        Model options: ``{}``, or ``{"taps": [...]}``.
-    """
-    if ":" not in name:
-        choose("teacher", name, catalogue("models"))
-        return {}
-    model: nn.Module = build(name, num_classes, in_channels, seed=0)
-    if hasattr(model, "outputs"):
-        return {}
-    parts = [child for child, module in model.named_children() if any(True for _ in module.parameters())]
-    return {"taps": parts[:-1] or parts}
 
 
 def example(images_per_class: int = 60, classes: Sequence[int] = (0, 2, 5)) -> str:
@@ -82,9 +58,10 @@ class Question:
     Args:
         folder: path of the images: one sub-folder per class, or train/ and test/ with such.
         size: side in pixels that all images are resized to.
-        teacher: a registered model or ``module:Class`` (``torchvision.models:resnet18``).
+        teacher: a registered model or ``module:Class`` (``torchvision.models:resnet18``), with options after a question
+            mark (``mymodels:TinyNet?width=8``).
         checkpoint: a file with the teacher's weights; empty to train it here.
-        student: a registered model.
+        student: a model, as the teacher's is given.
         augmentations: registered policies, each compared with two weak views of equal cost.
         seeds: how many, >= 2.
         epochs: of the student, and of a teacher that is trained here.
@@ -124,18 +101,18 @@ class Question:
         originals = max(2, min(size.budget.originals_per_step, facts["train"] // 4))
         budget = replace(size.budget, amount=float(self.epochs), originals_per_step=originals)
         size = size.replace(budget=budget, teacher_budget=budget)
-        spec = arms.method(size, self.method).replace(teacher=self._teacher(size, facts))
+        spec = arms.method(size, self.method).replace(teacher=self._teacher(size))
         rich = {policy: arms.augmented(spec, size, policy) for policy in self.augmentations if policy != "weak"}
         return {CONTROL: arms.weak2(spec)} | rich
 
-    def _teacher(self, size, facts: dict[str, Any]) -> RunSpec | Checkpoint:
-        options = taps_of(self.teacher, facts["classes"], facts["channels"])
+    def _teacher(self, size) -> RunSpec | Checkpoint:
+        network = arms.network(self.teacher)
         if not self.checkpoint:
-            return arms.teacher(size).replace(model=self.teacher, model_options=options)
+            return arms.teacher(size).replace(**network)
         path = Path(self.checkpoint).expanduser().absolute()
         if not path.is_file():
             raise SpecError(f"checkpoint must be a file of weights, but there is none at {self.checkpoint!r}.")
-        return Checkpoint(str(path), hashlib.sha256(path.read_bytes()).hexdigest(), self.teacher, options)
+        return Checkpoint(str(path), hashlib.sha256(path.read_bytes()).hexdigest(), *network.values())
 
     def specs(self) -> list[RunSpec]:
         """All runs: every arm at every seed."""

@@ -9,9 +9,10 @@ import numpy as np
 from kdlab import lab, perspectives
 from kdlab.data import facts
 from kdlab.feasible import needs, refusal
+from kdlab.foreign import split
 from kdlab.perspectives import arms
 from kdlab.plotting.look import INK
-from kdlab.registry import SpecError, catalogue, choose, find, preparations
+from kdlab.registry import SpecError, catalogue, find, preparations
 from kdlab.spec import Budget, RunSpec
 from kdlab.store import Store
 from kdlab.widgets import canvas
@@ -58,7 +59,7 @@ class LiveTrainer(Explorer):
         self.profile = perspectives.profile(self.settings["profile"])
         for name, own in (("teacher", self.profile.teacher), ("student", self.profile.student)):
             self.settings[name] = self.settings[name] or own
-            choose(name, self.settings[name], catalogue("models"))
+            find("models", split(self.settings[name])[0])
         if self.settings["amount"] is None:
             self.settings["amount"] = self.profile.budget.amount
         self.job: Job | None = None
@@ -167,10 +168,10 @@ class LiveTrainer(Explorer):
         s, wide, narrow = self.settings, {"description_width": "initial"}, {"width": "190px"}
         known, apart = catalogue("losses"), preparations()
         methods = [n for n, e in known.items() if n not in apart]
-        models = list(catalogue("models"))
+        models, typed = tuple(catalogue("models")), {"ensure_option": False, "continuous_update": False, "style": wide}
         return {
-            "teacher": w.Dropdown(options=models, value=s["teacher"], description="teacher", style=wide),
-            "student": w.Dropdown(options=models, value=s["student"], description="student", style=wide),
+            "teacher": w.Combobox(options=models, value=s["teacher"], description="teacher", **typed),
+            "student": w.Combobox(options=models, value=s["student"], description="student", **typed),
             "method": w.Dropdown(options=methods, value=s["method"], description="method", style=wide, layout=narrow),
             "augmentation": w.Dropdown(options=sorted(catalogue("augment")), value=s["augmentation"],
                                        description="augmentation", style=wide, layout={"width": "240px"}),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
 from kdlab import data, perspectives
+from kdlab.foreign import written
 from kdlab.identity import key, steps
 from kdlab.perspectives import PROFILES, Profile, arms
 from kdlab.spec import Checkpoint, RunSpec, SpecError
@@ -64,8 +66,9 @@ def _in_profile(spec: RunSpec, name: str) -> str:
     while teacher is not None and isinstance(teacher.teacher, RunSpec):
         teacher = teacher.teacher  # a prepared one has learnt from the teacher that is named
     size = perspectives.profile(
-        name, data=spec.data, student=spec.model, teacher=None if teacher is None else teacher.model
-    )
+        name, data=spec.data, student=written(spec.model, spec.model_options),
+        teacher=None if teacher is None else written(teacher.model, teacher.model_options),
+    )  # fmt: skip
     augmentation = spec.augmentation if spec.ratio > 0 else "weak"
     made = spec_of(size, spec.method, augmentation, spec.views, spec.ratio).replace(fraction=spec.fraction)
     made, epochs = made.at_seed(spec.seed), ""
@@ -77,9 +80,10 @@ def _in_profile(spec: RunSpec, name: str) -> str:
         return ""
     base, said = PROFILES[name], ["kdlab run", spec.method, f"--profile {name}"]
     for option, value, default in (
-        ("data", spec.data, base.data), ("student", spec.model, base.student), ("teacher", size.teacher, base.teacher),
+        ("data", spec.data, base.data), ("student", size.student, base.student),
+        ("teacher", size.teacher, base.teacher),
     ):  # fmt: skip
-        said += [f"--{option} {value}"] if value != default else []
+        said += [f"--{option} {shlex.quote(value)}"] if value != default else []
     said += [f"--augmentation {augmentation}"] if augmentation != "weak" else []
     said += [f"--views {spec.views}"] + ([f"--ratio {spec.ratio:g}"] if augmentation != "weak" else [])
     said += [f"--fraction {spec.fraction:g}"] if spec.fraction != 1 else []
