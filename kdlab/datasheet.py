@@ -97,10 +97,9 @@ def remarks(source: Source) -> list[str]:
     """What was left out and why, images that stood more than once, and how the files were read; empty for nothing."""
     lines = []
     if source.left_out:
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in source.left_out.items())
-        lines.append(f"left out {sum(source.left_out.values()):,} files: {reasons}")
+        lines.append("left out: " + "; ".join(f"{count:,} {reason}" for reason, count in source.left_out.items()))
     if source.same:
-        lines.append("same images: " + ", ".join(f"{how} {count:,}" for how, count in source.same.items()))
+        lines.append("same images: " + "; ".join(f"{count:,} {how}" for how, count in source.same.items()))
     return lines + list(source.notes)
 
 

@@ -230,7 +230,7 @@ def test_what_was_read_comes_first(kdlab):
 def test_data_tells_what_was_read_and_draws_it(kdlab, tmp_path):
     code, out, _ = kdlab("data", f"folder:{shapes(tmp_path / 'shapes')}", "--sheet", tmp_path / "sheets" / "a.png")
     assert code == 0
-    assert "2 classes, grey images of 12 x 12 pixels\n" in out
+    assert "2 classes, grey images of 12 x 12 pixels train " in " ".join(out.split())
     assert "\n  a linear model on the pixels reaches 100.0 % on val; the largest class is 50.0 % of val\n" in out
     assert out.endswith(f"\n  contact sheet: {tmp_path / 'sheets' / 'a.png'}\n")
     with Image.open(tmp_path / "sheets" / "a.png") as page:

@@ -261,7 +261,7 @@ def test_a_folder_in_words(tmp_path):
 
 def test_counts_left_out_same_images_and_notes_are_told():
     labels = {"train": [0] * 1200 + [1] * 5 + [2] * 7, "val": [0, 1, 2, 0], "test": [0, 1, 2]}
-    facts = {"left_out": {"hidden": 1200, "not an image": 3}, "same": {"left out of train, also in test": 4},
+    facts = {"left_out": {"hidden images": 1200, "pages": 3}, "same": {"left out of train, also in test": 4},
              "notes": ("16-bit grey, scaled by 65535",)}  # fmt: skip
     odd = source(labels, (3, 8, 9), ("a", "b", "c"), **facts)
     assert datasheet.heading(odd) == "3 classes, colour images of 9 x 8 pixels"
@@ -272,7 +272,7 @@ def test_counts_left_out_same_images_and_notes_are_told():
         datasheet.images(odd, {"train": 1212, "val": 4, "test": 3}).split(", val ")[1].startswith("4 (1 or 2 a class)")
     )
     assert datasheet.remarks(odd) == [
-        "left out 1,203 files: hidden 1,200, not an image 3", "same images: left out of train, also in test 4",
+        "left out: 1,200 hidden images; 3 pages", "same images: 4 left out of train, also in test",
         "16-bit grey, scaled by 65535",
     ]  # fmt: skip
 
@@ -285,9 +285,8 @@ def test_chance_is_said_plainly(monkeypatch):
         monkeypatch.setattr(baseline, "fitted", lambda *given: {"val_accuracy": accuracy, "above_chance": above})
         return datasheet._linear_words("x", None, source, kept, None, False)
 
-    assert (
-        words(81.25, True) == "a linear model on the pixels reaches 81.2 % on val; the largest class is 50.0 % of val"
-    )
+    share = "the largest class is 50.0 % of val"
+    assert words(81.25, True) == f"a linear model on the pixels reaches 81.2 % on val; {share}"
     assert words(52.0, False) == f"a linear model is at chance: 52.0 % on val, and {share}"
     few = source({"train": [0, 1], "val": [0, 1, 1, 1], "test": [0, 1]})
     assert (
