@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 
 from kdlab import data as datasets
-from kdlab import lab, pages, perspectives, report, stats
+from kdlab import lab, listing, pages, perspectives, report, stats
 from kdlab.engine import TAUGHT
 from kdlab.foreign import split
 from kdlab.perspectives import arms
@@ -294,7 +294,7 @@ def doctor() -> str:
     lines = [f"python {platform.python_version()} on {platform.system()} {platform.machine()}"]
     lines.append("  ".join(f"{name} {version(name)}" for name in names))
     lines.append(f"device {device()}, {os.cpu_count()} cores, torch threads in a run: 1 (of {torch.get_num_threads()})")
-    lines += [_data_line(name) for name in datasets.READERS]
+    lines += [listing.data_line(name) for name in datasets.READERS]
     lines.append(f"output {home()}: {free:.1f} GiB free, {'writable' if _writable(home()) else 'NOT WRITABLE'}")
     lines.append(f"store: {len(keys)} finished runs, {len(bad)} damaged")
     lines += [f"  damaged {key}: {', '.join(files)}" for key, files in bad.items()]
@@ -304,14 +304,6 @@ def doctor() -> str:
     lines.append(f"kept images of folders: {seen / 1e9:.2f} GB in {home() / 'data'}, made again when deleted")
     parts = ", ".join(f"{len(catalogue(kind))} {kind}" for kind in ("models", "augment", "losses"))
     return "\n".join([*lines, f"registered: {parts}"])
-
-
-def _data_line(name: str) -> str:
-    try:
-        facts = datasets.facts(name)
-    except SpecError as error:
-        return f"data {name}: not here ({str(error).split('.')[0]})"
-    return f"data {name}: {facts['train']} train, {facts['val']} val, {facts['test']} test, {facts['classes']} classes"
 
 
 def _writable(folder: Path) -> bool:

@@ -130,6 +130,17 @@ def export(key: str, out: Annotated[Path, typer.Option(help="folder to write to"
 
 
 @app.command()
+def data(
+    name: Annotated[Optional[str], typer.Argument(help="fashion, folder:PATH ...; none lists all")] = None,  # noqa: UP045
+    sheet: Annotated[Optional[Path], typer.Option(help="write the contact sheet to this png file")] = None,  # noqa: UP045
+) -> None:
+    """What a data set holds as it is read: classes, images, oddities, a linear model, and a contact sheet."""
+    from kdlab import listing
+
+    print(listing.data(name, sheet))
+
+
+@app.command()
 def methods(
     name: Annotated[Optional[str], typer.Argument(help="show this one in full, with its options")] = None,  # noqa: UP045
 ) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from kdlab import engine, schedule
+from kdlab import datasheet, engine, memory, schedule
+from kdlab.baseline import linear as linear
 from kdlab.feasible import check, notes
 from kdlab.identity import key as run_key
 from kdlab.once import asking_once
@@ -39,6 +40,7 @@ class Plan:
         guessed: models of which no run has been measured yet.
         workers: processes for which the cohorts were cut, >= 1.
         notes: what a reader of the results must know, each once.
+        store: where the runs will be.
     """
 
     specs: dict[str, RunSpec]
@@ -48,30 +50,66 @@ class Plan:
     guessed: set[str] = field(default_factory=set)
     workers: int = 1
     notes: list[str] = field(default_factory=list)
+    store: Store | None = None
 
     @property
     def seconds(self) -> float:
         """Predicted seconds of training on one core."""
         return sum(job.seconds for job in self.jobs)
 
-    def describe(self) -> str:
-        """The plan in a few lines, for a terminal."""
+    @property
+    def memory(self) -> float:
+        """Bytes that a worker will take at most, see ``kdlab.memory.needed``; 0 when nothing is left to train."""
+        return max((memory.needed(job.specs.values()) for job in self.jobs), default=0.0)
+
+    def describe(self, fit: bool = False) -> str:
+        """What was read, and the plan, in a few lines, for a terminal.
+
+        Args:
+            fit: fit the linear model of each data set that has none yet, which takes seconds and writes to the store;
+                without, nothing is written, and the lines say that it is not there.
+        """
+        with asking_once():
+            read = datasheet.told_of(self.specs.values(), self.store, fit)
+            return "\n".join(part for part in (read, *self._todo()) if part)
+
+    def _todo(self) -> list[str]:
         if not self.missing:
             lines = [f"nothing to train: all {len(self.cached)} runs are in the store."]
-            return "\n".join([*lines, *self._noted()])
+            return lines + self._noted()
         reasons = pd.Series(list(self.missing.values())).value_counts()
         lines = [f"{len(self.specs)} runs: {len(self.cached)} in the store, {len(self.missing)} to train"]
         lines += [f"  {count:4d}  {reason}" for reason, count in reasons.items()]
-        minutes = schedule.makespan(self.jobs, self.workers)[0] / 60
-        lines.append(f"  about {minutes:.1f} minutes on {self.workers} core(s), {len(self.jobs)} cohorts")
+        length = duration(schedule.makespan(self.jobs, self.workers)[0])
+        lines.append(f"  about {length} on {self.workers} core(s), {len(self.jobs)} cohorts")
         if self.guessed:
             lines.append(f"  a guess: no run of {', '.join(sorted(self.guessed))} has been measured here yet")
         if saved := sum(job.saved for job in self.jobs):
-            lines.append(f"  kept teacher outputs save {saved / 60:.1f} minutes of one core")
-        return "\n".join([*lines, *self._noted()])
+            lines.append(f"  kept teacher outputs save {duration(saved)} of one core")
+        return lines + self._room() + self._noted()
 
     def _noted(self) -> list[str]:
         return [f"  note: {note}" for note in self.notes]
+
+    def _room(self) -> list[str]:
+        """Memory for each worker, and a warning where the machine has less than all of them need."""
+        each, there, workers = self.memory, memory.machine(), min(self.workers, len(self.jobs))
+        lines = [f"  about {memory.gigabytes(each)} of memory for each worker"]
+        if workers * each > there:
+            few = f"{workers} workers need" if workers > 1 else "that is"
+            lines.append(
+                f"  WARNING: {few} about {memory.gigabytes(workers * each)}, but this machine has "
+                f"{memory.gigabytes(there)}: take fewer workers, smaller images or fewer originals a step"
+            )
+        return lines
+
+
+def duration(seconds: float) -> str:
+    """A length of time in words: seconds, minutes from 90 seconds on, hours from 90 minutes on."""
+    if seconds < 90:
+        whole = max(1, round(seconds))
+        return f"{whole} second{'s' if whole > 1 else ''}"
+    return f"{seconds / 60:.1f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def lineage(spec: RunSpec) -> list[RunSpec]:
@@ -102,13 +140,13 @@ def plan(*groups: Sequence[RunSpec], workers: int = 1, store: Store | None = Non
         missing = {k: _reason(k, store, begun) for k in specs if k not in done}
         said = list(dict.fromkeys(note for spec in specs.values() for note in notes(spec)))
         if not missing:
-            return Plan(specs, cached, missing, workers=workers, notes=said)
+            return Plan(specs, cached, missing, workers=workers, notes=said, store=store)
         todo, costs = {k: specs[k] for k in missing}, schedule.Costs(store)
         lengths = {k: len(lineage(spec)) for k, spec in todo.items()}
         jobs = schedule.cohorts(todo, ranks, lengths, costs)
         jobs = schedule.balanced(jobs, workers, todo, costs)
         guessed = {s.model for s in todo.values() if costs.guessed(s)}
-        return Plan(specs, cached, missing, jobs, guessed, workers, said)
+        return Plan(specs, cached, missing, jobs, guessed, workers, said, store)
 
 
 def _reason(key: str, store: Store, begun: set[str]) -> str:
@@ -135,7 +173,7 @@ def run(
     Args:
         *groups: lists of specs; earlier groups come first.
         workers: processes; 0 trains in this one, None takes one per core.
-        progress: show a progress bar with an ETA.
+        progress: say what was read and planned, and show a progress bar with an ETA.
         executor: any ``concurrent.futures`` executor, instead of local processes.
         after: called with the set of finished keys whenever a cohort is done.
         halt: set from another thread, asks for a clean stop; nothing looks at it when training in this process.
@@ -155,7 +193,7 @@ def run(
         raise SpecError(f"workers must be a non-negative integer, but got {workers!r}.")
     todo = plan(*groups, workers=workers, store=store)
     if progress:
-        print(todo.describe(), flush=True)
+        print(todo.describe(fit=True), flush=True)
     if after:
         after(set(todo.cached))
     if todo.jobs:

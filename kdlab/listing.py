@@ -1,12 +1,13 @@
-"""What there is to choose from, as text for a terminal: methods and augmentations. Imports no torch."""
+"""What there is to choose from, as text for a terminal: data, methods and augmentations. Imports no torch."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from kdlab.registry import REQUIRED, Entry, catalogue, choose, find, preparations
+from kdlab.registry import REQUIRED, Entry, SpecError, catalogue, choose, find, preparations
 
 WIDTH = 100
 KNOWLEDGE = {
@@ -18,6 +19,51 @@ KNOWLEDGE = {
 }
 PREPARING = "Preparations: they train a teacher's parts for the methods that read those"
 SECTIONS = ("Args:", "Attributes:", "Raises:", "Returns:")
+
+
+def data(name: str | None = None, sheet: Path | None = None) -> str:
+    """What a data set holds as it was read, with a contact sheet as png; or which data sets there are.
+
+    Args:
+        name: as in ``data.load``; None lists all names.
+        sheet: where the png goes; None takes a file under the data's name in ``home()/data``.
+
+    Raises:
+        SpecError: for data that cannot be read, or a file that cannot be written.
+    """
+    from kdlab.data import READERS, describe
+
+    if name is None:
+        own = "data folder:PATH: your own images, one sub-folder for each class"
+        return "\n".join([*map(data_line, READERS), own, "", "`kdlab data NAME` shows one, with a contact sheet."])
+    from kdlab import datasheet
+    from kdlab.paths import home
+    from kdlab.plotting.contact import contact_sheet
+    from kdlab.plotting.files import write
+    from kdlab.store import writing
+
+    told = datasheet.told(name, fit=True)
+    page = contact_sheet(describe(name), [datasheet.title(name), *datasheet.sentences(name)])
+    file = sheet or home() / "data" / f"{datasheet.file_name(name)}.png"
+    with writing(file):
+        write(file, page)
+    return f"{told}\n  contact sheet: {file}"
+
+
+def data_line(name: str) -> str:
+    """Whether a data set is here, and how large it is."""
+    from kdlab.data import READERS, data_root, facts
+
+    root = data_root(None)
+    try:
+        READERS[name][0](root)
+    except SpecError:
+        return f"data {name}: not here; looked under {str(root)!r}, set KDLAB_DATA to look elsewhere"
+    try:
+        found = facts(name)
+    except SpecError as error:
+        return f"data {name}: cannot be read: {error}"
+    return f"data {name}: {found['train']} train, {found['val']} val, {found['test']} test, {found['classes']} classes"
 
 
 def methods(name: str | None = None) -> str:

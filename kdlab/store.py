@@ -7,6 +7,7 @@
     out/runs/.building/        folders that are being written; renamed into place when complete
     out/runs/.checkpoints/     one file per unfinished run
     out/runs/.leases/          who is training what, with a heartbeat
+    out/runs/.linear/          what a linear model reaches on the data, one checksummed file per data set and sizes
 """
 
 from __future__ import annotations
@@ -122,6 +123,35 @@ class Store:
                     raise
                 shutil.rmtree(building, ignore_errors=True)
             self.checkpoint_path(key).unlink(missing_ok=True)
+
+    def put(self, name: str, document: dict[str, Any]) -> None:
+        """Keep a small document beside the runs: ``name.json`` with its checksum, there whole or not at all.
+
+        Raises:
+            SpecError: when the disk refuses.
+        """
+        path = self.root / f"{name}.json"
+        aside = path.with_suffix(f".{os.getpid()}")
+        with self.disk(), _removed_on_error(aside):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            content = {"sha256": _document_digest(document), "document": document}
+            _write(aside, json.dumps(content, indent=1, sort_keys=True).encode())
+            os.replace(aside, path)
+
+    def get(self, name: str) -> dict[str, Any] | None:
+        """The document kept under a name, or None; a damaged file is set aside as ``name.damaged``."""
+        path = self.root / f"{name}.json"
+        try:
+            content = json.loads(path.read_bytes())
+            if content["sha256"] == _document_digest(content["document"]):
+                return content["document"]
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError):
+            pass
+        with contextlib.suppress(OSError):
+            os.replace(path, path.with_suffix(".damaged"))
+        return None
 
     @contextlib.contextmanager
     def disk(self) -> Iterator[None]:
@@ -250,6 +280,10 @@ def _serialise(values: dict) -> bytes:
 
 def _file_digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _document_digest(document: Any) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def _alive(pid: int) -> bool:

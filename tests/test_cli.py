@@ -4,10 +4,13 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
+from test_told import shapes
 
 from kdlab import batch, engine, lab, listing, store
 from kdlab.augment.safety import label_safety
@@ -19,7 +22,7 @@ from kdlab.store import Store
 from kdlab.training import predict
 
 TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(4, "steps", 32), role="teacher")
-COMMANDS = ("figures", "run", "runs", "compare", "export", "methods", "augmentations", "tune", "doctor", "bench", "lab")
+COMMANDS = "figures run runs compare export data methods augmentations tune doctor bench lab".split()
 STUDENT = TEACHER.replace(role="student", method="kd", teacher=TEACHER, views=2)
 
 
@@ -85,6 +88,9 @@ def runs():
         ("run kd --fraction 0.01", "the training subset has .* fewer than budget.originals_per_step"),
         ("compare 00 11", "no finished run has a key that starts with '00'; `kdlab runs` lists 0"),
         ("export 00", "no finished run has a key that starts with '00'"),
+        ("data fashon", "data must be one of .*'fashon'. Did you mean 'fashion'?"),
+        ("data folder:nowhere", "the folder 'nowhere' does not exist"),
+        ("data cifar10", "the data root 'data' .* set KDLAB_DATA"),
         ("methods kdd", "method must be one of .*'kdd'. Did you mean 'kd'?"),
         ("augmentations rotat", "augmentation must be one of .*'rotat'. Did you mean 'rotate'?"),
         ("augmentations --data fashon", "data must be one of .*'fashon'. Did you mean 'fashion'?"),
@@ -211,6 +217,37 @@ def test_doctor_tells_versions_data_disk_and_damage(kdlab, runs):
     assert "store: 6 finished runs, 1 damaged" in out and f"damaged {runs.index[0]}: spec.json" in out
 
 
+def test_what_was_read_comes_first(kdlab):
+    words = "run", "kd", "--profile", "smoke", "--epochs", "0.2", "--workers", "0"
+    read = r"""fashion: 10 classes, grey images of 28 x 28 pixels
+  train 320 of 6,000 \(32 a class\), val 200 of 1,000 \(20 a class\), test 500 of 5,000 \(50 a class\)
+  a linear model on the pixels reaches 7\d.\d % on val; the largest class is 10.0 % of val
+"""
+    assert re.match(read + "2 runs: 0 in the store, 2 to train\n", kdlab(*words)[1])
+    assert re.match(read + "nothing to train: all 2 runs are in the store.\n", kdlab(*words)[1])
+
+
+def test_data_tells_what_was_read_and_draws_it(kdlab, tmp_path):
+    code, out, _ = kdlab("data", f"folder:{shapes(tmp_path / 'shapes')}", "--sheet", tmp_path / "sheets" / "a.png")
+    assert code == 0
+    assert "2 classes, grey images of 12 x 12 pixels train " in " ".join(out.split())
+    assert "\n  a linear model on the pixels reaches 100.0 % on val; the largest class is 50.0 % of val\n" in out
+    assert out.endswith(f"\n  contact sheet: {tmp_path / 'sheets' / 'a.png'}\n")
+    with Image.open(tmp_path / "sheets" / "a.png") as page:
+        assert page.format == "PNG"
+    [sheet] = re.findall("contact sheet: (.*)", kdlab("data", f"folder:{tmp_path / 'shapes'}?size=8")[1])
+    assert re.fullmatch(r".*/out/data/shapes-[0-9a-f]{8}\.png", sheet) and Path(sheet).exists()
+    code, _, err = kdlab("data", f"folder:{tmp_path / 'shapes'}", "--sheet", tmp_path / "shapes")
+    assert code == 2 and err.startswith(f"kdlab: cannot write to {tmp_path / 'shapes'}")
+
+
+def test_data_without_a_name_lists_what_is_here(kdlab):
+    code, out, _ = kdlab("data")
+    assert code == 0 and "data fashion: 6000 train, 1000 val, 5000 test, 10 classes\n" in out
+    assert "data cifar10: not here; looked under 'data', set KDLAB_DATA to look elsewhere\n" in out
+    assert "data folder:PATH:" in out
+
+
 # --- listings -----------------------------------------------------------------------------------------------------
 
 
@@ -263,5 +300,6 @@ def test_augmentations_tell_options_deeds_and_label_safety(kdlab):
 
 def test_listings_import_no_torch():
     script = "import sys; from kdlab import cli, listing; listing.methods(); listing.augmentations(None, 'fashion')\n"
+    script += "listing.data()\n"
     script += "assert not {'torch', 'pandas', 'matplotlib'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0

@@ -57,7 +57,7 @@ def python(script: str, **options) -> subprocess.CompletedProcess:
 def test_a_plan_counts_teachers_shares_runs_and_says_why():
     todo = lab.plan([STUDENT, WEAK2], [STUDENT, TEACHER])
     assert len(todo.specs) == 3 and todo.cached == [] and todo.seconds > 0
-    assert "3 runs: 0 in the store, 3 to train\n     3  not trained yet\n  about 0.0 minutes" in todo.describe()
+    assert "3 runs: 0 in the store, 3 to train\n     3  not trained yet\n  about 1 second on" in todo.describe()
     assert [len(job.specs) for job in todo.jobs] == [1, 2]  # the teacher, then its students in one cohort
     assert todo.jobs[1].needs == {lab.run_key(TEACHER)}
     Store().save_checkpoint(lab.run_key(WEAK2), {"a": torch.ones(1)}, {})
@@ -81,7 +81,7 @@ import sys, kdlab
 from kdlab import lab, perspectives
 from kdlab.spec import RunSpec
 spec = RunSpec.from_dict({STUDENT.to_dict()!r})
-assert lab.plan([spec]).describe().startswith("nothing to train")
+assert "nothing to train" in lab.plan([spec]).describe()
 assert len(lab.table([spec])) == 1
 assert lab.plan(perspectives.study("few_shot", "smoke").specs).missing
 print([name for name in ("torch", "torchvision", "matplotlib") if name in sys.modules])

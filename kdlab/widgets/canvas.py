@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from kdlab.plotting import theme
+from kdlab.plotting.contact import font, thumbnail
 from kdlab.plotting.look import INK
 
 WIDTH = 1040  # pixels of every picture
@@ -29,32 +27,6 @@ def drawing() -> Iterator[None]:
     """Draw a chart with the figures' settings, which matplotlib shares between threads: one at a time."""
     with _DRAWING, theme():
         yield
-
-
-@functools.cache
-def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans as it travels with matplotlib.
-
-    Args:
-        size: in pixels.
-        bold: the bold face.
-    """
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)
-
-
-def thumbnail(image: np.ndarray, side: int) -> Image.Image:
-    """An image with pixels that stay square and sharp.
-
-    Args:
-        image: uint8 (C, H, W), one or three channels.
-        side: of the result's longer side, in pixels.
-    """
-    image = np.asarray(image)
-    plain = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
-    scale = side / max(plain.size)
-    size = tuple(max(1, round(scale * s)) for s in plain.size)
-    return plain.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BILINEAR)
 
 
 class Sheet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class OwnImages(Explorer):
         return Question(**s | {"folder": folder, "augmentations": tuple(s["augmentations"])})
 
     def plan(self) -> str:
-        """What would be trained, how long it may take and what it costs, as an HTML fragment.
+        """What was read, what would be trained, how long it may take and what it costs, as an HTML fragment.
 
         Raises:
             SpecError: when it cannot run.
@@ -66,8 +67,8 @@ class OwnImages(Explorer):
         runs = [todo.specs[key] for key in todo.missing]
         rows = sum(steps(s) * s.budget.originals_per_step * s.views for s in runs)
         taught = sum(steps(s) * s.budget.originals_per_step * s.views for s in runs if s.teacher is not None)
-        lines = [*todo.describe().split("\n"), f"{rows:,} student images, {taught:,} teacher forwards"]
-        return "<br>".join(line.strip() for line in lines)
+        lines = [*todo.describe(fit=True).split("\n"), f"{rows:,} student images, {taught:,} teacher forwards"]
+        return "<br>".join(escape(line.strip()) for line in lines)
 
     # ---- the picture -------------------------------------------------------------------------------------------------
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from kdlab import data, lab, perspectives, stats
+from kdlab import data, datasheet, lab, perspectives, stats
 from kdlab.augment import label_safety
 from kdlab.perspectives import arms
 from kdlab.plotting.look import style
@@ -185,12 +186,9 @@ def samples(name: str) -> Drawing:
         sheet.write(190, top + 40, " / ".join(str(int(counts[s][place])) for s in data.SPLITS), 12, PLAIN)
         for column, row in enumerate(np.flatnonzero(labels == place)[:SAMPLES]):
             sheet.paste(pixels[row], 390 + 70 * column, top, 58)
-    total = {split: int(values.sum()) for split, values in counts.items()}
     uneven = counts["train"].max() / max(1, counts["train"].min())
-    words = (
-        f"<b>{len(classes)} classes</b>, {total['train']:,} train, {total['val']:,} val and {total['test']:,} test "
-        f"images, {source.shape[1]} × {source.shape[2]} pixels, {'grey' if source.shape[0] == 1 else 'colour'}."
-    )
+    first, *more = datasheet.sentences(name)
+    words = f"<b>{escape(first)}</b>" + "".join(f"<br>{escape(line)}" for line in more) + "."
     if uneven > 1.5:
         words += f" The largest class has {uneven:.1f} times the images of the smallest: accuracy will favour it."
     if shown < len(classes):

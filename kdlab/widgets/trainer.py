@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -148,7 +149,7 @@ class LiveTrainer(Explorer):
 
     def _words(self, key: str, spec: RunSpec, store: Store) -> str:
         if not store.has(key):
-            return lab.plan([spec]).describe().replace("\n", "<br>")
+            return escape(lab.plan([spec]).describe()).replace("\n", "<br>")
         r = store.read(key, "result")
         if r["diverged"]:
             return f"<b>This run diverged at step {r['diverged_at']}.</b> It stays in the store as such."
