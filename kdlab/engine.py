@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from kdlab import data, metrics, teachers
+from kdlab import data, metrics
 from kdlab.feasible import class_names
 from kdlab.identity import normal, steps, teacher_key
 from kdlab.spec import Checkpoint, RunSpec, SpecError
 from kdlab.store import Store
+from kdlab.teachers import columns, keep, known, measure, own_run, refused
 
 SAVE_EVERY = 30.0
 TAUGHT = ".taught"  # folder of kept teacher outputs in the store, beside the runs
@@ -87,7 +88,7 @@ def _train_claimed(specs: dict[str, RunSpec], store: Store, stop: Path, tick) ->
     for teacher in (s.teacher for s in specs.values()):
         if teacher is not None and (key := teacher_key(teacher)) not in teachers:
             teachers[key] = _teacher(teacher, key, splits, store).to(where)
-            ours = teachers.own_run(first.replace(teacher=teacher))
+            ours = own_run(first.replace(teacher=teacher))
             if isinstance(teacher, RunSpec):
                 prepared[key] = store.weights(key, "method")
             taught[key] = store.logits(key)["test"] if ours else predict(teachers[key], splits.test)
@@ -158,7 +159,7 @@ class Keeper:
         known = arm.teacher and not result.numbers["diverged"]
         agreement = metrics.agreement(result.logits["test"], self.taught[arm.teacher]) if known else math.nan
         numbers = result.numbers | {"agreement": 100 * agreement, "curve": result.curve}
-        numbers |= teachers.columns(score(arm.spec, self.store) if arm.teacher else None)
+        numbers |= columns(score(arm.spec, self.store) if arm.teacher else None)
         documents = {
             "spec": {"spec": arm.spec.to_dict(), "normal": normal(arm.spec)},
             "result": numbers,
@@ -225,7 +226,7 @@ def score(spec: RunSpec, store: Store) -> dict[str, Any]:
     Raises:
         SpecError: when the teacher cannot be loaded.
     """
-    if (found := teachers.known(spec, store)) is not None:
+    if (found := known(spec, store)) is not None:
         return found
     from kdlab.training import device, predict
     from kdlab.training.cohort import one_thread
@@ -235,11 +236,11 @@ def score(spec: RunSpec, store: Store) -> dict[str, Any]:
     model = _teacher(spec.teacher, teacher_key(spec.teacher), splits, store).to(where)
     with one_thread():
         logits = predict(model, splits.val.to(where))
-    found = teachers.measure(logits, splits.val.labels.cpu().numpy(), splits.val.classes)
+    found = measure(logits, splits.val.labels.cpu().numpy(), splits.val.classes)
     bad = next((name for name, values in model.state_dict().items() if not values.isfinite().all()), None)
     if found["broken"] and bad:
         found["broken"] += f" (its weight {bad!r} holds numbers that are not)"
-    teachers.keep(spec, store, found)
+    keep(spec, store, found)
     return found
 
 
@@ -259,7 +260,7 @@ def examine(specs: Iterable[RunSpec], store: Store) -> None:
 
         _unchanged(spec.teacher)
         check_names(spec.teacher, class_names(spec.data), spec.data)
-        if said := teachers.refused(spec.teacher, spec.data, score(spec, store)):
+        if said := refused(spec.teacher, spec.data, score(spec, store)):
             raise SpecError(said)
 
 

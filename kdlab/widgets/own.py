@@ -26,8 +26,8 @@ class OwnImages(Explorer):
     chosen one is told afterwards.
 
     Args:
-        **settings: as in ``Question`` (``folder``, ``size``, ``teacher``, ``checkpoint``, ``student``,
-            ``augmentations``, ``seeds``, ``epochs``).
+        **settings: as in ``Question`` (``folder``, ``size``, ``teacher``, ``checkpoint``, ``classes``,
+            ``student``, ``augmentations``, ``seeds``, ``epochs``).
 
     Raises:
         SpecError: for an unknown setting.
@@ -36,8 +36,8 @@ class OwnImages(Explorer):
     TITLE = "Bring your own images"
     QUESTION = "Which augmentation should I distil with? Point at a folder: one sub-folder of images per class."
     DEFAULTS = {
-        "folder": "", "size": 32, "teacher": "resnet8_s2_w16", "checkpoint": "", "student": "resnet8_s2_w4",
-        "augmentations": ("jda", "rotation"), "seeds": 6, "epochs": 5.0,
+        "folder": "", "size": 32, "teacher": "resnet8_s2_w16", "checkpoint": "", "classes": "",
+        "student": "resnet8_s2_w4", "augmentations": ("jda", "rotation"), "seeds": 6, "epochs": 5.0,
     }  # fmt: skip
 
     example = staticmethod(example)
@@ -106,6 +106,8 @@ class OwnImages(Explorer):
                                   layout={"width": "360px"}, **typed),
             "checkpoint": w.Text(s["checkpoint"], description="its weights", placeholder="a file; empty: train it here",
                                  layout=long, **typed),
+            "classes": w.Text(s["classes"], description="its classes", layout=long, **typed,
+                              placeholder="ours in its order (bar,disc), or its=ours; empty: as they are here"),
             "student": w.Dropdown(options=list(catalogue("models")), value=s["student"], description="student",
                                   style=wide),
             "epochs": w.BoundedFloatText(s["epochs"], min=0.1, max=1e4, description="epochs", style=wide,
@@ -143,7 +145,7 @@ class OwnImages(Explorer):
 
     def try_example(self) -> None:
         """Fill in a folder that is there."""
-        self.set(folder=example(), size=28)
+        self.set(folder=example(), size=28, epochs=20.0)  # few images: a teacher needs the steps
 
     def look(self) -> None:
         """Tell the plan."""
