@@ -26,7 +26,7 @@ BAR, PLAN_BAR = 1.8, 1.5
 def train(specs: list, workers: int, folder: str) -> float:
     """Seconds of training a perspective from nothing; its runs are left in ``folder``."""
     started = time.perf_counter()
-    lab.run(specs, workers=workers, progress=False, store=Store(Path(folder)))
+    lab.run(specs, workers=workers, progress=False, require_teacher=False, store=Store(Path(folder)))
     return time.perf_counter() - started
 
 

@@ -26,9 +26,11 @@ from kdlab.foreign import split
 from kdlab.perspectives import arms
 from kdlab.spec import Checkpoint, RunSpec, SpecError, catalogue, choose
 from kdlab.store import Store, home, writing
+from kdlab.teachers import PoorTeacher
 
 SHOWN = ["arm", "student", "teacher", "method", "augmentation", "views", "ratio", "fraction", "seed", "steps",
-         "student_images", "teacher_forwards", "val_accuracy", "test_accuracy", "diverged"]  # fmt: skip
+         "student_images", "teacher_forwards", "teacher_val_accuracy", "val_accuracy", "test_accuracy",
+         "diverged"]  # fmt: skip
 
 
 def figures(
@@ -70,7 +72,10 @@ def figures(
     wanted = {name: {lab.run_key(s) for s in study.specs} for name, study in studies.items()}
     press = Press(size.name, folder, given, extra, started)
     try:
-        lab.run(*groups, workers=workers, after=lambda keys: press.start(n for n in names if wanted[n] <= keys))
+        lab.run(
+            *groups, workers=workers, require_teacher=size.requires_teacher,
+            after=lambda keys: press.start(n for n in names if wanted[n] <= keys),
+        )  # fmt: skip
     finally:
         outcomes = press.finish()
     pages.lessons(folder)
@@ -142,16 +147,23 @@ def distil(
         seed: the first seed.
         seeds: how many seeds, >= 1.
         workers: processes.
-        **given: data, teacher (model name or checkpoint file), arch, student, augmentation, views, ratio, epochs,
-            fraction; None leaves the profile's.
+        **given: data, teacher (model name or checkpoint file), arch, teacher_classes (how the file's classes map to the
+            data's, see ``kdlab.models.heads.order_of``), student, augmentation, views, ratio, epochs, fraction; None
+            leaves the profile's.
 
     Returns:
         One row per run, teachers first.
+
+    Raises:
+        SpecError: for what cannot run.
+        PoorTeacher: when a teacher is not above chance, after its row has been printed.
     """
     if seeds < 1:
         raise SpecError(f"seeds must be an integer of at least 1, but got {seeds}.")
-    teacher, arch = given.pop("teacher"), given.pop("arch")
+    teacher, arch, order = given.pop("teacher"), given.pop("arch"), given.pop("teacher_classes", None)
     file = arch is not None
+    if order and not file:
+        raise SpecError(f"--teacher-classes {order!r} is for a teacher from a file: --teacher FILE --arch MODEL.")
     size = perspectives.profile(
         profile, data=given["data"], student=given["student"], teacher=None if file else teacher
     )
@@ -159,7 +171,7 @@ def distil(
     if ":" in method and spec.teacher is None:
         spec = spec.replace(teacher=arms.teacher(size))  # foreign code may not say what it needs
     if file and isinstance(spec.teacher, RunSpec):
-        first, prepared = _checkpoint(teacher, arch), spec.teacher.teacher is not None
+        first, prepared = _checkpoint(teacher, arch, order, size.data), spec.teacher.teacher is not None
         spec = spec.replace(teacher=spec.teacher.replace(**arms.network(arch), teacher=first) if prepared else first)
     if given["ratio"] and given["augmentation"] == "weak":
         raise SpecError(f"--ratio {given['ratio']:g} needs an --augmentation other than weak.")
@@ -168,14 +180,25 @@ def distil(
         spec = spec.replace(budget=replace(size.budget, amount=given["epochs"], unit="epochs"))
     specs = [spec.at_seed(s) for s in range(seed, seed + seeds)]
     teachers = [s.teacher for s in specs if isinstance(s.teacher, RunSpec)]
-    return lab.run([*teachers, *specs], workers=size.workers if workers is None else workers)
+    try:
+        workers = size.workers if workers is None else workers
+        return lab.run([*teachers, *specs], workers=workers, require_teacher=size.requires_teacher)
+    except PoorTeacher as error:
+        print(show(error.table))
+        raise
 
 
-def _checkpoint(path: str | None, arch: str) -> Checkpoint:
+def _checkpoint(path: str | None, arch: str, order: str | None, data: str) -> Checkpoint:
     if not path or not Path(path).is_file():
         raise SpecError(f"--teacher must be a file of weights when --arch is given, but got {path!r}.")
     name, options = split(arch)
-    return Checkpoint(str(Path(path).absolute()), hashlib.sha256(Path(path).read_bytes()).hexdigest(), name, options)
+    file, classes = Path(path).absolute(), ()
+    if order:
+        from kdlab.models.heads import order_of
+
+        classes = order_of(order, file, data)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    return Checkpoint(str(file), digest, name, options, classes=classes)
 
 
 def show(table: pd.DataFrame) -> str:

@@ -73,6 +73,10 @@ def run(
     data: DataOption = None,
     teacher: Annotated[Optional[str], typer.Option(help="model name, or a checkpoint file with --arch")] = None,  # noqa: UP045
     arch: Annotated[Optional[str], typer.Option(help="model of the teacher's checkpoint")] = None,  # noqa: UP045
+    teacher_classes: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="the data's classes in the order of the checkpoint's (bar,disc), or its names=ours"),
+    ] = None,
     student: StudentOption = None,
     augmentation: Annotated[str, typer.Option(help="see `kdlab augmentations`")] = "weak",
     views: Annotated[Optional[int], typer.Option(help="rows per original")] = None,  # noqa: UP045
@@ -87,8 +91,9 @@ def run(
     from kdlab import batch
 
     table = batch.distil(
-        method, profile, data=data, teacher=teacher, arch=arch, student=student, augmentation=augmentation, views=views,
-        ratio=ratio, epochs=epochs, fraction=fraction, seed=seed, seeds=seeds, workers=workers,
+        method, profile, data=data, teacher=teacher, arch=arch, teacher_classes=teacher_classes, student=student,
+        augmentation=augmentation, views=views, ratio=ratio, epochs=epochs, fraction=fraction, seed=seed, seeds=seeds,
+        workers=workers,
     )  # fmt: skip
     print(batch.show(table))
 

@@ -13,16 +13,18 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from kdlab import data, metrics
+from kdlab.feasible import class_names
 from kdlab.identity import key as run_key
 from kdlab.identity import normal, steps, teacher_key
 from kdlab.once import asking_once
 from kdlab.spec import Checkpoint, RunSpec, SpecError
 from kdlab.store import Store
+from kdlab.teachers import columns, keep, known, measure, own_run, refused
 
 SAVE_EVERY = 30.0
 TAUGHT = ".taught"  # folder of kept teacher outputs in the store, beside the runs
@@ -92,7 +94,7 @@ def _train_claimed(specs: dict[str, RunSpec], store: Store, stop: Path, tick) ->
     for teacher in (s.teacher for s in specs.values()):
         if teacher is not None and (key := teacher_key(teacher)) not in teachers:
             teachers[key] = _teacher(teacher, key, splits, store).to(where)
-            ours = isinstance(teacher, RunSpec) and (teacher.data, teacher.sizes) == (first.data, first.sizes)
+            ours = own_run(first.replace(teacher=teacher))
             if isinstance(teacher, RunSpec):
                 prepared[key] = store.weights(key, "method")
             taught[key] = store.logits(key)["test"] if ours else predict(teachers[key], splits.test)
@@ -163,6 +165,7 @@ class Keeper:
         known = arm.teacher and not result.numbers["diverged"]
         agreement = metrics.agreement(result.logits["test"], self.taught[arm.teacher]) if known else math.nan
         numbers = result.numbers | {"agreement": 100 * agreement, "curve": result.curve}
+        numbers |= columns(score(arm.spec, self.store) if arm.teacher else None)
         documents = {
             "spec": {"spec": arm.spec.to_dict(), "normal": normal(arm.spec)},
             "result": numbers,
@@ -198,16 +201,73 @@ def _teacher(teacher: RunSpec | Checkpoint, key: str, splits, store: Store):
     """
     from kdlab.models import build, load_teacher
     from kdlab.models.checkpoints import fit
+    from kdlab.models.heads import in_order
 
     numbers = len(splits.train.classes), splits.train.images.shape[1]
     if isinstance(teacher, RunSpec):
         model = build(teacher.model, *numbers, seed=0, **teacher.model_options)
         fit(model, store.weights(key), teacher.model)
         return model.eval().requires_grad_(False)
+    _unchanged(teacher)
+    model = load_teacher(teacher.arch, teacher.path, *numbers, **teacher.options)
+    x = splits.val.normalise(splits.val.images[:8]).cpu()
+    return in_order(model, teacher.classes, splits.val.classes, x)
+
+
+def _unchanged(teacher: Checkpoint) -> None:
     path = Path(teacher.path)
-    if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() != teacher.sha256:
+    if not path.exists():
+        raise SpecError(f"teacher checkpoint {path} does not exist.")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != teacher.sha256:
         raise SpecError(f"teacher checkpoint {path} is not the file its sha256 {teacher.sha256[:12]}... names.")
-    return load_teacher(teacher.arch, path, *numbers, **teacher.options)
+
+
+def score(spec: RunSpec, store: Store) -> dict[str, Any]:
+    """The score of a spec's teacher on the spec's val images (``teachers.measure``), found once and kept.
+
+    Args:
+        spec: of the student.
+        store: where the teacher's run is, and scores are kept.
+
+    Raises:
+        SpecError: when the teacher cannot be loaded.
+    """
+    if (found := known(spec, store)) is not None:
+        return found
+    from kdlab.training import device, predict
+    from kdlab.training.cohort import one_thread
+
+    where = device()
+    splits = _splits(spec.data, spec.sizes, data.fingerprint(spec.data))
+    model = _teacher(spec.teacher, teacher_key(spec.teacher), splits, store).to(where)
+    with one_thread():
+        logits = predict(model, splits.val.to(where))
+    found = measure(logits, splits.val.labels.cpu().numpy(), splits.val.classes)
+    bad = next((name for name, values in model.state_dict().items() if not values.isfinite().all()), None)
+    if found["broken"] and bad:
+        found["broken"] += f" (its weight {bad!r} holds numbers that are not)"
+    keep(spec, store, found)
+    return found
+
+
+def examine(specs: Iterable[RunSpec], store: Store) -> None:
+    """Refuse checkpoints that should not teach: changed, of other classes, broken, or not above chance.
+
+    Args:
+        specs: what is to be trained; those without a checkpoint are passed over.
+        store: where scores are kept.
+
+    Raises:
+        SpecError: for the first such file, with the reason.
+    """
+    taught = {(teacher_key(s.teacher), s.data, s.sizes): s for s in specs if isinstance(s.teacher, Checkpoint)}
+    for spec in taught.values():
+        from kdlab.models.heads import check_names
+
+        _unchanged(spec.teacher)
+        check_names(spec.teacher, class_names(spec.data), spec.data)
+        if said := refused(spec.teacher, spec.data, score(spec, store)):
+            raise SpecError(said)
 
 
 @functools.cache

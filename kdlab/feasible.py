@@ -9,9 +9,9 @@ from typing import Any
 from kdlab import data
 from kdlab.foreign import LISTED, written
 from kdlab.identity import steps
-from kdlab.once import by_identity
+from kdlab.once import by_identity, by_value
 from kdlab.registry import TAPPING, Entry
-from kdlab.spec import Checkpoint, RunSpec, SpecError, check_options, find
+from kdlab.spec import Checkpoint, RunSpec, SpecError, check_options, choose, find
 
 COUNTS = {"classes": "classes", "rows": "rows a step", "originals": "originals a step"}
 # What a method may read of a network besides its logits, and how it is called.
@@ -31,12 +31,9 @@ def check(spec: RunSpec) -> None:
     _check_views(spec, method, policy)
     if isinstance(spec.teacher, Checkpoint):
         _check_model(spec.teacher.arch, spec.teacher.options)
-    elif spec.teacher is not None:
-        own, other = data.facts(spec.data)["classes"], data.facts(spec.teacher.data)["classes"]
-        if own != other:
-            raise SpecError(
-                f"the teacher's data {spec.teacher.data!r} has {other} classes, the student's {spec.data!r} has {own}."
-            )
+        _check_order(spec.teacher, spec.data)
+    elif spec.teacher is not None and spec.teacher.data != spec.data:
+        _check_data(spec.data, spec.teacher.data)
     _check_teacher(spec, method)
     _check_counts(spec, method)
     _check_shown(spec, method)
@@ -54,6 +51,40 @@ def refusal(spec: RunSpec) -> str | None:
     except SpecError as error:
         return str(error)
     return None
+
+
+@by_value
+def class_names(name: str) -> tuple[str, ...]:
+    """The class names of a data set, without torch."""
+    return tuple(data.describe(name).classes)
+
+
+def _check_data(own: str, taught: str) -> None:
+    """Refuse a teacher whose data have other classes or channels than the student's."""
+    for fact in ("classes", "channels"):
+        mine, other = data.facts(own)[fact], data.facts(taught)[fact]
+        if mine != other:
+            raise SpecError(f"the teacher's data {taught!r} has {other} {fact}, the student's {own!r} has {mine}.")
+    mine, other = class_names(own), class_names(taught)
+    if mine != other:
+        first = next(k for k, names in enumerate(zip(mine, other, strict=True)) if len(set(names)) > 1)
+        raise SpecError(
+            f"class {first} of the teacher's data {taught!r} is {other[first]!r}, of the student's {own!r} it is "
+            f"{mine[first]!r}: name the classes alike, or give the teacher's weights as a checkpoint and map its "
+            "classes by --teacher-classes."
+        )
+
+
+def _check_order(teacher: Checkpoint, name: str) -> None:
+    """Refuse an order of classes that is not one of the data's own."""
+    names = class_names(name) if teacher.classes else ()
+    for given in teacher.classes:
+        choose(f"--teacher-classes for {name!r}", given, names)
+    if len(set(teacher.classes)) != len(names) or len(teacher.classes) != len(names):
+        raise SpecError(
+            f"--teacher-classes must name each of the {len(names)} classes of {name!r} once ({', '.join(names)}), but "
+            f"got {', '.join(teacher.classes)}."
+        )
 
 
 def notes(spec: RunSpec) -> list[str]:

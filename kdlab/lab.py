@@ -13,15 +13,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from kdlab import datasheet, engine, memory, schedule
+from kdlab import datasheet, engine, memory, schedule, teachers
 from kdlab.baseline import linear as linear
 from kdlab.feasible import check, notes
 from kdlab.identity import key as run_key
 from kdlab.once import asking_once
 from kdlab.progress import Bar
 from kdlab.schedule import Job
-from kdlab.spec import RunSpec, SpecError, create, find
+from kdlab.spec import Checkpoint, RunSpec, SpecError, create, find
 from kdlab.store import MissingRuns, Store
+from kdlab.teachers import Gate, PoorTeacher
 
 
 class Halted(Exception):
@@ -84,6 +85,8 @@ class Plan:
         lines.append(f"  about {length} on {self.workers} core(s), {len(self.jobs)} cohorts")
         if self.guessed:
             lines.append(f"  a guess: no run of {', '.join(sorted(self.guessed))} has been measured here yet")
+        if any(isinstance(self.specs[k].teacher, Checkpoint) for k in self.missing):
+            lines.append("  the teacher's checkpoint is scored on val before anything trains")
         if saved := sum(job.saved for job in self.jobs):
             lines.append(f"  kept teacher outputs save {duration(saved)} of one core")
         return lines + self._room() + self._noted()
@@ -167,6 +170,7 @@ def run(
     after: Callable[[set[str]], None] | None = None,
     halt: threading.Event | None = None,
     store: Store | None = None,
+    require_teacher: bool = True,
 ) -> pd.DataFrame:
     """Train what is missing and return the table of all asked-for runs.
 
@@ -178,12 +182,16 @@ def run(
         after: called with the set of finished keys whenever a cohort is done.
         halt: set from another thread, asks for a clean stop; nothing looks at it when training in this process.
         store: None takes the default store.
+        require_teacher: train the students of a teacher that is trained here only if it is above chance on val
+            (``teachers.weakness``); False is for trials too short for that, as in the smoke profile. A checkpoint
+            must always be.
 
     Returns:
         One row per run, indexed by key; see ``table``.
 
     Raises:
-        SpecError: for a spec that cannot run, before anything trains.
+        SpecError: for a spec that cannot run, or a checkpoint that should not teach, before anything trains.
+        PoorTeacher: at the end, when students were not trained since their teacher is not above chance.
         KeyboardInterrupt: after a clean stop; the same call goes on from the checkpoints.
         Halted: likewise, when ``halt`` was set.
     """
@@ -198,7 +206,11 @@ def run(
         after(set(todo.cached))
     if todo.jobs:
         rehearse(todo)
-        _train(todo, store, workers, progress, executor, after or (lambda keys: None), halt)
+        engine.examine((todo.specs[k] for k in todo.missing), store)
+        gate = Gate(lambda spec: engine.score(spec, store), require_teacher)
+        _train(todo, store, workers, progress, executor, after or (lambda keys: None), halt, gate)
+        if gate.held:
+            raise _poor(gate, [spec for group in groups for spec in group], store)
     return table([spec for group in groups for spec in group], store=store)
 
 
@@ -225,7 +237,15 @@ def rehearse(todo: Plan) -> None:
     rehearse(todo.specs[k] for k in todo.missing)
 
 
-def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, after, halt) -> None:
+def _poor(gate: Gate, asked: list[RunSpec], store: Store) -> PoorTeacher:
+    """What to raise when runs were held back, with the rows of those that were not and of the poor teachers."""
+    keys = dict.fromkeys([*(teacher for teacher, _ in gate.poor), *map(run_key, asked)])
+    error = PoorTeacher(gate.verdict())
+    error.table = _rows(store, [k for k in keys if store.has(k)])
+    return error
+
+
+def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, after, halt, gate: Gate) -> None:
     # A notebook's threads may each run something, and stop their own.
     stop = store.root / f".stop-{os.getpid()}-{threading.get_ident()}"
     with store.disk():
@@ -245,22 +265,25 @@ def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, aft
         while waiting or running:
             if halt is not None and halt.is_set():
                 raise Halted("stopped; unfinished runs go on from their checkpoints")
-            for job in [j for j in waiting if j.needs <= finished]:
-                if executor is None:
-                    waiting.remove(job)
-                    engine.train_cohort(job.specs, store.root, stop, tick=bar.update)
+            for job in [j for j in waiting if j.needs <= finished | gate.held]:
+                if len(running) > max(workers, 1):
+                    break
+                waiting.remove(job)
+                specs = gate.admit(job.specs)
+                bar.drop(job.specs.keys() - specs.keys())
+                if specs and executor is None:
+                    engine.train_cohort(specs, store.root, stop, tick=bar.update)
                     ended(job)
                     break
-                if len(running) < max(workers, 1) + 1:
-                    waiting.remove(job)
-                    running[executor.submit(engine.train_cohort, job.specs, store.root, stop)] = job
+                if specs:
+                    running[executor.submit(engine.train_cohort, specs, store.root, stop)] = job
             done, _ = futures.wait(running, timeout=0.5, return_when=futures.FIRST_COMPLETED) if running else ((), ())
             for future in done:
                 job = running.pop(future)
                 future.result()
                 ended(job)
             bar.update()
-            if not running and waiting and not any(j.needs <= finished for j in waiting):
+            if not running and waiting and not any(j.needs <= finished | gate.held for j in waiting):
                 raise SpecError("the remaining runs wait for a teacher that did not finish; see `kdlab runs`.")
     except BaseException as error:
         _ask_to_stop(stop, running)
@@ -302,6 +325,10 @@ def table(specs: Sequence[RunSpec] | None = None, store: Store | None = None) ->
             f"{len(absent)} of {len(keys)} runs are not in the store {store.root} (first: {absent[0]}). "
             "`kdlab figures` or `kdlab.lab.run(specs)` trains them."
         )
+    return _rows(store, keys)
+
+
+def _rows(store: Store, keys: list[str]) -> pd.DataFrame:
     return pd.DataFrame([_row(store, k) for k in keys], index=pd.Index(keys, name="key"))
 
 
@@ -315,5 +342,16 @@ def _row(store: Store, key: str) -> dict:
         "views": spec["views"], "ratio": spec["ratio"], "budget_amount": spec["budget"]["amount"],
         "budget_unit": spec["budget"]["unit"],
         **{k: v for k, v in result.items() if k != "curve"},
+        **({} if "teacher_val_accuracy" in result else _taught_by(store, saved["normal"])),
         "environment": made["digest"], "revision": made["git"],
     }  # fmt: skip
+
+
+def _taught_by(store: Store, normal: dict) -> dict[str, float]:
+    """The teacher's score for runs from before it was kept with them: of its own run, if on the same val images."""
+    teacher = normal.get("teacher")
+    if teacher is None or not store.has(teacher):
+        return teachers.columns(None)
+    other = store.read(teacher, "spec")["normal"]
+    alike = "teacher" not in other and all(other[name] == normal[name] for name in ("data", "sizes"))
+    return teachers.columns(store.read(teacher, "result") if alike else None)

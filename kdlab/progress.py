@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 
 from kdlab.identity import steps
 from kdlab.once import asking_once
@@ -56,6 +57,12 @@ class Bar:
         slower = (self.busy + TRUSTED) / (self.done() - self.before + TRUSTED)
         begun = sorted(self.jobs, key=lambda job: all(self.at[k] == 0 for k in job.specs))
         return slower * makespan(begun, self.workers, self._left)[0]
+
+    def drop(self, keys: Iterable[str]) -> None:
+        """Count runs that will not be trained as done."""
+        for key in keys:
+            self.at[key] = self.total[key]
+            self.open.discard(key)
 
     def update(self) -> None:
         """Read where the open runs stand, unless that would take more than a tenth of the time."""

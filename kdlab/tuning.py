@@ -87,7 +87,7 @@ def tune(
     if only_plan:
         print(lab.plan(specs, workers=workers or os.cpu_count() or 1).describe())
         return None
-    found = lab.run(specs, workers=workers)
+    found = lab.run(specs, workers=workers, require_teacher=size.requires_teacher)
     table = judged(tried, apart, found.loc[[lab.run_key(spec) for spec in specs]])
     target = home() / size.name / "tuning.csv"
     with writing(target):

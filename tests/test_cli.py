@@ -50,7 +50,7 @@ def runs():
     specs = [
         spec.at_seed(seed) for spec in (STUDENT, STUDENT.replace(ratio=0.5, augmentation="jda")) for seed in (0, 1)
     ]
-    return lab.run([*specs, TEACHER, TEACHER.at_seed(1)], workers=0, progress=False)
+    return lab.run([*specs, TEACHER, TEACHER.at_seed(1)], workers=0, progress=False, require_teacher=False)
 
 
 # --- mistakes -----------------------------------------------------------------------------------------------------

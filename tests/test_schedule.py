@@ -65,9 +65,9 @@ def test_cohorts_are_cut_until_two_workers_end_together_and_no_arm_is_lost():
 
 def test_bits_do_not_depend_on_how_cohorts_are_cut(tmp_path):
     specs = [KD.replace(method=method) for method in ("kd", "ccd", "sp")]
-    one = lab.run(specs, workers=0, progress=False, store=Store(tmp_path / "one"))
+    one = lab.run(specs, workers=0, progress=False, require_teacher=False, store=Store(tmp_path / "one"))
     for spec in specs:
-        lab.run([spec], workers=0, progress=False, store=Store(tmp_path / "other"))
+        lab.run([spec], workers=0, progress=False, require_teacher=False, store=Store(tmp_path / "other"))
     other = lab.table(specs, store=Store(tmp_path / "other"))
     assert (one[["test_accuracy", "test_nll"]] == other[["test_accuracy", "test_nll"]]).all(axis=None)
 
@@ -102,7 +102,7 @@ def test_a_plan_adds_up_what_was_measured():
 
 def test_measured_rates_come_from_the_finished_runs_and_a_plan_says_what_is_a_guess():
     assert "a guess: no run of resnet8_s2_w4, resnet8_s2_w8 has been measured" in lab.plan([KD]).describe()
-    lab.run([KD], workers=0, progress=False)
+    lab.run([KD], workers=0, progress=False, require_teacher=False)
     store, costs = Store(), schedule.Costs(Store())
     key = lab.run_key(KD)
     result, cost = store.read(key, "result"), store.read(key, "cost")
@@ -117,7 +117,7 @@ def test_measured_rates_come_from_the_finished_runs_and_a_plan_says_what_is_a_gu
 
 
 def test_runs_of_earlier_versions_have_no_cost_and_still_count():
-    lab.run([KD], workers=0, progress=False)
+    lab.run([KD], workers=0, progress=False, require_teacher=False)
     for path in Store().root.glob("*/cost.json"):
         path.unlink()
     costs = schedule.Costs(Store())
@@ -126,7 +126,7 @@ def test_runs_of_earlier_versions_have_no_cost_and_still_count():
 
 
 def test_a_plan_shows_what_kept_teacher_outputs_save():
-    lab.run([KD], workers=0, progress=False)
+    lab.run([KD], workers=0, progress=False, require_teacher=False)
     todo = lab.plan([KD.replace(method="dkd")])
     assert todo.jobs[0].saved > 0 and "kept teacher outputs save" in todo.describe()
     maps = lab.plan([KD.replace(method="sp")])

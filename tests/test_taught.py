@@ -139,13 +139,13 @@ def test_a_longer_run_goes_on_with_the_file_of_a_shorter_one(tmp_path):
 
 def test_a_method_added_to_a_finished_sweep_asks_no_teacher(tmp_path, monkeypatch):
     more = [KD.replace(method=method) for method in ("dkd", "ccd", "pkt")]
-    lab.run([KD], workers=0, progress=False)
-    added = lab.run(more, workers=0, progress=False)
+    lab.run([KD], workers=0, progress=False, require_teacher=False)
+    added = lab.run(more, workers=0, progress=False, require_teacher=False)
     store = Store()
     assert all(store.read(key, "cost")["passes"] == 0 for key in added.index)
     monkeypatch.setenv("KDLAB_TEACHER_GB", "0")
     monkeypatch.setenv("KDLAB_OUT", str(tmp_path / "fresh"))
-    fresh = lab.run(more, workers=0, progress=False)
+    fresh = lab.run(more, workers=0, progress=False, require_teacher=False)
     assert not (Store().root / ".taught").exists()
     for key in fresh.index:
         assert Store().read(key, "cost")["passes"] > 0

@@ -71,7 +71,9 @@ class Study:
             workers: processes; None takes the profile's own number.
             progress: show a progress bar.
         """
-        lab.run(self.specs, workers=self.profile.workers if workers is None else workers, progress=progress)
+        size = self.profile
+        workers = size.workers if workers is None else workers
+        lab.run(self.specs, workers=workers, progress=progress, require_teacher=size.requires_teacher)
         return self.table()
 
     def table(self) -> pd.DataFrame:
@@ -103,13 +105,16 @@ class Study:
 
         Returns:
             Indexed by arm: seeds that finished, their mean ``test_accuracy`` in percent and its 95 % t-interval
-            ``low`` to ``high``, and the median cost of a run: images the student saw, images the teacher labelled,
-            optimiser steps, and seconds of the student's own steps (an even share of those taken as one network).
+            ``low`` to ``high``, the mean ``teacher_val_accuracy`` of their teachers, and the median cost of a run:
+            images the student saw, images the teacher labelled, optimiser steps, and seconds of the student's own steps
+            (an even share of those taken as one network).
         """
         rows = {}
         for arm, runs in table.groupby("arm", sort=False):
-            mean = stats.interval(runs.loc[~runs["diverged"].astype(bool), "test_accuracy"])
+            good = runs[~runs["diverged"].astype(bool)]
+            mean = stats.interval(good["test_accuracy"])
             accuracy = {"seeds": mean.n, "test_accuracy": mean.mean, "low": mean.low, "high": mean.high}
+            accuracy |= {name: good[name].mean() for name in ("teacher_val_accuracy",) if name in good}
             rows[arm] = accuracy | runs[COSTS].median().to_dict()
         whole = dict.fromkeys(["seeds", *COSTS[:-1]], int)
         return pd.DataFrame.from_dict(rows, orient="index").astype(whole)

@@ -67,6 +67,11 @@ class Profile:
     workers: int | None = None
 
     @property
+    def requires_teacher(self) -> bool:
+        """Whether a teacher must be above chance before it teaches; those of the smoke profile learn too little."""
+        return self.name != "smoke"
+
+    @property
     def grid(self) -> tuple[str, ...]:
         """The methods of the compatibility grid, by name."""
         facts = {name: entry.facts for name, entry in catalogue("losses").items()}

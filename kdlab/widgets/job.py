@@ -38,6 +38,7 @@ class Job:
     Args:
         specs: what to train; teachers that they need are trained as well.
         told: called about twice a second while it trains and once at the end, in a thread.
+        require_teacher: as in ``lab.run``.
 
     Attributes:
         state: ``"new"``, ``"running"``, ``"paused"``, ``"done"`` or ``"failed"``.
@@ -45,8 +46,9 @@ class Job:
         runs: all runs by key, teachers first.
     """
 
-    def __init__(self, specs: Sequence[RunSpec], told: Callable[[], None] = lambda: None):
+    def __init__(self, specs: Sequence[RunSpec], told: Callable[[], None] = lambda: None, require_teacher: bool = True):
         self.specs, self.told, self.state, self.error = list(specs), told, "new", None
+        self.require_teacher = require_teacher
         self.store = Store()
         self.runs = dict(lab.plan(self.specs, store=self.store).specs)
         self._halt = threading.Event()
@@ -79,7 +81,10 @@ class Job:
 
     def _work(self) -> None:
         try:
-            lab.run(self.specs, workers=1, progress=False, executor=pool(), halt=self._halt, store=self.store)
+            lab.run(
+                self.specs, workers=1, progress=False, executor=pool(), halt=self._halt, store=self.store,
+                require_teacher=self.require_teacher,
+            )  # fmt: skip
             self.state = "done"
         except lab.Halted:
             self.state = "paused"

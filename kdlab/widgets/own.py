@@ -27,8 +27,8 @@ class OwnImages(Explorer):
     chosen one is told afterwards.
 
     Args:
-        **settings: as in ``Question`` (``folder``, ``size``, ``teacher``, ``checkpoint``, ``student``,
-            ``augmentations``, ``seeds``, ``epochs``).
+        **settings: as in ``Question`` (``folder``, ``size``, ``teacher``, ``checkpoint``, ``classes``,
+            ``student``, ``augmentations``, ``seeds``, ``epochs``).
 
     Raises:
         SpecError: for an unknown setting.
@@ -37,8 +37,8 @@ class OwnImages(Explorer):
     TITLE = "Bring your own images"
     QUESTION = "Which augmentation should I distil with? Point at a folder: one sub-folder of images per class."
     DEFAULTS = {
-        "folder": "", "size": 32, "teacher": "resnet8_s2_w16", "checkpoint": "", "student": "resnet8_s2_w4",
-        "augmentations": ("jda", "rotation"), "seeds": 6, "epochs": 5.0,
+        "folder": "", "size": 32, "teacher": "resnet8_s2_w16", "checkpoint": "", "classes": "",
+        "student": "resnet8_s2_w4", "augmentations": ("jda", "rotation"), "seeds": 6, "epochs": 5.0,
     }  # fmt: skip
 
     example = staticmethod(example)
@@ -109,6 +109,8 @@ class OwnImages(Explorer):
                                  layout=long, **typed),
             "student": w.Combobox(value=s["student"], options=tuple(catalogue("models")), description="student",
                                   ensure_option=False, layout={"width": "260px"}, **typed),
+            "classes": w.Text(s["classes"], description="its classes", layout=long, **typed,
+                              placeholder="ours in its order (bar,disc), or its=ours; empty: as they are here"),
             "epochs": w.BoundedFloatText(s["epochs"], min=0.1, max=1e4, description="epochs", style=wide,
                                          layout={"width": "130px"}),
             "seeds": w.BoundedIntText(s["seeds"], min=2, max=40, description="seeds", style=wide,
@@ -144,7 +146,7 @@ class OwnImages(Explorer):
 
     def try_example(self) -> None:
         """Fill in a folder that is there."""
-        self.set(folder=example(), size=28)
+        self.set(folder=example(), size=28, epochs=20.0)  # few images: a teacher needs the steps
 
     def look(self) -> None:
         """Tell the plan."""

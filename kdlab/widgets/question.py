@@ -13,6 +13,7 @@ import pandas as pd
 
 from kdlab import data, datasheet, lab, perspectives, stats
 from kdlab.augment import label_safety
+from kdlab.models.heads import order_of
 from kdlab.perspectives import arms
 from kdlab.plotting.look import style
 from kdlab.plotting.panels import contrast_panel, interval_dots
@@ -29,7 +30,7 @@ SAMPLES = 9
 METRIC = "val_accuracy"
 
 
-def example(images_per_class: int = 60, classes: Sequence[int] = (0, 2, 5)) -> str:
+def example(images_per_class: int = 100, classes: Sequence[int] = (0, 2, 5)) -> str:
     """A small folder of bundled images to try this on, one sub-folder per class; made once.
 
     Args:
@@ -67,6 +68,8 @@ class Question:
         seeds: how many, >= 2.
         epochs: of the student, and of a teacher that is trained here.
         method: of distillation.
+        classes: how the checkpoint's classes map to the folder's (``kdlab.models.heads.order_of``); empty where they
+            stand in the same order.
 
     Raises:
         SpecError: for what cannot run, before anything trains.
@@ -81,6 +84,7 @@ class Question:
     seeds: int
     epochs: float
     method: str = "kd"
+    classes: str = ""
 
     def __post_init__(self):
         if not self.folder:
@@ -113,7 +117,9 @@ class Question:
         path = Path(self.checkpoint).expanduser().absolute()
         if not path.is_file():
             raise SpecError(f"checkpoint must be a file of weights, but there is none at {self.checkpoint!r}.")
-        return Checkpoint(str(path), hashlib.sha256(path.read_bytes()).hexdigest(), *network.values())
+        order = order_of(self.classes, path, self.data) if self.classes.strip() else ()
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        return Checkpoint(str(path), digest, *network.values(), classes=order)
 
     def specs(self) -> list[RunSpec]:
         """All runs: every arm at every seed."""
@@ -216,4 +222,6 @@ def verdict_drawing(question: Question, table: pd.DataFrame) -> Drawing:
     notes = [(p, label_safety(question.data, p)) for p in question.augmentations]
     safety = "".join(f"<br>{p}: {note}." for p, note in notes if note)
     alt = "Accuracy on val by augmentation, and its difference from two weak views"
-    return Drawing(picture, alt, f"<b>{said}</b>{reasons}{safety}")
+    level, own = table.groupby("seed")["teacher_val_accuracy"].first().mean(), table[METRIC].mean()
+    taught = f"<br>On val teachers are right on {level:.1f} %, students on {own:.1f} %." if np.isfinite(level) else ""
+    return Drawing(picture, alt, f"<b>{said}</b>{reasons}{taught}{safety}")

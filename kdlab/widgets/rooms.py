@@ -102,7 +102,7 @@ def room(profile: str | None = None, *, method: str = "kd", seed: int = 0, progr
     student = arms.method(size, method).at_seed(seed)
     specs = {"teacher": student.teacher, "student": student}
     missing = bool(lab.plan(list(specs.values())).missing)
-    lab.run(list(specs.values()), workers=1, progress=progress and missing)
+    lab.run(list(specs.values()), workers=1, progress=progress and missing, require_teacher=size.requires_teacher)
     return _open(str(home()), size, *(lab.run_key(spec) for spec in specs.values()))
 
 

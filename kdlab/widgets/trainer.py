@@ -97,7 +97,8 @@ class LiveTrainer(Explorer):
 
     def static(self) -> Drawing:
         """Train to the end, here and now but in another process, then draw."""
-        lab.run([self.spec()], workers=1, progress=False)
+        demand = self.profile.requires_teacher
+        lab.run([self.spec()], workers=1, progress=False, require_teacher=demand)
         return self.draw()
 
     def draw(self) -> Drawing:
@@ -154,6 +155,9 @@ class LiveTrainer(Explorer):
         if r["diverged"]:
             return f"<b>This run diverged at step {r['diverged_at']}.</b> It stays in the store as such."
         from_teacher = f", agrees with its teacher on {r['agreement']:.1f} %" if np.isfinite(r["agreement"]) else ""
+        level = r.get("teacher_val_accuracy", np.nan)
+        if np.isfinite(level):
+            from_teacher += f"; on val it has {r['val_accuracy']:.1f} %, its teacher {level:.1f} %"
         return (
             f"<b>{self.name(spec)}: {r['test_accuracy']:.1f} % on test</b> (last epoch, scored once){from_teacher}. "
             f"It cost {r['student_images']:,} student images, {r['teacher_forwards']:,} teacher forwards, "
@@ -220,7 +224,7 @@ class LiveTrainer(Explorer):
             self.earlier.pop(key, None)
             self.earlier = dict([*self.earlier.items(), (key, spec)][-KEPT - 1 :])
             self.traces[key] = []
-            self.job = Job([spec], self._tick)
+            self.job = Job([spec], self._tick, self.profile.requires_teacher)
         self.job.start()
 
     def pause(self) -> None:

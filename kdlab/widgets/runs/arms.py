@@ -13,6 +13,7 @@ from kdlab import stats
 from kdlab.plotting.look import LOOKS, SPARE_COLOURS, SPARE_MARKERS, style
 
 ACCURACIES = {"test_accuracy": "test accuracy", "val_accuracy": "val accuracy"}
+TEACHER = "teacher_val_accuracy"
 COSTS = {"student_images": "student images", "teacher_forwards": "teacher forwards", "steps": "steps"}
 UNSAID = ("steps", "files", "method", "augmentation", "views", "ratio", "seed")  # in an arm's name only through others
 
@@ -182,8 +183,8 @@ def arms_table(table: pd.DataFrame, metric: str = "test_accuracy") -> pd.DataFra
         metric: the column that gets an interval.
 
     Returns:
-        Indexed by arm: ``seeds`` that finished, ``diverged`` ones, means of both accuracies in percent, the metric's
-        95 % t-interval ``low`` to ``high``, and the median cost of a run.
+        Indexed by arm: ``seeds`` that finished, ``diverged`` ones, means of both accuracies and of the teachers' on
+        val, in percent, the metric's 95 % t-interval ``low`` to ``high``, and the median cost of a run.
     """
     rows = {}
     for arm, runs in table.groupby("arm", sort=False):
@@ -191,6 +192,7 @@ def arms_table(table: pd.DataFrame, metric: str = "test_accuracy") -> pd.DataFra
         bounds = stats.interval(good[metric])
         rows[arm] = {"seeds": bounds.n, "diverged": len(runs) - len(good), metric: bounds.mean, "low": bounds.low,
                      "high": bounds.high} | {m: good[m].mean() for m in ACCURACIES if m != metric}  # fmt: skip
+        rows[arm][TEACHER] = good[TEACHER].mean() if TEACHER in good else float("nan")
         rows[arm] |= {cost: int(runs[cost].median()) for cost in COSTS}
-    columns = ["seeds", "diverged", *ACCURACIES, "low", "high", *COSTS]
+    columns = ["seeds", "diverged", *ACCURACIES, "low", "high", TEACHER, *COSTS]
     return pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns).rename_axis("arm")

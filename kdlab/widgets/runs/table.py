@@ -14,7 +14,7 @@ import pandas as pd
 
 from kdlab.registry import SpecError, choose
 from kdlab.store import home, writing
-from kdlab.widgets.runs.arms import ACCURACIES, arms_table
+from kdlab.widgets.runs.arms import ACCURACIES, TEACHER, arms_table
 
 ALL, NONE = "all", "none"
 FILTERS = ("data", "student", "teacher", "method", "augmentation", "seed")
@@ -22,8 +22,8 @@ SORTS = {"test accuracy": "test_accuracy", "val accuracy": "val_accuracy", "name
          "student images": "student_images", "teacher forwards": "teacher_forwards", "steps": "steps"}  # fmt: skip
 LIMIT = 200
 HEADS = {"arm": "arm", "key": "run", "seed": "seed", "seeds": "seeds", "test_accuracy": "test (%)",
-         "interval": "95 % interval", "val_accuracy": "val (%)", "student_images": "student images",
-         "teacher_forwards": "teacher forwards", "steps": "steps"}  # fmt: skip
+         "interval": "95 % interval", "val_accuracy": "val (%)", TEACHER: "teacher's val (%)",
+         "student_images": "student images", "teacher_forwards": "teacher forwards", "steps": "steps"}  # fmt: skip
 
 
 def choices(table: pd.DataFrame, column: str) -> list[tuple[str, Any]]:
@@ -91,7 +91,7 @@ def as_html(rows: pd.DataFrame, marks: Mapping[str, str], limit: int = LIMIT, me
     """
     single = rows.index.name == "key"
     names = ["key", "arm", "seed", *ACCURACIES] if single else ["arm", "seeds", *ACCURACIES, "interval"]
-    names += ["student_images", "teacher_forwards", "steps"]
+    names += [*([TEACHER] if TEACHER in rows else []), "student_images", "teacher_forwards", "steps"]
     scale = _scale(rows.head(limit)) if metric and not single else None
     number = {n: "" if n in ("key", "arm") else ' class="kd-number"' for n in names}
     heads = "".join(f'<th scope="col"{number[n]}>{HEADS[n]}</th>' for n in names) + ("<th></th>" if scale else "")
@@ -117,6 +117,8 @@ def _cell(row: dict[str, Any], name: str) -> str:
     if name == "interval":
         return f"{row['low']:.2f} to {row['high']:.2f}" if np.isfinite(row["low"]) else "no interval"
     value = row[name]
+    if name == TEACHER:
+        return f"{value:.2f}" if np.isfinite(value) else ""
     if name in ACCURACIES:
         return f"{value:.2f}" if np.isfinite(value) else "diverged"
     if name == "seeds" and row["diverged"]:

@@ -6,7 +6,7 @@ from html import escape
 
 from kdlab import stats
 from kdlab.widgets.explorer import Drawing
-from kdlab.widgets.runs.arms import ACCURACIES, COSTS
+from kdlab.widgets.runs.arms import ACCURACIES, COSTS, TEACHER
 from kdlab.widgets.runs.controls import FILL, nothing
 from kdlab.widgets.runs.read import Runs
 from kdlab.widgets.runs.shown import Shown
@@ -56,6 +56,8 @@ def run_words(shown: Shown) -> str:
     row = shown.table.loc[shown.run]
     accuracies = ", ".join(f"{words} {row[name]:.2f} %" for name, words in ACCURACIES.items())
     accuracies = "it diverged" if row["diverged"] else accuracies
+    if (level := row.get(TEACHER, float("nan"))) == level:
+        accuracies += f", its teacher's val accuracy {level:.2f} %"
     return (
         f"<h4>Run {shown.run[:8]}</h4>\n<p>{escape(row['arm'])}, seed {row['seed']}, on {escape(row['data'])}: "
         f"{accuracies}; {row['steps']:,} steps, {row['student_images']:,} student images, {row['seconds']:.0f} s. "

@@ -1,0 +1,253 @@
+"""How good a teacher is on its student's val images, and whether it may teach. Scored once, before any student trains.
+
+::
+
+    out/runs/.teachers/<name>.json     scores of teachers that have no run on the student's own data
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdlab import data, metrics
+from kdlab.feasible import needs
+from kdlab.identity import key, teacher_key
+from kdlab.spec import Checkpoint, RunSpec, SpecError, find
+from kdlab.store import Store
+
+FOLDER = ".teachers"
+REVISION = 1  # of what a score is made of
+LEVEL = 0.01
+MEASURES = ("val_accuracy", "val_nll", "val_ece")
+FIELDS = {*MEASURES, "right", "images", "chance", "broken", "order"}
+
+
+# ---- scores ----------------------------------------------------------------------------------------------------------
+
+
+def measure(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str], broken: str = "") -> dict[str, Any]:
+    """A teacher's score from its answers to the val images.
+
+    Args:
+        logits: (N, K).
+        labels: int (N,).
+        classes: the K class names.
+        broken: why its answers mean nothing, if that is known already.
+
+    Returns:
+        ``val_accuracy`` in percent, ``val_nll`` in nats, ``val_ece`` in [0, 1] (all NaN where it is broken), ``right``
+        and ``images`` (counts), ``chance`` (the largest class's share), ``broken`` (a clause or ``""``) and ``order``:
+        class names in the order in which its head seems to have them, where another order than ours is plain to see.
+    """
+    if not broken and not np.isfinite(logits).all():
+        broken = "gives outputs that are not finite"
+    counts = np.bincount(labels, minlength=len(classes))
+    score = {"images": len(labels), "chance": float(counts.max() / len(labels)), "broken": broken, "order": []}
+    if broken:
+        return score | dict.fromkeys(MEASURES, math.nan) | {"right": 0}
+    right = int((logits.argmax(1) == labels).sum())
+    return score | {
+        "val_accuracy": 100 * metrics.accuracy(logits, labels),
+        "val_nll": metrics.nll(logits, labels),
+        "val_ece": metrics.calibration_error(logits, labels),
+        "right": right,
+        "order": _order(logits, labels, classes, score["chance"]),
+    }
+
+
+def _order(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str], chance: float) -> list[str]:
+    """The order of a head, where most images of every class get one answer that no other class gets, beyond luck."""
+    from scipy.optimize import linear_sum_assignment
+
+    counts = metrics.confusion(logits, labels)
+    label, column = linear_sum_assignment(counts, maximize=True)
+    orders = math.exp(min(700.0, math.lgamma(len(classes) + 1)))  # K!, of which the best was taken
+    p = chance_p(int(counts[label, column].sum()), len(labels), chance)
+    plain = p * orders < LEVEL and (2 * counts[label, column] > counts.sum(1)[label]).all()
+    return [classes[k] for k in label[np.argsort(column)]] if plain and (label != column).any() else []
+
+
+def chance_p(right: int, images: int, chance: float) -> float:
+    """One-sided p of a binomial test: how often guessing the largest class is right at least so often."""
+    from scipy.stats import binomtest
+
+    return float(binomtest(right, images, chance, alternative="greater").pvalue)
+
+
+def weakness(score: Mapping[str, Any]) -> str:
+    """Why a teacher of this score must not teach, as a clause with it as the subject; ``""`` when it may.
+
+    It may when it is above chance at 1 % (one-sided binomial test against the largest class's share), or right on every
+    image where val is too small for any teacher to pass that test.
+    """
+    if score["broken"]:
+        return score["broken"]
+    right, images, chance = score["right"], score["images"], score["chance"]
+    p = chance_p(right, images, chance)
+    if p < LEVEL or right == images:
+        return ""
+    return (
+        f"is right on {right} of {images} val images ({100 * right / images:.1f} %), which is not above chance "
+        f"({100 * chance:.1f} %, the largest class's share; one-sided binomial p = {p:.2g}, needed below {LEVEL:g})"
+    )
+
+
+def columns(score: Mapping[str, Any] | None) -> dict[str, float]:
+    """The score as columns of the student's row; NaN without a teacher."""
+    return {f"teacher_{name}": math.nan if score is None else score[name] for name in MEASURES}
+
+
+# ---- where scores are known from -------------------------------------------------------------------------------------
+
+
+def own_run(spec: RunSpec) -> bool:
+    """Whether the teacher's own run was scored on the student's val images, as it answers when it teaches.
+
+    A method that has an inference of its own (SimKD's borrowed classifier) leaves that behind when its student teaches.
+    """
+    teacher = spec.teacher
+    if not isinstance(teacher, RunSpec) or ":" in teacher.method:
+        return False
+    same = _val(teacher) == _val(spec) if (teacher.data, teacher.sizes) != (spec.data, spec.sizes) else True
+    return same and "inference" not in needs(find("losses", teacher.method), teacher.method_options)
+
+
+def _val(spec: RunSpec) -> list[Any]:
+    """What decides the val images and how they are normalised."""
+    return [data.fingerprint(spec.data), data.sizes(spec.data, spec.sizes)]
+
+
+def known(spec: RunSpec, store: Store) -> dict[str, Any] | None:
+    """The score of a spec's teacher where it was found before; loads no torch.
+
+    Args:
+        spec: of the student.
+        store: with the teacher's run, or with its kept score.
+    """
+    if own_run(spec):
+        teacher = key(spec.teacher)
+        result, labels, classes = store.read(teacher, "result"), *_labels(spec.data, data.fingerprint(spec.data))
+        logits = store.logits(teacher)["val"]
+        broken = f"diverged at step {result['diverged_at']}" if result["diverged"] else ""
+        return measure(logits, labels[: len(logits)], classes, broken)
+    try:
+        found = json.loads(_path(spec, store).read_text())
+    except (OSError, ValueError):  # not there, or damaged
+        return None
+    return found if isinstance(found, dict) and found.keys() == FIELDS else None
+
+
+def keep(spec: RunSpec, store: Store, score: Mapping[str, Any]) -> None:
+    """Write a score beside the runs, at once or not at all.
+
+    Raises:
+        SpecError: when the disk refuses.
+    """
+    path = _path(spec, store)
+    aside = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+    with store.disk():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(json.dumps(dict(score)))
+        os.replace(aside, path)
+
+
+def _path(spec: RunSpec, store: Store) -> Path:
+    text = json.dumps([REVISION, teacher_key(spec.teacher), *_val(spec)])
+    return store.root / FOLDER / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+
+
+@functools.lru_cache(maxsize=8)
+def _labels(name: str, fingerprint: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    source = data.describe(name)
+    return source.labels["val"], tuple(source.classes)
+
+
+# ---- who may not teach -----------------------------------------------------------------------------------------------
+
+
+class PoorTeacher(SpecError):
+    """Teachers that were trained and are not above chance; everything but their students is in the store.
+
+    Attributes:
+        table: rows of these teachers and of the asked-for runs that were finished, as ``lab.table`` makes them.
+    """
+
+    table: Any = None
+
+
+@dataclass
+class Gate:
+    """Lets the students of good teachers train, and remembers the others.
+
+    Args:
+        score: gives the score of a spec's teacher, whose run is in the store.
+        required: False lets everybody train.
+
+    Attributes:
+        poor: what is wrong, by key of the teacher and name of the data.
+        held: keys of the runs that are not trained since a teacher, or a teacher's teacher, is poor.
+    """
+
+    score: Callable[[RunSpec], Mapping[str, Any]]
+    required: bool = True
+    poor: dict[tuple[str, str], str] = field(default_factory=dict)
+    held: set[str] = field(default_factory=set)
+
+    def __post_init__(self):
+        self._seen: dict[tuple, str] = {}
+
+    def admit(self, specs: Mapping[str, RunSpec]) -> dict[str, RunSpec]:
+        """The runs of a cohort, by key, that may train.
+
+        Args:
+            specs: runs whose teachers are finished or held back themselves.
+        """
+        if not self.required:
+            return dict(specs)
+        self.held |= {name for name, spec in specs.items() if isinstance(spec.teacher, RunSpec) and self._poor(spec)}
+        return {name: spec for name, spec in specs.items() if name not in self.held}
+
+    def _poor(self, spec: RunSpec) -> bool:
+        teacher = key(spec.teacher)
+        if teacher in self.held:
+            return True
+        if (asked := (teacher, spec.data, spec.sizes)) not in self._seen:
+            self._seen[asked] = why = weakness(self.score(spec))
+            if why:
+                who = f"the teacher {spec.teacher.model} (run {teacher[:8]}, seed {spec.teacher.seed})"
+                self.poor[teacher, spec.data] = f"on {spec.data!r} {who} {why}"
+        return bool(self._seen[asked])
+
+    def verdict(self) -> str:
+        """What happened and what to do, in words."""
+        (_, where), said = next(iter(self.poor.items()))
+        more = f"; {len(self.poor) - 1} more of the teachers are no better" if len(self.poor) > 1 else ""
+        runs = "the run that learns from it was" if len(self.held) == 1 else f"{len(self.held)} runs were"
+        return (
+            f"{said}{more}: {runs} not trained. Give the teacher more epochs, take fewer classes, or look at the data: "
+            f"`kdlab data {where}`."
+        )
+
+
+def refused(teacher: Checkpoint, data_name: str, score: Mapping[str, Any]) -> str:
+    """Why a checkpoint is refused, as a sentence; ``""`` when it may teach."""
+    why = weakness(score)
+    if not why:
+        return ""
+    from kdlab.models.heads import advice
+
+    said = f"on {data_name!r} the teacher's checkpoint {teacher.path} {why}"
+    if score["order"]:
+        return f"{said}; its classes seem to stand in another order: {advice(score['order'])} if that is so."
+    return said + "."
