@@ -228,7 +228,7 @@ def shows_enough(method, networks=("student", "teacher")):
 def test_logits_are_enough_where_a_method_reads_no_more(method):
     spec = spec_of(method)
     if shows_enough(method):
-        table = lab.run([spec], workers=0, progress=False)
+        table = lab.run([spec], workers=0, progress=False, require_teacher=False)
         assert len(table) == 1 and not table.diverged.any()
         return
     why = refusal(spec) or refusal(spec.teacher)
@@ -238,7 +238,9 @@ def test_logits_are_enough_where_a_method_reads_no_more(method):
 @pytest.mark.parametrize("method", [m for m, e in catalogue("losses").items() if e.facts.get("of_teacher")])
 def test_what_is_read_of_the_teacher_alone(method):
     assert shows_enough(method, ("student",)) and not shows_enough(method)
-    assert lab.run([spec_of(method, teacher="resnet8_s2_w4")], workers=0, progress=False).diverged.tolist() == [False]
+    assert lab.run(
+        [spec_of(method, teacher="resnet8_s2_w4")], workers=0, progress=False, require_teacher=False
+    ).diverged.tolist() == [False]
     assert "of the teacher" in refusal(spec_of(method, student="resnet8_s2_w4"))
 
 
@@ -247,7 +249,12 @@ def test_what_is_refused_could_not_have_run(method, monkeypatch):
     monkeypatch.setattr(feasible, "_check_shown", lambda spec, method: None)
     monkeypatch.setattr(rehearsal, "rehearse", lambda specs: None)
     with pytest.raises((SpecError, AttributeError, IndexError, TypeError)):
-        lab.run([spec_of(method, *([] if shows_enough(method, ("student",)) else [PLAIN]))], workers=0, progress=False)
+        lab.run(
+            [spec_of(method, *([] if shows_enough(method, ("student",)) else [PLAIN]))],
+            workers=0,
+            progress=False,
+            require_teacher=False,
+        )
 
 
 def test_the_grid_hatches_what_cannot_be():
@@ -339,14 +346,21 @@ def test_what_is_wrong_is_said_by_the_plan(who, fault):
 
 @pytest.mark.parametrize("name", ["Named", "Colour"])
 def test_what_is_well_trains(name):
-    table = lab.run([spec_of("kd", f"{__name__}:{name}", f"{__name__}:{name}")], workers=0, progress=False)
+    table = lab.run(
+        [spec_of("kd", f"{__name__}:{name}", f"{__name__}:{name}")], workers=0, progress=False, require_teacher=False
+    )
     assert not table.diverged.any()
 
 
 def test_a_final_map_needs_a_classifier_that_reads_its_mean():
     refused = refusal(spec_of("catkd", f"{PLAIN}?taps=first&embedding=first", "resnet8_s2_w4"))
     assert "its last tap must give the map whose mean" in refused
-    table = lab.run([spec_of("catkd", f"{__name__}:Rectified?taps=relu", "resnet8_s2_w4")], workers=0, progress=False)
+    table = lab.run(
+        [spec_of("catkd", f"{__name__}:Rectified?taps=relu", "resnet8_s2_w4")],
+        workers=0,
+        progress=False,
+        require_teacher=False,
+    )
     assert not table.diverged.any()
 
 
@@ -363,7 +377,12 @@ class Rectified(Plain):
 
 def test_registered_parts_that_do_not_fit_are_refused_before_the_teacher_trains():
     with pytest.raises(SpecError, match="the student has 1 maps and the teacher 3"):
-        lab.run([spec_of("reviewkd", f"{PLAIN}?taps=first", "resnet8_s2_w4")], workers=0, progress=False)
+        lab.run(
+            [spec_of("reviewkd", f"{PLAIN}?taps=first", "resnet8_s2_w4")],
+            workers=0,
+            progress=False,
+            require_teacher=False,
+        )
     assert not Store().keys()
 
 

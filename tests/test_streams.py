@@ -149,7 +149,7 @@ def bits(spec, *company, root):
     """A run's weights and logits, trained beside others in a store of its own."""
     store = Store(root)
     torch.manual_seed(len(company)), np.random.seed(len(company)), random.seed(len(company))
-    lab.run([*company, spec], workers=0, progress=False, store=store)
+    lab.run([*company, spec], workers=0, progress=False, store=store, require_teacher=False)
     key = lab.run_key(spec)
     return store.weights(key) | {f"logits/{k}": torch.from_numpy(v) for k, v in store.logits(key).items()}
 
