@@ -117,7 +117,6 @@ def _linear_words(name, sizes, source: Source, kept: dict[str, int], store: Stor
     if found["above_chance"]:
         return f"a linear model on the pixels reaches {reached}; {share}"
     if (counts.max() / counts.sum()) ** counts.sum() >= 0.01:  # what a guess would get if all were right
-        return (
-            f"a linear model reaches {reached}, but {counts.sum()} images are too few to tell that from chance; {share}"
-        )
+        few = f"{counts.sum()} images are too few to tell that from chance"
+        return f"a linear model on the pixels reaches {reached}, but {few}; {share}"
     return f"a linear model is at chance: {reached}, and {share}"

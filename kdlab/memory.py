@@ -32,11 +32,12 @@ LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_by
 def needed(specs: Iterable[RunSpec]) -> float:
     """Bytes that a worker takes at most to train some runs side by side on a CPU; right within a factor of about two.
 
-    ``PROCESS + 3 N C P + sum_runs 12 W + sum_teachers 4 W + 4 P (max_runs B (C + K) + E max_networks (C + 3 M))``:
+    ``PROCESS + 3 N C P + sum_runs 12 W + sum_teachers 4 W + 8 P (max_runs B (C + K) + E max_networks (C + 3 M))``:
     N images of all splits with C channels and P pixels, as they are read, kept and drawn into the training subset;
     networks of W weights, for a run with their gradients and momenta; B rows in a step (originals times views), for
     each of which K numbers a pixel are kept for the backward pass; E images in a forward pass of an evaluation, of
-    which three maps of M numbers a pixel are there at a time.
+    which three maps of M numbers a pixel are there at a time. Eight bytes a number, since a float32 of the forward pass
+    has its like in what the backward pass and the convolutions work with.
 
     Args:
         specs: runs of one cohort, which share their data.
@@ -51,7 +52,7 @@ def needed(specs: Iterable[RunSpec]) -> float:
     step = max(s.budget.originals_per_step * s.views * (channels + network[1]) for s, network in students)
     widest = max(network[2] for network in [*(network for _, network in students), *taught])
     looked = min(EVALUATED, max(counts[1:])) * (channels + 3 * widest)
-    return PROCESS + 3 * sum(counts) * channels * pixels + weights + 4 * pixels * (step + looked)
+    return PROCESS + 3 * sum(counts) * channels * pixels + weights + 8 * pixels * (step + looked)
 
 
 def machine() -> float:

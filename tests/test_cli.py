@@ -89,7 +89,7 @@ def runs():
         ("compare 00 11", "no finished run has a key that starts with '00'; `kdlab runs` lists 0"),
         ("export 00", "no finished run has a key that starts with '00'"),
         ("data fashon", "data must be one of .*'fashon'. Did you mean 'fashion'?"),
-        ("data folder:nowhere", "the folder 'nowhere' does not exist"),
+        ("data folder:nowhere", "the folder '.*nowhere' does not exist"),
         ("data cifar10", "the data root 'data' .* set KDLAB_DATA"),
         ("methods kdd", "method must be one of .*'kdd'. Did you mean 'kd'?"),
         ("augmentations rotat", "augmentation must be one of .*'rotat'. Did you mean 'rotate'?"),
