@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import shlex
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -236,7 +237,7 @@ class Gate:
         runs = "the run that learns from it was" if len(self.held) == 1 else f"{len(self.held)} runs were"
         return (
             f"{said}{more}: {runs} not trained. Give the teacher more epochs, take fewer classes, or look at the data: "
-            f"`kdlab data {where}`."
+            f"`kdlab data {shlex.quote(where)}`."
         )
 
 
