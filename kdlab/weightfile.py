@@ -63,6 +63,14 @@ def named(argument: str, text: str | Path) -> tuple[Path, str]:
     return path.absolute(), weights
 
 
+def means_file(text: str) -> bool:
+    """Whether a teacher is named by a file and not by a model: it exists, or is written as files of weights are."""
+    plain = text.strip().strip("\"'").strip()
+    before = plain.partition("?weights=")[0]
+    here = any(Path(path).expanduser().exists() for path in (plain, before))
+    return here or before.lower().endswith(SAVED) or (os.sep in before and ":" not in before)
+
+
 def checkpoint(argument: str, text: str | Path, arch: str | None = None, options: Mapping | None = None) -> Checkpoint:
     """The Checkpoint that a person names by a file, once the file looks like one of weights.
 
@@ -172,9 +180,8 @@ def _text(head: bytes) -> str | None:
 
 def _safetensors(path: Path, size: int) -> str | None:
     try:
-        header = _header(path)
-        needed = 8 + int.from_bytes(path.open("rb").read(8), "little")
-        needed += max((t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"), default=0)
+        header, begin = _header(path)
+        needed = begin + max((t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"), default=0)
     except (ValueError, KeyError, TypeError, MemoryError, OverflowError):
         return f"begins like a safetensors file, but its header is cut off or damaged. {AGAIN}"
     if size < needed:
@@ -182,10 +189,11 @@ def _safetensors(path: Path, size: int) -> str | None:
     return None
 
 
-def _header(path: Path) -> dict[str, Any]:
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """What stands before the tensors of a safetensors file, and the byte at which they begin."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        return json.loads(file.read(length) if length <= path.stat().st_size else b"")
+        return json.loads(file.read(length) if length <= path.stat().st_size else b""), 8 + length
 
 
 def _archive(path: Path, size: int) -> str | None:
@@ -215,7 +223,7 @@ def is_safetensors(path: Path) -> bool:
 
 def metadata(path: Path) -> dict[str, str]:
     """What a safetensors file says of itself beside its tensors; nothing for other files."""
-    return dict(_header(path).get("__metadata__") or {}) if is_safetensors(path) else {}
+    return dict(_header(path)[0].get("__metadata__") or {}) if is_safetensors(path) else {}
 
 
 def digest(path: Path) -> str:

@@ -314,7 +314,7 @@ def test_a_file_that_names_its_classes_is_held_to_them(tmp_path, monkeypatch):
     run(little(two))
     save_file(Store().weights(key(little(two))), path := tmp_path / "two.safetensors")
     names = ["bar", "disc"]
-    monkeypatch.setattr(heads, "file_names", lambda path: tuple(names))
+    monkeypatch.setattr(heads, "class_names", lambda path: tuple(names))
     own, other = (little(name, method="kd", teacher=checkpoint(path)) for name in (two, renamed))
     assert run(own).teacher_val_accuracy.item() == 100
     with pytest.raises(SpecError, match="has the classes bar, disc, but .* has Auge, Balken; say which is which by"):
@@ -333,7 +333,7 @@ def test_a_file_that_names_its_classes_is_held_to_them(tmp_path, monkeypatch):
     ):
         with pytest.raises(SpecError, match=said):
             heads.order_of(text, path, renamed)
-    monkeypatch.setattr(heads, "file_names", lambda path: None)
+    monkeypatch.setattr(heads, "class_names", lambda path: None)
     with pytest.raises(SpecError, match="does not name its classes; give the names of .* in the order of the file's"):
         heads.order_of("disc=Auge,bar=Balken", path, renamed)
 

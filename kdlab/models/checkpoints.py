@@ -13,12 +13,13 @@ from torch.overrides import TorchFunctionMode
 
 from kdlab import weightfile
 from kdlab.models import build
-from kdlab.models.contents import Tensors, bare, class_names, content, groups, pick, sets, stripped
+from kdlab.models.contents import class_names, content, pick, sets
+from kdlab.models.names import Tensors, unwrapped, without
 from kdlab.models.outputs import Tapped
-from kdlab.registry import SpecError, catalogue, choose, find
+from kdlab.registry import SpecError, catalogue, find
 from kdlab.spec import Checkpoint
 
-__all__ = ["class_names", "fit", "load_teacher", "taken"]
+__all__ = ["class_names", "fit", "load_teacher", "numbers", "taken"]
 
 SHOWN = 3
 
@@ -91,27 +92,27 @@ def _load(
     frame = skeleton(arch, *given, **options)
     found = sets(content(path), path)
     name, state, names = pick(found, which, _inner(frame).state_dict(), path)
-    state = _without(state, ignore)
+    state = without(state, ignore)
     there = _numbers(frame, state)
     classes, channels = (mine or its for mine, its in zip(given, there, strict=True))
     if classes is None:
         raise SpecError(f"num_classes cannot be told from {path} for {arch!r}; give it.{_others(arch, state)}")
-    numbers = classes, channels or 3
-    model = build(arch, *numbers, seed=0, **options)
+    both = classes, channels or 3
+    model = build(arch, *both, seed=0, **options)
     if None not in there and not _fits(model, state) and _fits(skeleton(arch, *there, **options), state):
-        wanted = [said for said, mine, its in zip(_words(*numbers), numbers, there, strict=True) if mine != its]
+        wanted = [said for said, mine, its in zip(_words(*both), both, there, strict=True) if mine != its]
         raise SpecError(
             f"the teacher's weights do not fit the data: {path} is {_network(arch, *there)}, but here it needs "
             f"{' and '.join(wanted)}."
         )
     fit(model, state, arch)
     _finite(state, path)
-    return model.eval().requires_grad_(False), _said(arch, path, numbers, name, names)
+    return model.eval().requires_grad_(False), _said(arch, path, both, name, names)
 
 
 def _fits(model: nn.Module, state: Tensors) -> bool:
     wanted = _inner(model).state_dict()
-    return not _misfit(wanted, _unwrapped(state, wanted))
+    return not _misfit(wanted, unwrapped(state, wanted))
 
 
 def _finite(state: Tensors, path: Path) -> None:
@@ -161,46 +162,10 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], arch: str) -> None:
     """
     inner = _inner(model)
     wanted = inner.state_dict()
-    state = _unwrapped(state, wanted)
+    state = unwrapped(state, wanted)
     if said := _misfit(wanted, state):
         raise SpecError(f"the teacher's weights do not fit {arch!r}: {said}.{_others(arch, state)}")
     inner.load_state_dict({name: state.get(name, torch.zeros_like(value)) for name, value in wanted.items()})
-
-
-def _without(state: Tensors, ignore: Iterable[str]) -> Tensors:
-    """The weights whose names, with or without what all begin with, begin with none of the given words.
-
-    Raises:
-        SpecError: for a word that no name begins with.
-    """
-    beginnings = (ignore,) if isinstance(ignore, str) else tuple(ignore)
-    if not beginnings:
-        return state
-    plain = stripped(bare(state))[-1]
-    names = dict(zip(bare(state), plain, strict=True))
-    for beginning in beginnings:
-        if not any(name.startswith(beginning) for pair in names.items() for name in pair):
-            choose("ignore", beginning, sorted({name.split(".")[0] for name in plain}))
-    return {
-        name: value
-        for (name, short), value in zip(names.items(), plain.values(), strict=True)
-        if not name.startswith(beginnings) and not short.startswith(beginnings)
-    }
-
-
-def _unwrapped(state: Mapping[str, Tensor], wanted: Iterable[str]) -> Tensors:
-    """The weights without what wrappers put before their names, as far as more names of the model come out.
-
-    Any words that all names begin with may go, and those of one part of the names, as of ``backbone.`` with heads
-    beside it. A model whose own names begin like that keeps them.
-    """
-    wanted = set(wanted)
-    tries = stripped(bare(state, wanted))
-    whole, there = tries[-1], groups(state)
-    for word, inside in there.items():
-        rest = {name: value for name, value in whole.items() if not name.startswith(f"{word}.")}
-        tries += [rest | part for part in stripped(inside) if rest and not rest.keys() & part.keys()]
-    return max(tries, key=lambda names: len(wanted & names.keys()))
 
 
 def _inner(model: nn.Module) -> nn.Module:
@@ -226,10 +191,21 @@ def skeleton(arch: str, num_classes: int | None = None, in_channels: int | None 
         return build(arch, *numbers, seed=0, **options)
 
 
+def numbers(arch: str, state: Mapping[str, Tensor], **options: Any) -> tuple[int | None, int | None]:
+    """Classes and channels of a network of which only the weights are known; None where they do not tell.
+
+    Args:
+        arch: a registered name, or ``module:Class``.
+        state: tensors by name.
+        **options: the model's own.
+    """
+    return _numbers(skeleton(arch, **options), state)
+
+
 def _numbers(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[int | None, int | None]:
     """Classes and channels that a file has where this model has its last linear layer and its first convolution."""
     inner = _inner(model)
-    state = _unwrapped(state, inner.state_dict())
+    state = unwrapped(state, inner.state_dict())
     linear = [f"{name}.weight" for name, layer in inner.named_modules() if isinstance(layer, nn.Linear)]
     first = [f"{name}.weight" for name, layer in inner.named_modules() if isinstance(layer, nn.Conv2d)]
     classes = state[linear[-1]].shape[0] if linear and linear[-1] in state else None
@@ -265,7 +241,7 @@ def _others(arch: str, state: Mapping[str, Tensor]) -> str:
     found = []
     for name in catalogue("models"):
         model = _plain_skeleton(name)
-        names = _unwrapped(state, model.state_dict())
+        names = unwrapped(state, model.state_dict())
         classes, channels = _numbers(model, names)
         if classes and channels and names.keys() <= model.state_dict().keys():
             if not _misfit(skeleton(name, classes, channels).state_dict(), names):

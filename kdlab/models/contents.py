@@ -15,15 +15,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from kdlab import weightfile
+from kdlab.models.names import Tensors, bare, groups, stripped
 from kdlab.registry import SpecError, choose
-
-Tensors = dict[str, Tensor]
 
 USUAL = ("state_dict", "model", "net", "model_state_dict", "model_state", "network", "params", "weights", "module")
 AVERAGES = ("ema", "swa", "averaged", "shadow")
 ROLES = ("student", "teacher", "online", "target", "online_model", "ema_model", "encoder_q", "encoder_k")
 BESIDE = re.compile(r"optim|sched|scaler|rng|^loops$")  # what training keeps beside the weights
-INVISIBLE = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")  # never part of a layer's own name
 CLASS_NAMES = ("classes", "class_names", "CLASSES", "class_to_idx", "idx_to_class")
 DEPTH = 4
 TOP = "top"
@@ -39,8 +37,8 @@ def content(path: Path) -> Any:
     try:
         if weightfile.is_safetensors(path):
             return load_file(path)
-        with torch.serialization.safe_globals(_inert()):
-            return torch.load(path, "cpu", weights_only=True)
+        with torch.serialization.safe_globals(_inert()), path.open("rb") as file:  # of a path, torch reads the suffix
+            return torch.load(file, "cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in as many ways as there are damages
         forbidden = re.search(r"(?:GLOBAL|type|class) ([\w.]+\.\w+)", str(error))
         if not forbidden:
@@ -99,35 +97,6 @@ def _sets(found: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...],
     yield from inside
 
 
-def bare(state: Mapping[str, Tensor], wanted: Collection[str] = ()) -> Tensors:
-    """The weights without what compilers and wrappers of single layers put into names, and averaging's counter."""
-    plain = {}
-    for name, value in state.items():
-        parts = name.split(".")
-        kept = parts if name in wanted else [part for part in parts if part not in INVISIBLE]
-        if kept[-1] != "n_averaged" or name in wanted:
-            plain[".".join(kept)] = value
-    return plain if plain else dict(state)
-
-
-def stripped(state: Tensors) -> list[Tensors]:
-    """The weights as they are, without the word that all names begin with, without the next one, and so on."""
-    found = [state]
-    while len({name.partition(".")[0] for name in found[-1]}) == 1 and all("." in name for name in found[-1]):
-        found.append({name.partition(".")[2]: value for name, value in found[-1].items()})
-    return found
-
-
-def groups(state: Mapping[str, Tensor]) -> dict[str, Tensors]:
-    """The weights by the first word of their names, once what all names begin with is gone."""
-    found: dict[str, Tensors] = {}
-    for name, value in stripped(bare(state))[-1].items():
-        first, _, rest = name.partition(".")
-        if rest:
-            found.setdefault(first, {})[rest] = value
-    return found
-
-
 def _networks(state: Tensors, wanted: Collection[str]) -> dict[str, Tensors]:
     """The networks that lie side by side in one set, such as a student and its teacher; nothing for one network."""
     needed = {name for name in wanted if not name.endswith("num_batches_tracked")}
@@ -175,8 +144,8 @@ def pick(sets: Mapping[str, Tensors], which: str, wanted: Collection[str], path:
         meant = f"weights={which!r} fits several of them" if which else "any of them may be the teacher"
         example = fitting[-1].rpartition(".")[2]
         raise SpecError(
-            f"teacher checkpoint {path} holds several sets of weights, [{', '.join(fitting)}], and {meant}. Choose one, "
-            f"such as {path.name}?weights={example}."
+            f"teacher checkpoint {path} holds several sets of weights, [{', '.join(fitting)}], and {meant}. "
+            f"Choose one, such as {path.name}?weights={example}."
         )
     return found[0], choices[found[0]], list(choices)
 
