@@ -47,7 +47,7 @@ def export(key: str, out: Path) -> str:
     if _answers(spec):
         files["method.safetensors"] = (store.root / key / "method.safetensors").read_bytes()
     here = f"str(Path(__file__).with_name({WEIGHTS!r}))"
-    files["load.py"] = f"from pathlib import Path\n\n{_lines(key, spec, result, had, here)}".encode()
+    files["load.py"] = f"from pathlib import Path\n\n{_lines(key, spec, result, had, here)}\n".encode()
     with writing(target):
         target.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():

@@ -105,6 +105,7 @@ def test_of_several_sets_the_usual_one_is_taken_and_said(form, tmp_path):
     torch.save(make(plain.state_dict(), average.state_dict()), path)
     short = "ema" if form != "lightning" else "EMA"
     assert gives(path, plain) and gives(path, average, weights=short) and gives(path, average, weights=full)
+    assert gives(f"{path}?weights={short}", average)
     said = taken(named(path), 3, 1)
     assert said.startswith(f"teacher t.pth: {ARCH!r} of 3 classes and 1 channel (grey); its weights")
     assert f"not {full!r} (?weights={full} takes those)" in said
@@ -238,7 +239,7 @@ def test_a_refusal_says_what_the_file_is(kind, suffix, tmp_path):
         assert "weights_only" not in str(told.value)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_a_torchscript_archive_is_called_so(tmp_path):
     (tmp_path / "t.pth").write_bytes(script())
     with pytest.raises(SpecError, match=r"is a TorchScript archive, .*torch.jit.load\(FILE\).state_dict\(\)"):

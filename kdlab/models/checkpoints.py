@@ -43,7 +43,8 @@ def load_teacher(
 
     Args:
         arch: a registered name, or ``module:Class`` of a foreign model.
-        checkpoint: a torch file (read with ``weights_only=True``: nothing in it is executed) or a safetensors file.
+        checkpoint: a torch file (read with ``weights_only=True``: nothing in it is executed) or a safetensors file;
+            ``FILE?weights=ema`` chooses as ``weights`` does.
         num_classes: number of classes K; None reads it off the classifier's weights.
         in_channels: 1 or 3; None reads it off the first convolution's weights.
         weights: which of several sets of weights, such as ``"ema"``, or ``"teacher"`` where names begin with
@@ -63,7 +64,8 @@ def load_teacher(
     Hierarchical Self-supervised Augmented Knowledge Distillation, IJCAI 2021 (HSAKD); Zhao, Cui, Song, Qiu and Liang,
     Decoupled Knowledge Distillation, CVPR 2022 (mdistiller).
     """
-    return _load(arch, Path(checkpoint), (num_classes, in_channels), weights, ignore, options)[0]
+    path, word = weightfile.named("checkpoint", checkpoint)
+    return _load(arch, path, (num_classes, in_channels), weights or word, ignore, options)[0]
 
 
 def taken(teacher: Checkpoint, num_classes: int | None = None, in_channels: int | None = None) -> str:
@@ -93,6 +95,7 @@ def _load(
     found = sets(content(path), path)
     name, state, names = pick(found, which, _inner(frame).state_dict(), path)
     state = without(state, ignore)
+    _finite(state, path)
     there = _numbers(frame, state)
     classes, channels = (mine or its for mine, its in zip(given, there, strict=True))
     if classes is None:
@@ -105,8 +108,7 @@ def _load(
             f"the teacher's weights do not fit the data: {path} is {_network(arch, *there)}, but here it needs "
             f"{' and '.join(wanted)}."
         )
-    fit(model, state, arch)
-    _finite(state, path)
+    fit(model, state, arch, path)
     return model.eval().requires_grad_(False), _said(arch, path, both, name, names)
 
 
@@ -147,7 +149,7 @@ def _words(classes: int, channels: int) -> tuple[str, str]:
     return f"{classes} classes", f"{channels} channel{'s' if channels > 1 else ''}{colours}"
 
 
-def fit(model: nn.Module, state: Mapping[str, Tensor], arch: str) -> None:
+def fit(model: nn.Module, state: Mapping[str, Tensor], arch: str, file: Path | None = None) -> None:
     """Load all weights of ``state`` into ``model``, or none of them.
 
     Missing ``num_batches_tracked`` (files older than PyTorch 0.4.1) count as 0: evaluation does not use them.
@@ -156,6 +158,7 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], arch: str) -> None:
         model: the network; of a ``Tapped`` one, the weights are those of the model within.
         state: tensors by name, with or without the names' wrappers.
         arch: what to call the model.
+        file: where the weights come from, for a refusal.
 
     Raises:
         SpecError: naming a few of the missing, unexpected and misshapen weights, and the models that fit instead.
@@ -164,7 +167,8 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], arch: str) -> None:
     wanted = inner.state_dict()
     state = unwrapped(state, wanted)
     if said := _misfit(wanted, state):
-        raise SpecError(f"the teacher's weights do not fit {arch!r}: {said}.{_others(arch, state)}")
+        source = f" The file is {file}." if file else ""
+        raise SpecError(f"the teacher's weights do not fit {arch!r}: {said}.{_others(arch, state)}{source}")
     inner.load_state_dict({name: state.get(name, torch.zeros_like(value)) for name, value in wanted.items()})
 
 
