@@ -213,7 +213,7 @@ def test_a_file_with_numbers_that_are_not_finite_is_refused(good_file, tmp_path)
 
     path = rewritten(tmp_path / "nan.safetensors", spoil)
     refused(
-        checkpoint(path), r"gives outputs that are not finite \(its weight 'fc.weight' holds numbers that are not\)"
+        checkpoint(path), r"nan.safetensors has numbers that are not finite \(nan or inf\) in fc.weight \(1 of 160\)"
     )
 
 

@@ -111,6 +111,7 @@ class Question:
     def _teacher(self, size) -> RunSpec | Checkpoint:
         network = arms.network(self.teacher)
         if not self.checkpoint:
+            return arms.teacher(size).replace(**network)
         file = weightfile.checkpoint("checkpoint", self.checkpoint, *network.values())
         order = order_of(self.classes, file.path, self.data) if self.classes.strip() else ()
         return replace(file, classes=order)
