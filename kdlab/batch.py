@@ -1,9 +1,8 @@
-"""What the commands do: all figures in one go, one distillation, the store's table, comparison, export, check-up."""
+"""What the commands do: all figures in one go, one distillation, the store's table, comparison, check-up."""
 
 from __future__ import annotations
 
 import concurrent.futures as futures
-import hashlib
 import json
 import os
 import platform
@@ -20,12 +19,12 @@ from typing import Any
 import pandas as pd
 
 from kdlab import data as datasets
-from kdlab import lab, listing, pages, perspectives, report, stats
+from kdlab import lab, listing, pages, perspectives, report, stats, weightfile
 from kdlab.engine import TAUGHT
 from kdlab.foreign import split
 from kdlab.perspectives import arms
 from kdlab.spec import Checkpoint, RunSpec, SpecError, catalogue, choose
-from kdlab.store import Store, home, writing
+from kdlab.store import Store, home
 from kdlab.teachers import PoorTeacher
 
 SHOWN = ["arm", "student", "teacher", "method", "augmentation", "views", "ratio", "fraction", "seed", "steps",
@@ -161,7 +160,7 @@ def distil(
     if seeds < 1:
         raise SpecError(f"seeds must be an integer of at least 1, but got {seeds}.")
     teacher, arch, order = given.pop("teacher"), given.pop("arch"), given.pop("teacher_classes", None)
-    file = arch is not None
+    file = _checkpoint(teacher, arch)
     if order and not file:
         raise SpecError(f"--teacher-classes {order!r} is for a teacher from a file: --teacher FILE --arch MODEL.")
     size = perspectives.profile(
@@ -171,8 +170,12 @@ def distil(
     if ":" in method and spec.teacher is None:
         spec = spec.replace(teacher=arms.teacher(size))  # foreign code may not say what it needs
     if file and isinstance(spec.teacher, RunSpec):
-        first, prepared = _checkpoint(teacher, arch, order, size.data), spec.teacher.teacher is not None
-        spec = spec.replace(teacher=spec.teacher.replace(**arms.network(arch), teacher=first) if prepared else first)
+        if order:
+            from kdlab.models.heads import order_of
+
+            file = replace(file, classes=order_of(order, file.path, size.data))
+        first = spec.teacher.replace(model=file.arch, model_options=file.options, teacher=file)
+        spec = spec.replace(teacher=first if spec.teacher.teacher is not None else file)
     if given["ratio"] and given["augmentation"] == "weak":
         raise SpecError(f"--ratio {given['ratio']:g} needs an --augmentation other than weak.")
     spec = arms.viewed(spec, size, given["augmentation"], given["views"], given["ratio"])
@@ -188,17 +191,14 @@ def distil(
         raise
 
 
-def _checkpoint(path: str | None, arch: str, order: str | None, data: str) -> Checkpoint:
-    if not path or not Path(path).is_file():
-        raise SpecError(f"--teacher must be a file of weights when --arch is given, but got {path!r}.")
-    name, options = split(arch)
-    file, classes = Path(path).absolute(), ()
-    if order:
-        from kdlab.models.heads import order_of
-
-        classes = order_of(order, file, data)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    return Checkpoint(str(file), digest, name, options, classes=classes)
+def _checkpoint(teacher: str | None, arch: str | None) -> Checkpoint | None:
+    """The file that ``--teacher`` names; None where it names a model to train."""
+    if arch is not None and not teacher:
+        raise SpecError(f"--teacher must be a file of weights when --arch is given, but got {teacher!r}.")
+    if arch is None and not (teacher and teacher not in catalogue("models") and weightfile.means_file(teacher)):
+        return None
+    name, options = split(arch) if arch else (None, None)
+    return weightfile.checkpoint("--teacher", teacher, name, options or None)
 
 
 def show(table: pd.DataFrame) -> str:
@@ -275,31 +275,6 @@ def _flat(plain: dict, prefix: str = "") -> dict[str, Any]:
 
 def _seedless(spec: RunSpec) -> dict:
     return spec.at_seed(0).to_dict()
-
-
-def export(key: str, out: Path) -> str:
-    """Copy a run's weights and spec to a folder and say how to load them.
-
-    Raises:
-        SpecError: for an unknown key, or a run whose files no longer match their checksums.
-    """
-    store, key = Store(), find_key(key)
-    if bad := store.damaged(key):
-        raise SpecError(f"run {key} is damaged: {', '.join(bad)} no longer match their checksums; it was not exported.")
-    target = Path(out) / key
-    with writing(target):
-        target.mkdir(parents=True, exist_ok=True)
-        for name in ("spec.json", "result.json", "student.safetensors"):
-            shutil.copy(store.root / key / name, target / name)
-    spec = RunSpec.from_dict(store.read(key, "spec")["spec"])
-    facts = datasets.facts(spec.data)
-    return (
-        f"exported to {target}\n\n"
-        "from safetensors.torch import load_file\nfrom kdlab.models import build\n"
-        f"model = build({spec.model!r}, num_classes={facts['classes']}, in_channels={facts['channels']}, seed=0)\n"
-        f"model.load_state_dict(load_file({str(target / 'student.safetensors')!r}))\n"
-        "model.eval()"
-    )
 
 
 def doctor() -> str:

@@ -71,11 +71,11 @@ def run(
     method: Annotated[str, typer.Argument(help="see `kdlab methods`, or module:Class")] = "kd",
     profile: ProfileOption = None,
     data: DataOption = None,
-    teacher: Annotated[Optional[str], typer.Option(help="model name, or a checkpoint file with --arch")] = None,  # noqa: UP045
-    arch: Annotated[Optional[str], typer.Option(help="model of the teacher's checkpoint")] = None,  # noqa: UP045
+    teacher: Annotated[Optional[str], typer.Option(help="model name, or a file of weights, FILE?weights=ema")] = None,  # noqa: UP045
+    arch: Annotated[Optional[str], typer.Option(help="model of the teacher's file of weights")] = None,  # noqa: UP045
     teacher_classes: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="the data's classes in the order of the checkpoint's (bar,disc), or its names=ours"),
+        typer.Option(help="the data's classes in the order of the file's (bar,disc), or its names=ours"),
     ] = None,
     student: StudentOption = None,
     augmentation: Annotated[str, typer.Option(help="see `kdlab augmentations`")] = "weak",
@@ -129,9 +129,9 @@ def compare(first: str, second: str) -> None:
 @app.command()
 def export(key: str, out: Annotated[Path, typer.Option(help="folder to write to")] = Path("exported")) -> None:
     """A run's weights (safetensors), spec, and a word on how to load them."""
-    from kdlab import batch
+    from kdlab.export import export
 
-    print(batch.export(key, out))
+    print(export(key, out))
 
 
 @app.command()

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from kdlab import data, metrics
+from kdlab import data, metrics, weightfile
 from kdlab.feasible import class_names
 from kdlab.identity import key as run_key
 from kdlab.identity import normal, steps, teacher_key
@@ -170,10 +170,20 @@ class Keeper:
             "spec": {"spec": arm.spec.to_dict(), "normal": normal(arm.spec)},
             "result": numbers,
             "environment": environment(),
+            "data": self._data(),
             "cost": {name: getattr(arm, name) for name in ("evaluation", "looked_at", "abreast")} | self.views.spent,
         }
         tensors = {"logits": result.logits, "student": result.student, "method": result.method}
         self.store.write(arm.key, documents, tensors)
+
+    def _data(self) -> dict[str, Any]:
+        """What a network must know of its data to be used elsewhere."""
+        train = self.views.train
+        channels, height, width = train.images.shape[1:]
+        return {
+            "classes": list(train.classes), "channels": channels, "height": height, "width": width,
+            "mean": list(train.mean), "std": list(train.std),
+        }  # fmt: skip
 
     def beat(self, waiting: list) -> bool:
         """Heartbeat every half second, checkpoints now and then; True when asked to stop."""
@@ -208,18 +218,32 @@ def _teacher(teacher: RunSpec | Checkpoint, key: str, splits, store: Store):
         model = build(teacher.model, *numbers, seed=0, **teacher.model_options)
         fit(model, store.weights(key), teacher.model)
         return model.eval().requires_grad_(False)
-    _unchanged(teacher)
-    model = load_teacher(teacher.arch, teacher.path, *numbers, **teacher.options)
+    weightfile.check(teacher)
+    model = load_teacher(teacher.arch, teacher.path, *numbers, **{**teacher.options, "weights": teacher.weights})
     x = splits.val.normalise(splits.val.images[:8]).cpu()
     return in_order(model, teacher.classes, splits.val.classes, x)
 
 
-def _unchanged(teacher: Checkpoint) -> None:
-    path = Path(teacher.path)
-    if not path.exists():
-        raise SpecError(f"teacher checkpoint {path} does not exist.")
-    if hashlib.sha256(path.read_bytes()).hexdigest() != teacher.sha256:
-        raise SpecError(f"teacher checkpoint {path} is not the file its sha256 {teacher.sha256[:12]}... names.")
+def read(specs: Iterable[RunSpec]) -> list[str]:
+    """Read every file of weights that teaches, once, so that what cannot be used is refused before the plan is told.
+
+    Args:
+        specs: what is to be trained; those without a checkpoint are passed over.
+
+    Returns:
+        A sentence for each file: whose weights it holds, and which of them are taken.
+
+    Raises:
+        SpecError: for a file that is none of weights, or whose weights do not fit the data.
+    """
+    said = {}
+    for spec in specs:
+        if isinstance(spec.teacher, Checkpoint) and (asked := (teacher_key(spec.teacher), spec.data)) not in said:
+            from kdlab.models.checkpoints import taken
+
+            there = data.facts(spec.data)
+            said[asked] = taken(spec.teacher, there["classes"], there["channels"])
+    return list(said.values())
 
 
 def score(spec: RunSpec, store: Store) -> dict[str, Any]:
@@ -264,7 +288,7 @@ def examine(specs: Iterable[RunSpec], store: Store) -> None:
     for spec in taught.values():
         from kdlab.models.heads import check_names
 
-        _unchanged(spec.teacher)
+        weightfile.check(spec.teacher)
         check_names(spec.teacher, class_names(spec.data), spec.data)
         if said := refused(spec.teacher, spec.data, score(spec, store)):
             raise SpecError(said)

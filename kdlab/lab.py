@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kdlab import datasheet, engine, memory, schedule, teachers
+from kdlab import datasheet, engine, memory, schedule, teachers, weightfile
 from kdlab.baseline import linear as linear
 from kdlab.feasible import check, notes
 from kdlab.identity import key as run_key
@@ -145,6 +145,8 @@ def plan(*groups: Sequence[RunSpec], workers: int = 1, store: Store | None = Non
         if not missing:
             return Plan(specs, cached, missing, workers=workers, notes=said, store=store)
         todo, costs = {k: specs[k] for k in missing}, schedule.Costs(store)
+        for file in {id(s.teacher): s.teacher for s in todo.values() if isinstance(s.teacher, Checkpoint)}.values():
+            weightfile.check(file)
         lengths = {k: len(lineage(spec)) for k, spec in todo.items()}
         jobs = schedule.cohorts(todo, ranks, lengths, costs)
         jobs = schedule.balanced(jobs, workers, todo, costs)
@@ -200,8 +202,9 @@ def run(
     if workers < 0:
         raise SpecError(f"workers must be a non-negative integer, but got {workers!r}.")
     todo = plan(*groups, workers=workers, store=store)
+    told = engine.read(todo.specs[k] for k in todo.missing)
     if progress:
-        print(todo.describe(fit=True), flush=True)
+        print(todo.describe(fit=True), *told, sep="\n  ", flush=True)
     if after:
         after(set(todo.cached))
     if todo.jobs:

@@ -250,11 +250,17 @@ def test_checkpoints_that_do_not_fit_are_refused(tmp_path, monkeypatch):
     cases = {
         "is not the file its sha256 abababababab... names": checkpoint(good, sha256="ab" * 32),
         "the teacher's weights do not fit 'resnet8_s2_w8'": checkpoint(good, arch="resnet8_s2_w8"),
-        "the teacher's weights do not fit .*size mismatch": checkpoint(tmp_path / "three.safetensors"),
+        "do not fit the data: .* of 3 classes and 1 channel .grey., but here it needs 10 classes": checkpoint(
+            tmp_path / "three.safetensors"
+        ),
         "model must be one of": checkpoint(good, arch="resnet8_s2"),
         "nowhere.safetensors does not exist": checkpoint(tmp_path / "nowhere.safetensors", sha256="ab" * 32),
-        "broken.safetensors cannot be read as a file of weights": checkpoint(tmp_path / "broken.safetensors"),
-        "harmful.pt cannot be read as a file of weights": checkpoint(tmp_path / "harmful.pt"),
+        "broken.safetensors begins like a safetensors file, but its header is cut off": checkpoint(
+            tmp_path / "broken.safetensors"
+        ),
+        "harmful.pt is a plain pickle, which runs code when it is read, so it was not opened": checkpoint(
+            tmp_path / "harmful.pt"
+        ),
     }
     for said, spec in cases.items():
         with pytest.raises(SpecError, match=said):

@@ -216,7 +216,7 @@ def test_a_file_with_numbers_that_are_not_finite_is_refused(good_file, tmp_path)
 
     path = rewritten(tmp_path / "nan.safetensors", spoil)
     refused(
-        checkpoint(path), r"gives outputs that are not finite \(its weight 'fc.weight' holds numbers that are not\)"
+        checkpoint(path), r"nan.safetensors has numbers that are not finite \(nan or inf\) in fc.weight \(1 of 160\)"
     )
 
 
@@ -317,7 +317,7 @@ def test_a_file_that_names_its_classes_is_held_to_them(tmp_path, monkeypatch):
     run(little(two))
     save_file(Store().weights(key(little(two))), path := tmp_path / "two.safetensors")
     names = ["bar", "disc"]
-    monkeypatch.setattr(heads, "file_names", lambda path: tuple(names))
+    monkeypatch.setattr(heads, "class_names", lambda path: tuple(names))
     own, other = (little(name, method="kd", teacher=checkpoint(path)) for name in (two, renamed))
     assert run(own).teacher_val_accuracy.item() == 100
     with pytest.raises(SpecError, match="has the classes bar, disc, but .* has Auge, Balken; say which is which by"):
@@ -336,7 +336,7 @@ def test_a_file_that_names_its_classes_is_held_to_them(tmp_path, monkeypatch):
     ):
         with pytest.raises(SpecError, match=said):
             heads.order_of(text, path, renamed)
-    monkeypatch.setattr(heads, "file_names", lambda path: None)
+    monkeypatch.setattr(heads, "class_names", lambda path: None)
     with pytest.raises(SpecError, match="does not name its classes; give the names of .* in the order of the file's"):
         heads.order_of("disc=Auge,bar=Balken", path, renamed)
 

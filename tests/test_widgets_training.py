@@ -278,7 +278,7 @@ class TestOwnImages:
         spec = question(folder, checkpoint=str(weights)).arms()[CONTROL]
         assert isinstance(spec.teacher, Checkpoint) and spec.teacher.arch == "resnet8_s2_w8"
         lab.run([spec], workers=0, progress=False)
-        with pytest.raises(SpecError, match="checkpoint must be a file of weights"):
+        with pytest.raises(SpecError, match="teacher checkpoint .*none.pth does not exist"):
             question(folder, checkpoint=str(tmp_path / "none.pth")).arms()
 
     def test_samples_count_the_images(self, folder):

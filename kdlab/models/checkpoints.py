@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from kdlab import weightfile
 from kdlab.models import build
+from kdlab.models.contents import class_names, content, pick, sets
+from kdlab.models.names import Tensors, unwrapped, without
 from kdlab.models.outputs import Tapped
-from kdlab.registry import SpecError, catalogue, choose, find
+from kdlab.registry import SpecError, catalogue, find
+from kdlab.spec import Checkpoint
 
-HOLDERS = ("model", "state_dict", "net")
-WRAPPERS = ("module.", "model.", "backbone.")
+__all__ = ["class_names", "fit", "load_teacher", "numbers", "taken"]
+
 SHOWN = 3
 
 
@@ -29,20 +30,25 @@ def load_teacher(
     num_classes: int | None = None,
     in_channels: int | None = None,
     *,
+    weights: str = "",
     ignore: Iterable[str] = (),
     **options: Any,
 ) -> nn.Module:
     """A frozen network with the weights of a file; all of them, or none and a reason.
 
-    The weights may lie under ``model`` (RepDistiller, mdistiller), ``state_dict`` (SSKD), ``net`` (HSAKD) or at the
-    top, and their names may begin with ``module.`` (DataParallel) or ``backbone.`` (networks with heads beside them).
+    The weights may lie at the top of the file or in it under any name, and their names may begin with any common words
+    (``module.``, ``_orig_mod.``, ``net.`` ...), or with ``backbone.`` where heads stand beside it. Of several sets the
+    usual one is taken, such as ``state_dict`` beside ``state_dict_ema``: ``taken`` says which.
     ``MobileNetV2`` and ``MobileNetV2_s1`` have equal files: which one it is must be known.
 
     Args:
         arch: a registered name, or ``module:Class`` of a foreign model.
-        checkpoint: a torch file (read with ``weights_only=True``: nothing in it is executed) or a safetensors file.
+        checkpoint: a torch file (read with ``weights_only=True``: nothing in it is executed) or a safetensors file;
+            ``FILE?weights=ema`` chooses as ``weights`` does.
         num_classes: number of classes K; None reads it off the classifier's weights.
         in_channels: 1 or 3; None reads it off the first convolution's weights.
+        weights: which of several sets of weights, such as ``"ema"``, or ``"teacher"`` where names begin with
+            ``student.`` and ``teacher.``; empty takes the only or the usual one.
         ignore: beginnings of the names of auxiliary weights to leave out, such as ``("proj_head.",)``.
         **options: the model's own; of a foreign one also ``taps`` and ``embedding``.
 
@@ -50,25 +56,100 @@ def load_teacher(
         The model in eval mode, on the CPU, without gradients.
 
     Raises:
-        SpecError: for an unknown name, a file that cannot be read, or weights that do not fit, naming them.
+        SpecError: for an unknown name, a file that cannot be read (saying what it is), several sets of which none is
+            the usual one, weights that do not fit, or numbers that are not finite, naming the tensor.
 
     Reference: Tian, Krishnan and Isola, Contrastive Representation Distillation, ICLR 2020 (files of RepDistiller);
     Xu, Liu, Li and Loy, Knowledge Distillation Meets Self-Supervision, ECCV 2020 (SSKD); Yang, An, Cai and Xu,
     Hierarchical Self-supervised Augmented Knowledge Distillation, IJCAI 2021 (HSAKD); Zhao, Cui, Song, Qiu and Liang,
     Decoupled Knowledge Distillation, CVPR 2022 (mdistiller).
     """
+    path, word = weightfile.named("checkpoint", checkpoint)
+    return _load(arch, path, (num_classes, in_channels), weights or word, ignore, options)[0]
+
+
+def taken(teacher: Checkpoint, num_classes: int | None = None, in_channels: int | None = None) -> str:
+    """Load a checkpoint as ``load_teacher`` does, and say what was read: the file, its network, which weights of it.
+
+    Args:
+        teacher: the file, its digest, the model and its options.
+        num_classes: of the data; None as in ``load_teacher``.
+        in_channels: of the data; None as in ``load_teacher``.
+
+    Raises:
+        SpecError: for everything that ``load_teacher`` refuses, and for a file whose digest is another one.
+    """
+    weightfile.check(teacher)
+    options = dict(teacher.options)
+    ignore, path = options.pop("ignore", ()), Path(teacher.path)
+    _, said = _load(teacher.arch, path, (num_classes, in_channels), teacher.weights, ignore, options)
+    return said
+
+
+def _load(
+    arch: str, path: Path, given: tuple[int | None, int | None], which: str, ignore: Iterable[str], options: dict
+) -> tuple[nn.Module, str]:
+    """The frozen network, and a sentence on what was read."""
     find("models", arch)
-    state = _without(read(checkpoint), ignore)
-    found_classes, found_channels = _numbers(skeleton(arch, num_classes, in_channels, **options), state)
-    classes = found_classes if num_classes is None else num_classes
+    frame = skeleton(arch, *given, **options)
+    found = sets(content(path), path)
+    name, state, names = pick(found, which, _inner(frame).state_dict(), path)
+    state = without(state, ignore)
+    _finite(state, path)
+    there = _numbers(frame, state)
+    classes, channels = (mine or its for mine, its in zip(given, there, strict=True))
     if classes is None:
-        raise SpecError(f"num_classes cannot be told from {checkpoint} for {arch!r}; give it.{_others(arch, state)}")
-    model = build(arch, classes, in_channels or found_channels or 3, seed=0, **options)
-    fit(model, state, arch)
-    return model.eval().requires_grad_(False)
+        raise SpecError(f"num_classes cannot be told from {path} for {arch!r}; give it.{_others(arch, state)}")
+    both = classes, channels or 3
+    model = build(arch, *both, seed=0, **options)
+    if None not in there and not _fits(model, state) and _fits(skeleton(arch, *there, **options), state):
+        wanted = [said for said, mine, its in zip(_words(*both), both, there, strict=True) if mine != its]
+        raise SpecError(
+            f"the teacher's weights do not fit the data: {path} is {_network(arch, *there)}, but here it needs "
+            f"{' and '.join(wanted)}."
+        )
+    fit(model, state, arch, path)
+    return model.eval().requires_grad_(False), _said(arch, path, both, name, names)
 
 
-def fit(model: nn.Module, state: Mapping[str, Tensor], arch: str) -> None:
+def _fits(model: nn.Module, state: Tensors) -> bool:
+    wanted = _inner(model).state_dict()
+    return not _misfit(wanted, unwrapped(state, wanted))
+
+
+def _finite(state: Tensors, path: Path) -> None:
+    """Refuse numbers that are not finite.
+
+    Raises:
+        SpecError: naming the tensors.
+    """
+    bad = {n: int((~v.isfinite()).sum()) for n, v in state.items() if v.is_floating_point() or v.is_complex()}
+    bad = [f"{name} ({count:,} of {state[name].numel():,})" for name, count in bad.items() if count]
+    if bad:
+        raise SpecError(
+            f"teacher checkpoint {path} has numbers that are not finite (nan or inf) in {_few(bad)}: its training "
+            "diverged, or its saving went wrong. Take an earlier checkpoint."
+        )
+
+
+def _said(arch: str, path: Path, numbers: tuple[int, int], name: str, names: list[str]) -> str:
+    said = f"teacher {path.name}: {_network(arch, *numbers)}"
+    if len(names) > 1:
+        others = [other for other in names if other != name]
+        said += f"; its weights {name!r}, not {' or '.join(map(repr, others))} (?weights={others[-1]} takes those)"
+    return said
+
+
+def _network(arch: str, classes: int, channels: int) -> str:
+    return f"{arch!r} of {' and '.join(_words(classes, channels))}"
+
+
+def _words(classes: int, channels: int) -> tuple[str, str]:
+    colours = {1: " (grey)", 3: " (colour)"}.get(channels, "")
+    return f"{classes} classes", f"{channels} channel{'s' if channels > 1 else ''}{colours}"
+
+
+def fit(model: nn.Module, state: Mapping[str, Tensor], arch: str, file: Path | None = None) -> None:
     """Load all weights of ``state`` into ``model``, or none of them.
 
     Missing ``num_batches_tracked`` (files older than PyTorch 0.4.1) count as 0: evaluation does not use them.
@@ -77,99 +158,18 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], arch: str) -> None:
         model: the network; of a ``Tapped`` one, the weights are those of the model within.
         state: tensors by name, with or without the names' wrappers.
         arch: what to call the model.
+        file: where the weights come from, for a refusal.
 
     Raises:
         SpecError: naming a few of the missing, unexpected and misshapen weights, and the models that fit instead.
     """
     inner = _inner(model)
     wanted = inner.state_dict()
-    state = _unwrapped(state, wanted)
+    state = unwrapped(state, wanted)
     if said := _misfit(wanted, state):
-        raise SpecError(f"the teacher's weights do not fit {arch!r}: {said}.{_others(arch, state)}")
+        source = f" The file is {file}." if file else ""
+        raise SpecError(f"the teacher's weights do not fit {arch!r}: {said}.{_others(arch, state)}{source}")
     inner.load_state_dict({name: state.get(name, torch.zeros_like(value)) for name, value in wanted.items()})
-
-
-def read(checkpoint: str | Path) -> dict[str, Tensor]:
-    """The tensors of a file of weights by name.
-
-    Args:
-        checkpoint: a safetensors file, or a torch file of any of the families' forms.
-
-    Raises:
-        SpecError: when the file is missing, cannot be read without executing what is in it, or holds no weights.
-    """
-    path = Path(checkpoint)
-    if not path.exists():
-        raise SpecError(f"teacher checkpoint {path} does not exist.")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with torch.serialization.safe_globals(_inert()):
-            content = torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # a damaged file fails in as many ways as there are damages
-        lines = (str(error) or type(error).__name__).splitlines()
-        reason = next((line for line in lines if "GLOBAL" in line), lines[0])  # what it would have run, not how to
-        raise SpecError(f"teacher checkpoint {path} cannot be read as a file of weights: {reason}") from error
-    return _weights(content, path)
-
-
-def _weights(content: Any, path: Path) -> dict[str, Tensor]:
-    if isinstance(content, Mapping):
-        if content and all(isinstance(value, Tensor) for value in content.values()):
-            return dict(content)
-        for holder in HOLDERS:
-            if isinstance(content.get(holder), Mapping):
-                return _weights(content[holder], path)
-    there = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content).__name__
-    raise SpecError(
-        f"teacher checkpoint {path} holds no weights by name: looked for [{', '.join(HOLDERS)}], but found [{there}]."
-    )
-
-
-def _inert() -> list[Any]:
-    """What files of weights hold besides tensors and cannot do harm: numpy's scalars, and options as parsed.
-
-    The scalar's constructor lives under two names, before and after numpy 2; old torch takes no (object, name) pairs.
-    """
-
-    def named(module: str):
-        def scalar(dtype: np.dtype, value: bytes):
-            return np.frombuffer(value, dtype, 1)[0]
-
-        scalar.__module__, scalar.__qualname__ = module, "scalar"
-        return scalar
-
-    constructors = [named("numpy.core.multiarray"), named("numpy._core.multiarray")]
-    return [*constructors, np.dtype, *{type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}, argparse.Namespace]
-
-
-def _without(state: dict[str, Tensor], ignore: Iterable[str]) -> dict[str, Tensor]:
-    """The weights whose names, less ``module.``, begin with none of the given words.
-
-    Raises:
-        SpecError: for a word that no name begins with.
-    """
-    names = {name: name.removeprefix("module.") for name in state}
-    beginnings = (ignore,) if isinstance(ignore, str) else tuple(ignore)
-    for beginning in beginnings:
-        if not any(name.startswith(beginning) for name in names.values()):
-            choose("ignore", beginning, sorted({name.split(".")[0] for name in names.values()}))
-    return {name: state[name] for name, plain in names.items() if not plain.startswith(beginnings)}
-
-
-def _unwrapped(state: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, Tensor]:
-    """The weights without what wrappers put before their names.
-
-    ``backbone.`` may stand before some names only (heads stand beside it), the others before all or none. A model whose
-    own names begin like that keeps them.
-    """
-    state, wanted = dict(state), list(wanted)
-    for wrapper in [w for w in WRAPPERS * 2 if not any(name.startswith(w) for name in wanted)]:
-        inside = [name for name in state if name.startswith(wrapper)]
-        if len(inside) == len(state) or wrapper == "backbone.":
-            plain = {name.removeprefix(wrapper): value for name, value in state.items()}
-            state = plain if len(plain) == len(state) else state
-    return state
 
 
 def _inner(model: nn.Module) -> nn.Module:
@@ -195,10 +195,21 @@ def skeleton(arch: str, num_classes: int | None = None, in_channels: int | None 
         return build(arch, *numbers, seed=0, **options)
 
 
+def numbers(arch: str, state: Mapping[str, Tensor], **options: Any) -> tuple[int | None, int | None]:
+    """Classes and channels of a network of which only the weights are known; None where they do not tell.
+
+    Args:
+        arch: a registered name, or ``module:Class``.
+        state: tensors by name.
+        **options: the model's own.
+    """
+    return _numbers(skeleton(arch, **options), state)
+
+
 def _numbers(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[int | None, int | None]:
     """Classes and channels that a file has where this model has its last linear layer and its first convolution."""
     inner = _inner(model)
-    state = _unwrapped(state, inner.state_dict())
+    state = unwrapped(state, inner.state_dict())
     linear = [f"{name}.weight" for name, layer in inner.named_modules() if isinstance(layer, nn.Linear)]
     first = [f"{name}.weight" for name, layer in inner.named_modules() if isinstance(layer, nn.Conv2d)]
     classes = state[linear[-1]].shape[0] if linear and linear[-1] in state else None
@@ -234,9 +245,9 @@ def _others(arch: str, state: Mapping[str, Tensor]) -> str:
     found = []
     for name in catalogue("models"):
         model = _plain_skeleton(name)
-        names = _unwrapped(state, model.state_dict())
+        names = unwrapped(state, model.state_dict())
         classes, channels = _numbers(model, names)
         if classes and channels and names.keys() <= model.state_dict().keys():
             if not _misfit(skeleton(name, classes, channels).state_dict(), names):
-                found.append(f"{name!r} of {classes} classes and {channels} channel{'s' if channels > 1 else ''}")
+                found.append(_network(name, classes, channels))
     return f" They fit {' or '.join(found)}." if found else ""

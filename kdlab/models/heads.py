@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from kdlab.models.contents import class_names
 from kdlab.registry import SpecError, choose
 from kdlab.spec import Checkpoint
 
@@ -15,16 +16,6 @@ from kdlab.spec import Checkpoint
 def advice(classes: Sequence[str]) -> str:
     """How to say in which order the classes of a file stand."""
     return f'give --teacher-classes "{",".join(classes)}" (Checkpoint(classes=...) in Python)'
-
-
-def file_names(path: str | Path) -> tuple[str, ...] | None:
-    """The class names that a file of weights carries, or None."""
-    try:
-        from kdlab.models.checkpoints import class_names
-    except ImportError:
-        return None
-    found = class_names(path)
-    return None if found is None else tuple(found)
 
 
 def check_names(checkpoint: Checkpoint, classes: Sequence[str], data_name: str) -> None:
@@ -38,7 +29,7 @@ def check_names(checkpoint: Checkpoint, classes: Sequence[str], data_name: str) 
     Raises:
         SpecError: naming both and the option that maps them.
     """
-    found = None if checkpoint.classes else file_names(checkpoint.path)
+    found = None if checkpoint.classes else class_names(checkpoint.path)
     if found is None or found == tuple(classes) or len(found) != len(classes):
         return
     said = f"the teacher's checkpoint {checkpoint.path} has the classes {_few(found)}, but {data_name!r} has"
@@ -70,7 +61,7 @@ def order_of(text: str, path: str | Path, data_name: str) -> tuple[str, ...]:
         return tuple(parts)
     if len(pairs) != len(parts):
         raise SpecError(f"--teacher-classes must be all names or all old=new, each old once, but got {text!r}.")
-    found = file_names(path)
+    found = class_names(path)
     if found is None:
         raise SpecError(
             f"--teacher-classes {text!r} maps names, but {path} does not name its classes; give the names of "

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from kdlab import data, datasheet, lab, perspectives, stats
+from kdlab import data, datasheet, lab, perspectives, stats, weightfile
 from kdlab.augment import label_safety
 from kdlab.models.heads import order_of
 from kdlab.perspectives import arms
@@ -62,7 +60,7 @@ class Question:
         size: side in pixels that all images are resized to.
         teacher: a registered model or ``module:Class`` (``torchvision.models:resnet18``), with options after a question
             mark (``mymodels:TinyNet?width=8``).
-        checkpoint: a file with the teacher's weights; empty to train it here.
+        checkpoint: a file with the teacher's weights (``FILE?weights=ema`` chooses); empty to train it here.
         student: a model, as the teacher's is given.
         augmentations: registered policies, each compared with two weak views of equal cost.
         seeds: how many, >= 2.
@@ -114,12 +112,9 @@ class Question:
         network = arms.network(self.teacher)
         if not self.checkpoint:
             return arms.teacher(size).replace(**network)
-        path = Path(self.checkpoint).expanduser().absolute()
-        if not path.is_file():
-            raise SpecError(f"checkpoint must be a file of weights, but there is none at {self.checkpoint!r}.")
-        order = order_of(self.classes, path, self.data) if self.classes.strip() else ()
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return Checkpoint(str(path), digest, *network.values(), classes=order)
+        file = weightfile.checkpoint("checkpoint", self.checkpoint, *network.values())
+        order = order_of(self.classes, file.path, self.data) if self.classes.strip() else ()
+        return replace(file, classes=order)
 
     def specs(self) -> list[RunSpec]:
         """All runs: every arm at every seed."""

@@ -1,0 +1,110 @@
+"""A finished run as files to take elsewhere: its weights, what they must be used with, the lines that load them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from kdlab.batch import find_key
+from kdlab.spec import RunSpec, SpecError, find
+from kdlab.store import Store, writing
+
+WEIGHTS = "student.safetensors"
+
+
+def export(key: str, out: Path) -> str:
+    """Write a run's weights, spec and results to a folder, and say how to load them.
+
+    All is what the run had, whatever the data of that name are now. The weights carry the model's name and options, the
+    class names and the normalisation, so that ``kdlab run --teacher`` needs the file alone; ``load.py`` beside them
+    holds the same lines that are returned.
+
+    Args:
+        key: of a finished run, or its beginning.
+        out: folder in which a folder named by the key is written.
+
+    Returns:
+        Where it is, and Python that loads it.
+
+    Raises:
+        SpecError: for an unknown key, or a run whose files no longer match their checksums.
+    """
+    from safetensors.torch import save
+
+    store, key = Store(), find_key(key)
+    if bad := store.damaged(key):
+        raise SpecError(f"run {key} is damaged: {', '.join(bad)} no longer match their checksums; it was not exported.")
+    spec, result = RunSpec.from_dict(store.read(key, "spec")["spec"]), store.read(key, "result")
+    weights = store.weights(key)
+    had = _had(store, key, spec, weights)
+    target = Path(out).expanduser().absolute() / key
+    said = {"arch": spec.model, "run": key, "data": spec.data, "options": json.dumps(dict(spec.model_options))}
+    files = {f"{name}.json": (store.root / key / f"{name}.json").read_bytes() for name in ("spec", "result")}
+    files[WEIGHTS] = save(weights, {**said, **{name: json.dumps(value) for name, value in had.items()}})
+    if _answers(spec):
+        files["method.safetensors"] = (store.root / key / "method.safetensors").read_bytes()
+    here = f"str(Path(__file__).with_name({WEIGHTS!r}))"
+    files["load.py"] = f"from pathlib import Path\n\n{_lines(key, spec, result, had, here)}\n".encode()
+    with writing(target):
+        target.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            aside = target / f"{name}.part"
+            aside.write_bytes(content)
+            os.replace(aside, target / name)
+    return f"exported to {target}\n\n{_lines(key, spec, result, had, repr(str(target / WEIGHTS)))}"
+
+
+def _had(store: Store, key: str, spec: RunSpec, weights: dict) -> dict[str, Any]:
+    """What the run recorded of its data; of an older run, which recorded nothing, what its weights tell."""
+    if (store.root / key / "data.json").exists():
+        return store.read(key, "data")
+    from kdlab.models.checkpoints import numbers
+
+    classes, channels = numbers(spec.model, weights, **spec.model_options)
+    return {name: value for name, value in (("num_classes", classes), ("channels", channels)) if value}
+
+
+def _answers(spec: RunSpec) -> bool:
+    """Whether what was scored is the method's answer and not the student's own."""
+    from kdlab.losses.base import Method
+
+    entry = find("losses", spec.method)
+    method = getattr(importlib.import_module(entry.module), entry.target)
+    return getattr(method, "predict", Method.predict) is not Method.predict
+
+
+def _lines(key: str, spec: RunSpec, result: dict, had: dict[str, Any], path: str) -> str:
+    """Python that loads the weights at ``path``, an expression, and gives logits as the run did."""
+    options = {
+        name: value for name, value in spec.model_options.items() if name != "weights"
+    }  # the file's stand instead
+    numbers = [had.get("num_classes", len(had.get("classes", ())) or None), had.get("channels")]
+    arguments = ", ".join([repr(spec.model), path, *map(repr, numbers)] + [f"{k}={v!r}" for k, v in options.items()])
+    lines = ["import torch", "from kdlab.models import load_teacher", "", f"# {_words(key, spec, result)}"]
+    if ":" in spec.model:
+        lines.append(f"# {spec.model.partition(':')[0]!r} must be importable, as it was for the run")
+    if _answers(spec):
+        lines.append(
+            f"# the accuracy is that of {spec.method}, whose part (method.safetensors) is needed beside the student"
+        )
+    lines.append(f"model = load_teacher({arguments})  # in eval mode, without gradients")
+    if "classes" not in had:
+        return "\n".join([*lines, "# this older run recorded neither class names nor normalisation: see its data"])
+    shape = f"(N, {had['channels']}, {had['height']}, {had['width']})"
+    lines += [
+        f"classes = {tuple(had['classes'])!r}",
+        f"mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in ({had['mean']!r}, {had['std']!r}))",
+        "", "",
+        "def logits(images):",
+        f'    """Class scores, float32 (N, {len(had["classes"])}), of images, uint8 {shape}."""',
+        "    return model((images.float() - 255 * mean) * (1 / (255 * std)))",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _words(key: str, spec: RunSpec, result: dict) -> str:
+    accuracy = "diverged" if result["diverged"] else f"{result['test_accuracy']:.2f} % of test images right"
+    return f"run {key}: {spec.model} by {spec.method} on {spec.data}, seed {spec.seed}; {accuracy}"

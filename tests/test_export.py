@@ -1,0 +1,186 @@
+"""An exported run: the printed lines load it in a fresh process, and the file alone teaches."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import kdlab
+from kdlab import batch, lab, weightfile
+from kdlab.data import load
+from kdlab.export import export
+from kdlab.models import load_teacher
+from kdlab.models.checkpoints import class_names
+from kdlab.spec import Budget, RunSpec, SpecError
+from kdlab.store import Store
+
+SMALL = {"sizes": (320, 20, 20), "budget": Budget(2, "steps", 8)}
+ZOO = RunSpec(model="resnet8_s2_w4", **SMALL)
+MODULE = '''
+from torch import nn
+
+class TinyNet(nn.Module):
+    """A network of one's own."""
+    def __init__(self, num_classes, in_channels, width=4):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(in_channels, width, 3, 2), nn.Conv2d(width, 2 * width, 3, 2)
+        self.last = nn.Linear(2 * width, num_classes)
+
+    def forward(self, x):
+        return self.last(self.second(self.first(x).relu()).relu().mean((2, 3)))
+'''
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A folder with a model of one's own on the path; gives its options."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "mynets.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path / "code")
+    yield tmp_path / "code"
+    sys.modules.pop("mynets", None)
+
+
+def trained(spec):
+    lab.run([spec], workers=0, progress=False)
+    return lab.run_key(spec)
+
+
+def fresh(script, folder, *paths):
+    """What a script prints, run in a new process in another directory."""
+    paths = os.pathsep.join(map(str, [Path(kdlab.__file__).parents[1], *paths]))
+    env = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, env=env, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    return json.loads(done.stdout)
+
+
+def same_logits(printed, images, key, folder, *paths):
+    """The printed lines, and load.py, give the logits that the run stored for its test images."""
+    np.save(folder / "images.npy", images)
+    more = (
+        "\nimport json\nimport numpy\n"
+        + "print(json.dumps(logits(torch.from_numpy(numpy.load('images.npy'))).tolist()))"
+    )
+    target = Path(printed.split("\n")[0].removeprefix("exported to "))
+    stored = Store().logits(key)["test"]
+    assert len(stored) == len(images) > 5
+    for script in (printed.partition("\n\n")[2], "from load import logits, torch"):
+        found = np.array(fresh(script + more, folder, target, *paths), dtype=np.float32)
+        assert np.array_equal(found, stored)
+
+
+MODELS = {
+    "zoo": {"model": "resnet8_s2_w4"},
+    "torchvision": {
+        "model": "torchvision.models:resnet18",
+        "model_options": {"taps": ["layer1", "layer2", "layer3"], "embedding": "avgpool"},
+    },
+    "own": {"model": "mynets:TinyNet", "model_options": {"taps": ["first", "second"], "width": 6}},
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_printed_lines_load_the_run(kind, own, tmp_path):
+    spec = ZOO.replace(**MODELS[kind])
+    key = trained(spec)
+    printed = export(key[:10], tmp_path / "exported")
+    assert printed.startswith(f"exported to {tmp_path}/exported/{key}\n\nimport torch\n")
+    (tmp_path / "elsewhere").mkdir()
+    same_logits(printed, load("fashion", sizes=spec.sizes).test.images.numpy(), key, tmp_path / "elsewhere", own)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_exported_file_alone_names_a_teacher(kind, own, tmp_path):
+    key = trained(spec := ZOO.replace(**MODELS[kind]))
+    export(key, tmp_path / "exported")
+    file = tmp_path / "exported" / key / "student.safetensors"
+    teacher = weightfile.checkpoint("--teacher", str(file))
+    assert (teacher.arch, teacher.options) == (spec.model, dict(spec.model_options))
+    test = load("fashion", sizes=spec.sizes).test
+    assert class_names(file) == test.classes
+    model = load_teacher(teacher.arch, teacher.path, 10, 1, **teacher.options)
+    with torch.no_grad():
+        assert np.array_equal(model(test.normalise(test.images)).numpy(), Store().logits(key)["test"])
+
+
+def test_an_exported_file_teaches_without_arch(tmp_path, monkeypatch, capsys):
+    key = trained(ZOO.replace(sizes=(1000, 200, 200), budget=Budget(80, "steps", 32)))
+    export(key, tmp_path)
+    given = dict.fromkeys(("data", "arch", "student", "views", "ratio"))
+    file = str(tmp_path / key / "student.safetensors")
+    given |= {"teacher": file, "augmentation": "weak", "epochs": 0.1, "fraction": 1.0}
+    table = batch.distil("kd", "smoke", seed=0, seeds=1, workers=0, **given)
+    assert list(table.teacher) == ["resnet8_s2_w4"] and not table.diverged.any()
+    assert "teacher student.safetensors: 'resnet8_s2_w4' of 10 classes and 1 channel (grey)" in capsys.readouterr().out
+
+
+def pictures(root, classes, mode="L"):
+    numbers = np.random.default_rng(0)
+    for label, name in enumerate(classes):
+        (root / name).mkdir(parents=True)
+        for i in range(20):
+            pixels = numbers.integers(0, 256, (12, 16) if mode == "L" else (12, 16, 3), dtype=np.uint8) // (label + 1)
+            Image.fromarray(pixels, mode).save(root / name / f"{i}.png")
+
+
+def test_what_is_exported_is_what_the_run_had(tmp_path):
+    root = tmp_path / "photos"
+    pictures(root, ["it's", 'a "bar"', "ü"], "RGB")
+    spec = RunSpec(data=f"folder:{root}", model="resnet8_s2_w4", budget=Budget(2, "steps", 8))
+    key, splits = trained(spec), load(f"folder:{root}")
+    shutil.rmtree(root)
+    pictures(root, ["other", "names"])
+    printed = export(key, tmp_path / "first")
+    shutil.rmtree(root)  # and once more where nothing of it is left
+    assert export(key, tmp_path / "first") == printed
+    assert "images, uint8 (N, 3, 12, 16)" in printed and repr(splits.train.mean)[1:-1] in printed
+    same_logits(printed, splits.test.images.numpy(), key, tmp_path)
+    told = weightfile.metadata(tmp_path / "first" / key / "student.safetensors")
+    had = Store().read(key, "data")
+    assert {name: json.loads(told[name]) for name in had} == had
+    assert (
+        tuple(had["classes"]) == splits.train.classes == class_names(tmp_path / "first" / key / "student.safetensors")
+    )
+    assert (had["channels"], had["height"], had["width"]) == (3, 12, 16)
+    assert (tuple(had["mean"]), tuple(had["std"])) == (splits.train.mean, splits.train.std)
+    names = {path.name for path in (tmp_path / "first" / key).iterdir()}
+    assert names == {"spec.json", "result.json", "student.safetensors", "load.py"}
+
+
+def test_an_older_run_tells_what_its_weights_tell(tmp_path):
+    key = trained(ZOO)
+    folder = Store().root / key
+    (folder / "data.json").unlink()
+    done = json.loads((folder / "done.json").read_text())
+    del done["sha256"]["data.json"]
+    (folder / "done.json").write_text(json.dumps(done))
+    printed = export(key, tmp_path)
+    assert "recorded neither class names nor normalisation" in printed and "student.safetensors', 10, 1)" in printed
+    assert fresh(printed.partition("\n\n")[2] + "\nprint(model.training * 1)", tmp_path) == 0
+    assert class_names(tmp_path / key / "student.safetensors") is None
+
+
+def test_where_the_method_answers_it_is_said(tmp_path):
+    teacher = ZOO.replace(model="resnet8_s2_w8")
+    key = trained(ZOO.replace(method="simkd", teacher=teacher))
+    printed = export(key, tmp_path)
+    assert "# the accuracy is that of simkd, whose part (method.safetensors) is needed" in printed
+    assert (tmp_path / key / "method.safetensors").exists()
+
+
+def test_a_damaged_run_is_not_exported(tmp_path):
+    key = trained(ZOO)
+    (Store().root / key / "student.safetensors").write_bytes(b"")
+    with pytest.raises(SpecError, match=f"run {key} is damaged: student.safetensors"):
+        export(key, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
