@@ -83,7 +83,7 @@ def runs():
         ("run kd --seeds 0", "seeds must be an integer of at least 1, but got 0"),
         ("run ccd", "method 'ccd' compares two views of one image, but views=1; use views=2"),
         ("run kd --data folder:nowhere", "nowhere' does not exist"),
-        ("run kd --data cifar10", "the data root 'data' .* set KDLAB_DATA"),
+        ("run kd --data cifar10", "the data root '/.*/data' .* set KDLAB_DATA"),
         ("run kd --teacher weights.pt --arch resnet20", "--teacher must be a file of weights .* but got 'weights.pt'"),
         ("run kd --fraction 0.01", "the training subset has .* fewer than budget.originals_per_step"),
         ("compare 00 11", "no finished run has a key that starts with '00'; `kdlab runs` lists 0"),

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from kdlab.models import build
 from kdlab.models.outputs import Tapped
+from kdlab.paths import absolute
 from kdlab.registry import SpecError, catalogue, choose, find
 
 HOLDERS = ("model", "state_dict", "net")
@@ -98,7 +99,7 @@ def read(checkpoint: str | Path) -> dict[str, Tensor]:
     Raises:
         SpecError: when the file is missing, cannot be read without executing what is in it, or holds no weights.
     """
-    path = Path(checkpoint)
+    path = absolute(checkpoint)
     if not path.exists():
         raise SpecError(f"teacher checkpoint {path} does not exist.")
     try:
