@@ -350,7 +350,7 @@ def table(specs: Sequence[RunSpec] | None = None, store: Store | None = None) ->
             return _rows(store, keys)
         except Damaged as error:
             store.set_aside(error)
-            keys.remove(error.key)
+            keys = [key for key in keys if key != error.key]
     for key in keys:
         if store.has(key):
             store.sound(key)
@@ -380,10 +380,10 @@ def row(store: Store, key: str) -> dict:
     """
     saved, result, made = store.documents(key)
     with damage.reading(key, "spec.json"):
-        return _fields(saved, result, made)
+        return _fields(store, saved, result, made)
 
 
-def _fields(saved: dict, result: dict, made: dict) -> dict:
+def _fields(store: Store, saved: dict, result: dict, made: dict) -> dict:
     spec, teacher = saved["spec"], saved["spec"]["teacher"] or {}
     return {
         "data": spec["data"], "fraction": spec["fraction"], "seed": spec["seed"], "replicate": spec["replicate"],

@@ -16,6 +16,7 @@ from kdlab.training.taught import kept
 
 TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(2, "steps", 32))
 STUDENT = TEACHER.replace(method="kd", teacher=TEACHER)
+TEACHER, APART = STUDENT.teacher, TEACHER.at_seed(1)
 DOCUMENTS = ("spec.json", "result.json", "environment.json")
 TENSORS = ("student.safetensors", "logits.safetensors", "method.safetensors")
 DAMAGES = ("emptied", "cut", "garbage", "another document", "missing", "folder")
@@ -37,7 +38,7 @@ def harm(path, how):
 def trained(tmp_path_factory):
     """A store with a teacher, its student and a run apart."""
     folder = tmp_path_factory.mktemp("trained")
-    lab.run([TEACHER, STUDENT, TEACHER.at_seed(1)], workers=0, progress=False, store=Store(folder / "runs"))
+    lab.run([STUDENT, APART], workers=0, progress=False, store=Store(folder / "runs"), require_teacher=False)
     return folder
 
 
@@ -58,14 +59,14 @@ def aside(store):
 @pytest.mark.parametrize("how", DAMAGES)
 @pytest.mark.parametrize("file", DOCUMENTS)
 def test_a_damaged_document_is_named_set_aside_and_gone_on_without(store, capsys, file, how):
-    key, other = lab.run_key(TEACHER.at_seed(1)), lab.run_key(STUDENT)
+    key, other = lab.run_key(APART), lab.run_key(STUDENT)
     harm(store.root / key / file, how)
     table = lab.table(store=store)
     assert set(table.index) == {lab.run_key(TEACHER), other} and table["test_accuracy"].notna().all()
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and f"run {key} is damaged: {file}" in said and f"moved to {store.root}" in said
     assert aside(store) == [f"{key}-1"] and not store.has(key)
-    assert key in lab.plan([TEACHER.at_seed(1)], store=store).missing
+    assert key in lab.plan([APART], store=store).missing
     lab.table(store=store)
     assert capsys.readouterr().err == "", "it is said once"
 
@@ -76,7 +77,7 @@ def test_a_damaged_run_is_trained_again_when_it_is_asked_for(store, capsys, file
     before = json.loads((store.root / key / "result.json").read_text())
     harm(store.root / key / file, "emptied")
     assert list(lab.plan([TEACHER], store=store).missing) == [key], "a plan tells the truth"
-    table = lab.run([TEACHER], workers=0, progress=False, store=store)
+    table = lab.run([TEACHER], workers=0, progress=False, store=store, require_teacher=False)
     assert table.loc[key, "test_accuracy"] == before["test_accuracy"] and store.damaged(key) == []
 
 
@@ -84,7 +85,7 @@ def test_damage_after_the_plan_is_met_as_well(store, capsys):
     key = lab.run_key(TEACHER)
     assert store.sound(key)
     harm(store.root / key / "result.json", "cut")
-    assert lab.run([TEACHER], workers=0, progress=False, store=store).index.tolist() == [key]
+    assert lab.run([TEACHER], workers=0, progress=False, store=store, require_teacher=False).index.tolist() == [key]
     assert aside(store) == [f"{key}-1"]
     harm(store.root / key / "spec.json", "cut")
     schedule.Costs(store)
@@ -98,7 +99,7 @@ def test_a_damaged_teacher_is_trained_again_before_it_teaches(store, capsys, fil
     if (file, how) == ("done.json", "one byte"):
         return  # a changed space is no damage
     harm(store.root / key / file, how)
-    lab.run([student], workers=0, progress=False, store=store)
+    lab.run([student], workers=0, progress=False, store=store, require_teacher=False)
     said = capsys.readouterr().err
     assert store.damaged(key) == [] and store.has(lab.run_key(student))
     if how != "missing" or file != "done.json":  # a run without its marker never was one
@@ -109,14 +110,14 @@ def test_a_damaged_teacher_is_trained_again_before_it_teaches(store, capsys, fil
 def test_workers_meet_damage_too(store):
     key, student = lab.run_key(TEACHER), STUDENT.replace(budget=Budget(1, "steps", 32))
     harm(store.root / key / "student.safetensors", "cut")
-    assert len(lab.run([student], workers=1, progress=False, store=store)) == 1
+    assert len(lab.run([student], workers=1, progress=False, store=store, require_teacher=False)) == 1
     assert aside(store) == [f"{key}-1"] and store.damaged(key) == []
     error = pickle.loads(pickle.dumps(Damaged("ab", "spec.json", "is missing", False)))
     assert (error.key, error.file, error.movable) == ("ab", "spec.json", False) and "spec.json is missing" in str(error)
 
 
 def test_compare_export_and_doctor_go_on(store, capsys, tmp_path):
-    apart, first, second = (lab.run_key(spec) for spec in (TEACHER.at_seed(1), TEACHER, STUDENT))
+    apart, first, second = (lab.run_key(spec) for spec in (APART, TEACHER, STUDENT))
     harm(store.root / apart / "spec.json", "emptied")
     assert "method: ce | kd" in batch.compare(first, second)
     old = store.root / "0123456789abcdef"  # of a version that had other fields
@@ -147,7 +148,7 @@ def test_what_lies_where_a_run_belongs_is_moved(store, capsys, remains):
         if remains == "files":
             (store.root / key / "notes").touch()
     assert len(lab.table(store=store)) == 2
-    assert lab.run([TEACHER], workers=0, progress=False, store=store).index.tolist() == [key]
+    assert lab.run([TEACHER], workers=0, progress=False, store=store, require_teacher=False).index.tolist() == [key]
     assert aside(store) == ([] if remains == "empty" else [f"{key}-1"])
 
 
@@ -161,7 +162,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_begins_anew(store, capsys
     if how != "other tensors":
         harm(store.checkpoint_path(key), how)
         assert store.steps_done(key) == 0
-    table = lab.run([spec], workers=0, progress=False, store=store)
+    table = lab.run([spec], workers=0, progress=False, store=store, require_teacher=False)
     assert table["steps"].tolist() == [2] and store.damaged(key) == []
     assert f"run {key} is damaged: its checkpoint" in capsys.readouterr().err
     assert aside(store) == [f"{key}.safetensors-1"] and not store.checkpoint_path(key).exists()
@@ -178,11 +179,11 @@ def test_a_damaged_lease_holds_nothing(store, text):
         held = text.replace("{", '{"host": "' + os.uname().nodename + '", ') if ":" in text else text
         path.write_text(held, encoding="latin1")
     assert store.lease(path.name) is None
-    assert len(lab.run([spec], workers=0, progress=False, store=store)) == 1
+    assert len(lab.run([spec], workers=0, progress=False, store=store, require_teacher=False)) == 1
 
 
 def test_a_store_that_cannot_be_moved_in_is_gone_on_with(store, capsys, monkeypatch):
-    key = lab.run_key(TEACHER.at_seed(1))
+    key = lab.run_key(APART)
     harm(store.root / key / "spec.json", "emptied")
 
     def refuse(*given):
@@ -195,7 +196,7 @@ def test_a_store_that_cannot_be_moved_in_is_gone_on_with(store, capsys, monkeypa
         assert (store.root / key).exists() and not store.has(key) and key not in store.keys()
         lab.table(store=store)
         assert capsys.readouterr().err == ""
-    assert len(lab.run([TEACHER.at_seed(1)], workers=0, progress=False, store=store)) == 1
+    assert len(lab.run([APART], workers=0, progress=False, store=store, require_teacher=False)) == 1
     assert store.has(key) and store.damaged(key) == []
 
 

@@ -42,16 +42,19 @@ def read(store: Store) -> Runs:
         place = store.root.absolute()
         known, lost = _READ.setdefault(place, {}), _LOST.setdefault(place, {})
         keys = store.keys()
-        for gone in set(known) - set(keys):
-            del known[gone]
+        for old in set(known) - set(keys):
+            del known[old]
+        gone: set[str] = set()
         for key in keys:
-            if key not in known:
+            while key not in known and key not in gone:
                 lost.pop(key, None)
                 try:
                     known[key] = _read(store, key)
-                except Damaged as error:
+                except Damaged as error:  # of this run, or of its teacher, whose score stands in its row
                     store.set_aside(error)
-                    lost[key] = f"{error.file} {error.reason}"
+                    known.pop(error.key, None)
+                    gone.add(error.key)
+                    lost[error.key] = f"{error.file} {error.reason}"
         kept = {k: known[k] for k in keys if k in known}
     facts = {k: told for k, (_, told) in kept.items()}
     table = pd.DataFrame([row for row, _ in kept.values()], index=pd.Index(list(kept), name="key"))
