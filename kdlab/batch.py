@@ -19,12 +19,14 @@ from typing import Any
 import pandas as pd
 
 from kdlab import data as datasets
-from kdlab import lab, listing, pages, perspectives, report, stats, weightfile
+from kdlab import lab, listing, pages, perspectives, report, settings, stats, weightfile
+from kdlab.damage import Damaged
 from kdlab.engine import TAUGHT
 from kdlab.foreign import split
+from kdlab.paths import home
 from kdlab.perspectives import arms
 from kdlab.spec import Checkpoint, RunSpec, SpecError, catalogue, choose
-from kdlab.store import Store, home
+from kdlab.store import Store
 from kdlab.teachers import PoorTeacher
 
 SHOWN = ["arm", "student", "teacher", "method", "augmentation", "views", "ratio", "fraction", "seed", "steps",
@@ -46,7 +48,8 @@ def figures(
     Args:
         names: perspectives; None means all of them.
         profile: smoke, quick, full or paper.
-        given: profile fields to change (data, teacher, student, seeds); None leaves one alone.
+        given: profile fields to change (data, teacher, student, seeds, epochs, steps, originals, teacher_epochs);
+            None leaves one alone.
         parameters: ``key=value`` strings for the notebooks.
         workers: processes; None takes the profile's number.
         only_plan: describe the work and stop.
@@ -54,6 +57,7 @@ def figures(
     Returns:
         True when every notebook reached its done marker.
     """
+    settings.check()
     started = time.monotonic()
     given = {k: v for k, v in given.items() if v is not None}
     names = [choose("perspective", n, perspectives.NAMES) for n in dict.fromkeys(names or perspectives.NAMES)]
@@ -62,6 +66,12 @@ def figures(
         raise SpecError(f"-p {min(reserved)}=... is for papermill alone; here --profile, and KDLAB_OUT for the folder.")
     studies = {name: perspectives.study(name, profile, **given | extra[name]) for name in names}
     size = studies[names[0]].profile
+    for name, study in studies.items():  # a notebook's kernel stands elsewhere
+        extra[name] = {key: study.profile.data if key == "data" else value for key, value in extra[name].items()}
+    if "data" in given:
+        given["data"] = datasets.absolute(given["data"])
+    for said in dict.fromkeys(perspectives.lengths(study.profile) for study in studies.values()):
+        print(said, end="\n" if said else "", flush=True)
     workers = size.workers if workers is None else workers
     groups = _stages(studies)
     if only_plan:
@@ -136,8 +146,15 @@ class Press:
 
 
 def distil(
-    method: str, profile: str | None, *, seed: int, seeds: int, workers: int | None, **given: Any
-) -> pd.DataFrame:
+    method: str,
+    profile: str | None,
+    *,
+    seed: int,
+    seeds: int,
+    workers: int | None,
+    only_plan: bool = False,
+    **given: Any,
+) -> pd.DataFrame | None:
     """Train one student (and its teacher) at some seeds.
 
     Args:
@@ -146,26 +163,33 @@ def distil(
         seed: the first seed.
         seeds: how many seeds, >= 1.
         workers: processes.
+        only_plan: describe the work and stop.
         **given: data, teacher (model name or checkpoint file), arch, teacher_classes (how the file's classes map to the
-            data's, see ``kdlab.models.heads.order_of``), student, augmentation, views, ratio, epochs, fraction; None
-            leaves the profile's.
+            data's, see ``kdlab.models.heads.order_of``), student, augmentation, views, ratio, fraction; epochs or steps
+            of the student, teacher_epochs, originals a step of both; None leaves the profile's.
 
     Returns:
-        One row per run, teachers first.
+        One row per run, teachers first; None after a plan.
 
     Raises:
         SpecError: for what cannot run.
         PoorTeacher: when a teacher is not above chance, after its row has been printed.
     """
+    settings.check()
     if seeds < 1:
         raise SpecError(f"seeds must be an integer of at least 1, but got {seeds}.")
     teacher, arch, order = given.pop("teacher"), given.pop("arch"), given.pop("teacher_classes", None)
     file = _checkpoint(teacher, arch)
     if order and not file:
         raise SpecError(f"--teacher-classes {order!r} is for a teacher from a file: --teacher FILE --arch MODEL.")
-    size = perspectives.profile(
-        profile, data=given["data"], student=given["student"], teacher=None if file else teacher
-    )
+    size = perspectives.profile(profile)
+    size = size.replace(
+        data=given["data"], student=given["student"], teacher=None if file else teacher,
+        fractions=(*size.fractions, given["fraction"]), originals=given["originals"], epochs=given["epochs"],
+        teacher_epochs=given["teacher_epochs"],
+    )  # fmt: skip
+    if said := perspectives.lengths(size):
+        print(said, flush=True)
     spec = arms.method(size, method, {}).replace(fraction=given["fraction"])
     if ":" in method and spec.teacher is None:
         spec = spec.replace(teacher=arms.teacher(size))  # foreign code may not say what it needs
@@ -179,12 +203,19 @@ def distil(
     if given["ratio"] and given["augmentation"] == "weak":
         raise SpecError(f"--ratio {given['ratio']:g} needs an --augmentation other than weak.")
     spec = arms.viewed(spec, size, given["augmentation"], given["views"], given["ratio"])
+    if given["epochs"] is not None and given["steps"] is not None:
+        raise SpecError(f"--epochs and --steps exclude each other, but got {given['epochs']:g} and {given['steps']}.")
     if given["epochs"] is not None:
-        spec = spec.replace(budget=replace(size.budget, amount=given["epochs"], unit="epochs"))
+        spec = spec.replace(budget=size.budget)
+    if given["steps"] is not None:
+        spec = spec.replace(budget=replace(size.budget, amount=given["steps"], unit="steps"))
     specs = [spec.at_seed(s) for s in range(seed, seed + seeds)]
     teachers = [s.teacher for s in specs if isinstance(s.teacher, RunSpec)]
+    workers = size.workers if workers is None else workers
+    if only_plan:
+        print(lab.plan([*teachers, *specs], workers=workers or os.cpu_count() or 1).describe())
+        return None
     try:
-        workers = size.workers if workers is None else workers
         return lab.run([*teachers, *specs], workers=workers, require_teacher=size.requires_teacher)
     except PoorTeacher as error:
         print(show(error.table))
@@ -249,13 +280,20 @@ def compare(first: str, second: str) -> str:
         second: the run it is compared with.
     """
     store = Store()
-    found = {key: RunSpec.from_dict(store.read(key, "spec")["spec"]) for key in store.keys()}
-    specs = [found[find_key(k)] for k in (first, second)]
+    everything = lab.table(store=store)  # sets aside what cannot be read
+    keys, found = [find_key(k) for k in (first, second)], {}
+    for key in everything.index:
+        try:
+            found[key] = RunSpec.from_dict(store.read(key, "spec")["spec"])
+        except SpecError:  # of another version
+            if key in keys:
+                raise
+    specs = [found[key] for key in keys]
     plain = [_flat(s.to_dict()) for s in specs]
     lines = ["the specs differ in:"]
     names = sorted({*plain[0], *plain[1]})
     lines += [f"  {n}: {plain[0].get(n)} | {plain[1].get(n)}" for n in names if plain[0].get(n) != plain[1].get(n)]
-    everything, rows = lab.table(store=store), []
+    rows = []
     for label, spec in zip(("first", "second"), specs, strict=True):
         same = [key for key, other in found.items() if _seedless(other) == _seedless(spec)]
         rows.append(everything.loc[same].assign(arm=label))
@@ -284,20 +322,31 @@ def doctor() -> str:
     from kdlab.training import device
     from kdlab.training.taught import limit
 
+    def told(ask) -> str:
+        try:
+            return ask()
+        except SpecError:
+            return "(see environment)"
+
     store = Store()
     keys = store.keys()
     bad = {key: files for key in keys if (files := store.damaged(key))}
+    for key, files in bad.items():
+        store.set_aside(Damaged(key, ", ".join(files), "no longer match their checksums"))
     free = shutil.disk_usage(next(p for p in (home(), *home().parents) if p.exists())).free / 2**30
     names = ("kdlab", "torch", "torchvision", "numpy", "scipy", "pandas", "matplotlib", "papermill", "jupyterlab")
     lines = [f"python {platform.python_version()} on {platform.system()} {platform.machine()}"]
     lines.append("  ".join(f"{name} {version(name)}" for name in names))
-    lines.append(f"device {device()}, {os.cpu_count()} cores, torch threads in a run: 1 (of {torch.get_num_threads()})")
+    lines += [f"environment: {fault}" for fault in settings.faults()]
+    threads = f"torch threads in a run: 1 (of {torch.get_num_threads()})"
+    lines.append(f"device {told(device)}, {os.cpu_count()} cores, {threads}")
     lines += [listing.data_line(name) for name in datasets.READERS]
     lines.append(f"output {home()}: {free:.1f} GiB free, {'writable' if _writable(home()) else 'NOT WRITABLE'}")
     lines.append(f"store: {len(keys)} finished runs, {len(bad)} damaged")
     lines += [f"  damaged {key}: {', '.join(files)}" for key, files in bad.items()]
     kept = sum(path.stat().st_blocks * 512 for path in (store.root / TAUGHT).glob("*"))
-    lines.append(f"kept teacher outputs: {kept / 1e9:.2f} of at most {limit() / 1e9:g} GB (KDLAB_TEACHER_GB)")
+    most = told(lambda: f"{limit() / 1e9:g} GB")
+    lines.append(f"kept teacher outputs: {kept / 1e9:.2f} of at most {most} (KDLAB_TEACHER_GB)")
     seen = sum(path.stat().st_size for path in (home() / "data").glob("*.pixels"))
     lines.append(f"kept images of folders: {seen / 1e9:.2f} GB in {home() / 'data'}, made again when deleted")
     parts = ", ".join(f"{len(catalogue(kind))} {kind}" for kind in ("models", "augment", "losses"))

@@ -9,8 +9,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from kdlab import foreign
-from kdlab.spec import SpecError
+from kdlab import foreign, paths, settings
+from kdlab.registry import SpecError
 
 app = typer.Typer(
     help="See what data augmentation does to knowledge distillation.",
@@ -22,6 +22,10 @@ DataOption = Annotated[Optional[str], typer.Option("--data", help="fashion, cifa
 TeacherOption = Annotated[Optional[str], typer.Option("--teacher", help="the teacher's, or module:Class?option=value")]  # noqa: UP045
 StudentOption = Annotated[Optional[str], typer.Option("--student", help="the student's, or module:Class?option=value")]  # noqa: UP045
 SeedsOption = Annotated[Optional[int], typer.Option("--seeds", help="how many seeds, from 0")]  # noqa: UP045
+EpochsOption = Annotated[Optional[float], typer.Option("--epochs", help="of a student")]  # noqa: UP045
+StepsOption = Annotated[Optional[int], typer.Option("--steps", help="of a student, instead of epochs")]  # noqa: UP045
+TeacherEpochsOption = Annotated[Optional[float], typer.Option("--teacher-epochs", help="of a teacher")]  # noqa: UP045
+OriginalsOption = Annotated[Optional[int], typer.Option("--originals", help="a step, of both")]  # noqa: UP045
 WorkersOption = Annotated[Optional[int], typer.Option("--workers", help="processes; 0 trains in this one")]  # noqa: UP045
 
 
@@ -30,6 +34,10 @@ def main() -> None:
     foreign.stand()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill stops as cleanly as Ctrl-C
     try:
+        settings.check(settings.FOLDERS if "doctor" not in sys.argv else ())
+        for words in settings.misspelt():
+            print(f"kdlab: {words}", file=sys.stderr)
+        paths.settle()
         sys.exit(app(standalone_mode=False))  # a command's own exit code comes back as a value
     except SpecError as error:
         sys.exit(_refuse(str(error)))
@@ -54,6 +62,10 @@ def figures(
     teacher: TeacherOption = None,
     student: StudentOption = None,
     seeds: SeedsOption = None,
+    epochs: EpochsOption = None,
+    steps: StepsOption = None,
+    teacher_epochs: TeacherEpochsOption = None,
+    originals: OriginalsOption = None,
     workers: WorkersOption = None,
     plan: Annotated[bool, typer.Option("--plan", help="say what would be trained, and stop")] = False,
     p: Annotated[Optional[list[str]], typer.Option("-p", help="notebook parameter, key=value")] = None,  # noqa: UP045
@@ -62,6 +74,7 @@ def figures(
     from kdlab import batch
 
     given = {"data": data, "teacher": teacher, "student": student, "seeds": seeds}
+    given |= {"epochs": epochs, "steps": steps, "teacher_epochs": teacher_epochs, "originals": originals}
     done = batch.figures(names or None, profile, given, p or [], workers=workers, only_plan=plan)
     raise typer.Exit(0 if done else 1)
 
@@ -81,21 +94,26 @@ def run(
     augmentation: Annotated[str, typer.Option(help="see `kdlab augmentations`")] = "weak",
     views: Annotated[Optional[int], typer.Option(help="rows per original")] = None,  # noqa: UP045
     ratio: Annotated[Optional[float], typer.Option(help="share of augmented rows, 0 to 1")] = None,  # noqa: UP045
-    epochs: Annotated[Optional[float], typer.Option(help="of the student")] = None,  # noqa: UP045
+    epochs: EpochsOption = None,
+    steps: StepsOption = None,
+    teacher_epochs: TeacherEpochsOption = None,
+    originals: OriginalsOption = None,
     fraction: Annotated[float, typer.Option(help="share of the training images, 0 to 1")] = 1.0,
     seed: Annotated[int, typer.Option(help="first seed")] = 0,
     seeds: Annotated[int, typer.Option(help="how many seeds")] = 1,
     workers: WorkersOption = None,
+    plan: Annotated[bool, typer.Option("--plan", help="say what would be trained, and stop")] = False,
 ) -> None:
     """One distillation without a notebook: teacher, student, and how well they did."""
     from kdlab import batch
 
     table = batch.distil(
         method, profile, data=data, teacher=teacher, arch=arch, teacher_classes=teacher_classes, student=student,
-        augmentation=augmentation, views=views, ratio=ratio, epochs=epochs, fraction=fraction, seed=seed, seeds=seeds,
-        workers=workers,
+        augmentation=augmentation, views=views, ratio=ratio, epochs=epochs, steps=steps, teacher_epochs=teacher_epochs,
+        originals=originals, fraction=fraction, seed=seed, seeds=seeds, workers=workers, only_plan=plan,
     )  # fmt: skip
-    print(batch.show(table))
+    if table is not None:
+        print(batch.show(table))
 
 
 @app.command()
@@ -109,6 +127,7 @@ def runs(
 
     table = batch.select(lab.table(), where or [])
     if csv:
+        csv = paths.absolute(csv)
         with store.writing(csv):
             table.to_csv(csv)
         print(f"{len(table)} runs written to {csv}")

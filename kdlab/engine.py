@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from kdlab import data, metrics, weightfile
+from kdlab import damage, data, metrics, weightfile
 from kdlab.feasible import class_names
 from kdlab.identity import key as run_key
 from kdlab.identity import normal, steps, teacher_key
@@ -154,7 +154,12 @@ class Keeper:
     def restore(self, arm) -> None:
         """Bring an arm to its checkpoint, if it has one."""
         if saved := self.store.load_checkpoint(arm.key):
-            arm.load_state(*saved)
+            try:
+                with damage.reading(arm.key, "its checkpoint"):
+                    arm.load_state(*saved)
+            except damage.Damaged as error:  # the arm may be half loaded: nobody may go on with it
+                self.store.drop_checkpoint(error)
+                raise
 
     def save(self, arm) -> None:
         """Write an arm's checkpoint."""

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from kdlab.batch import find_key
-from kdlab.spec import RunSpec, SpecError, find
+from kdlab.damage import Damaged
+from kdlab.paths import absolute
+from kdlab.spec import RunSpec, find
 from kdlab.store import Store, writing
 
 WEIGHTS = "student.safetensors"
@@ -36,11 +38,13 @@ def export(key: str, out: Path) -> str:
 
     store, key = Store(), find_key(key)
     if bad := store.damaged(key):
-        raise SpecError(f"run {key} is damaged: {', '.join(bad)} no longer match their checksums; it was not exported.")
+        error = Damaged(key, ", ".join(bad), "no longer match their checksums; it was not exported")
+        store.set_aside(error)
+        raise error
     spec, result = RunSpec.from_dict(store.read(key, "spec")["spec"]), store.read(key, "result")
     weights = store.weights(key)
     had = _had(store, key, spec, weights)
-    target = Path(out).expanduser().absolute() / key
+    target = absolute(out) / key
     said = {"arch": spec.model, "run": key, "data": spec.data, "options": json.dumps(dict(spec.model_options))}
     files = {f"{name}.json": (store.root / key / f"{name}.json").read_bytes() for name in ("spec", "result")}
     files[WEIGHTS] = save(weights, {**said, **{name: json.dumps(value) for name, value in had.items()}})

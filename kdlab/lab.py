@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures as futures
 import contextlib
-import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -13,8 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from kdlab import datasheet, engine, memory, schedule, teachers, weightfile
+from kdlab import damage, datasheet, engine, memory, schedule, settings, teachers, weightfile
 from kdlab.baseline import linear as linear
+from kdlab.damage import Damaged
 from kdlab.feasible import check, notes
 from kdlab.identity import key as run_key
 from kdlab.once import asking_once
@@ -23,6 +23,7 @@ from kdlab.schedule import Job
 from kdlab.spec import Checkpoint, RunSpec, SpecError, create, find
 from kdlab.store import MissingRuns, Store
 from kdlab.teachers import Gate, PoorTeacher
+from kdlab.workers import in_main, start
 
 
 class Halted(Exception):
@@ -138,7 +139,7 @@ def plan(*groups: Sequence[RunSpec], workers: int = 1, store: Store | None = Non
                     check(one)
                     specs.setdefault(name := run_key(one), one)
                     ranks.setdefault(name, rank)
-        cached = [k for k in specs if store.has(k)]
+        cached = [k for k in specs if store.has(k) and store.sound(k)]
         done, begun = set(cached), store.begun()
         missing = {k: _reason(k, store, begun) for k in specs if k not in done}
         said = list(dict.fromkeys(note for spec in specs.values() for note in notes(spec)))
@@ -178,7 +179,8 @@ def run(
 
     Args:
         *groups: lists of specs; earlier groups come first.
-        workers: processes; 0 trains in this one, None takes one per core.
+        workers: processes; 0 trains in this one, None takes one per core. They do not import the calling script, so it
+            needs no ``if __name__ == "__main__":``; what is named ``__main__:Class`` is trained in this process.
         progress: say what was read and planned, and show a progress bar with an ETA.
         executor: any ``concurrent.futures`` executor, instead of local processes.
         after: called with the set of finished keys whenever a cohort is done.
@@ -196,25 +198,44 @@ def run(
         PoorTeacher: at the end, when students were not trained since their teacher is not above chance.
         KeyboardInterrupt: after a clean stop; the same call goes on from the checkpoints.
         Halted: likewise, when ``halt`` was set.
+
+    A run whose files turn out to be damaged is set aside and trained again.
     """
-    store = store or Store()
+    settings.check()
+    store, met = store or Store(), set()
     workers = (os.cpu_count() or 1) if workers is None else workers
     if workers < 0:
         raise SpecError(f"workers must be a non-negative integer, but got {workers!r}.")
-    todo = plan(*groups, workers=workers, store=store)
-    told = engine.read(todo.specs[k] for k in todo.missing)
-    if progress:
-        print(todo.describe(fit=True), *told, sep="\n  ", flush=True)
-    if after:
-        after(set(todo.cached))
-    if todo.jobs:
-        rehearse(todo)
-        engine.examine((todo.specs[k] for k in todo.missing), store)
-        gate = Gate(lambda spec: engine.score(spec, store), require_teacher)
-        _train(todo, store, workers, progress, executor, after or (lambda keys: None), halt, gate)
-        if gate.held:
-            raise _poor(gate, [spec for group in groups for spec in group], store)
-    return table([spec for group in groups for spec in group], store=store)
+    while True:
+        try:
+            todo = plan(*groups, workers=workers, store=store)
+            told = engine.read(todo.specs[k] for k in todo.missing)
+            if progress:
+                print(todo.describe(fit=True), *told, sep="\n  ", flush=True)
+            if after:
+                after(set(todo.cached))
+            if todo.jobs:
+                if executor is None and os.environ.get("KDLAB_DEVICE", "cpu") != "cpu":
+                    _find_device()
+                rehearse(todo)
+                engine.examine((todo.specs[k] for k in todo.missing), store)
+                gate = Gate(lambda spec: engine.score(spec, store), require_teacher)
+                _train(todo, store, workers, progress, executor, after or (lambda keys: None), halt, gate)
+                if gate.held:
+                    raise _poor(gate, [spec for group in groups for spec in group], store)
+            return _rows(store, _keys([spec for group in groups for spec in group]))
+        except Damaged as error:
+            store.set_aside(error)
+            if (found := (error.key, error.file)) in met:  # once more would be the same again
+                raise
+            met.add(found)
+
+
+def _find_device() -> None:
+    """Refuse a device that torch does not find now rather than in every worker."""
+    from kdlab.training import device
+
+    device()
 
 
 def rehearse(todo: Plan) -> None:
@@ -251,12 +272,16 @@ def _poor(gate: Gate, asked: list[RunSpec], store: Store) -> PoorTeacher:
 def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, after, halt, gate: Gate) -> None:
     # A notebook's threads may each run something, and stop their own.
     stop = store.root / f".stop-{os.getpid()}-{threading.get_ident()}"
-    with store.disk():
-        stop.unlink(missing_ok=True)
-    own = executor is None and workers > 0
+    with store.disk():  # a disk that refuses says so before anything trains
+        stop.parent.mkdir(parents=True, exist_ok=True)
+        stop.touch()
+        stop.unlink()
+    here = in_main(todo.specs[key] for key in todo.missing)
+    if here and executor is None and workers and progress:
+        print("  in this process: what stands in a script or notebook itself, no worker can import", flush=True)
+    own = executor is None and workers > 0 and not here
     if own:
-        context = multiprocessing.get_context("spawn")
-        executor = futures.ProcessPoolExecutor(workers, mp_context=context, initializer=engine.quiet)
+        executor = start(workers)
     bar = Bar(todo.jobs, store, max(1, workers), shown=progress)
     waiting, running, finished = list(todo.jobs), {}, set(todo.cached)
 
@@ -312,6 +337,8 @@ def _ask_to_stop(stop: Path, running: dict) -> None:
 def table(specs: Sequence[RunSpec] | None = None, store: Store | None = None) -> pd.DataFrame:
     """Finished runs as a table, one row each, indexed by key; never trains and imports no torch.
 
+    A run whose files are damaged is set aside and counts as not trained.
+
     Args:
         specs: the runs wanted, in this order; None takes everything in the store.
         store: None takes the default store.
@@ -320,23 +347,46 @@ def table(specs: Sequence[RunSpec] | None = None, store: Store | None = None) ->
         MissingRuns: when a wanted run is not in the store.
     """
     store = store or Store()
+    keys = store.keys() if specs is None else _keys(specs)
+    while specs is None:
+        try:
+            return _rows(store, keys)
+        except Damaged as error:
+            store.set_aside(error)
+            keys = [key for key in keys if key != error.key]
+    for key in keys:
+        if store.has(key):
+            store.sound(key)
+    return _rows(store, keys)
+
+
+def _keys(specs: Sequence[RunSpec]) -> list[str]:
     with asking_once():
-        keys = store.keys() if specs is None else list(dict.fromkeys(map(run_key, specs)))
+        return list(dict.fromkeys(map(run_key, specs)))
+
+
+def _rows(store: Store, keys: list[str]) -> pd.DataFrame:
     absent = [k for k in keys if not store.has(k)]
     if absent:
         raise MissingRuns(
             f"{len(absent)} of {len(keys)} runs are not in the store {store.root} (first: {absent[0]}). "
             "`kdlab figures` or `kdlab.lab.run(specs)` trains them."
         )
-    return _rows(store, keys)
+    return pd.DataFrame([row(store, k) for k in keys], index=pd.Index(keys, name="key"))
 
 
-def _rows(store: Store, keys: list[str]) -> pd.DataFrame:
-    return pd.DataFrame([_row(store, k) for k in keys], index=pd.Index(keys, name="key"))
+def row(store: Store, key: str) -> dict:
+    """A finished run's row of the table.
+
+    Raises:
+        Damaged: when its files cannot be read.
+    """
+    saved, result, made = store.documents(key)
+    with damage.reading(key, "spec.json"):
+        return _fields(store, saved, result, made)
 
 
-def _row(store: Store, key: str) -> dict:
-    saved, result, made = (store.read(key, name) for name in ("spec", "result", "environment"))
+def _fields(store: Store, saved: dict, result: dict, made: dict) -> dict:
     spec, teacher = saved["spec"], saved["spec"]["teacher"] or {}
     return {
         "data": spec["data"], "fraction": spec["fraction"], "seed": spec["seed"], "replicate": spec["replicate"],

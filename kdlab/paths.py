@@ -1,14 +1,47 @@
-"""Where kdlab reads and writes: the folder of everything it makes."""
+"""Where kdlab reads and writes. Every path becomes absolute once, where it comes in.
+
+A sweep is trained by workers and drawn by kernels, and a kernel stands in its notebook's folder: a path that means
+something where a person typed it means something else there. So the edge is where a value gets its type:
+
+- ``RunSpec`` and ``Profile`` make the folder in ``data`` absolute, ``Checkpoint`` its file (``kdlab.data.absolute``,
+  ``absolute``), so that nothing relative can get into a spec, a store, a notebook's parameters or a caption;
+- ``home()``, ``Store``, ``data_root()`` and the functions that write tables, figures and exports do so with what they
+  are given;
+- the command line settles the environment's folders (``settle``) before anything starts another process.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+OUT, DATA = "KDLAB_OUT", "KDLAB_DATA"
+
+
+def absolute(path: str | os.PathLike) -> Path:
+    """The path from the root of the file system, seen from the current folder; ``~`` is one's own folder.
+
+    Links stay as they are: whoever moves what a link leads to means the link.
+
+    Args:
+        path: as typed.
+    """
+    return Path(os.path.abspath(os.path.expanduser(path)))
+
 
 def home() -> Path:
     """Where everything kdlab writes goes: ``$KDLAB_OUT``, else ``out`` in the checkout, else ``out`` right here."""
-    if os.environ.get("KDLAB_OUT"):
-        return Path(os.environ["KDLAB_OUT"]).absolute()
+    if os.environ.get(OUT):
+        return absolute(os.environ[OUT])
     checkout = Path(__file__).resolve().parent.parent
     return (checkout if (checkout / "pyproject.toml").exists() else Path.cwd()) / "out"
+
+
+def settle() -> None:
+    """Make the folders that the environment names absolute, for the processes that will be started elsewhere.
+
+    ``data`` in the current folder, the data root where nothing is said, is said from then on if it is there.
+    """
+    os.environ[OUT] = str(home())
+    if os.environ.get(DATA) or os.path.isdir("data"):
+        os.environ[DATA] = str(absolute(os.environ.get(DATA) or "data"))

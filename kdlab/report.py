@@ -18,6 +18,8 @@ from typing import Any
 
 from kdlab import __version__, store
 from kdlab.pages import gallery, html, lessons, load_verdicts, unfinished, write_text
+from kdlab.paths import settle
+from kdlab.perspectives.given import literal
 from kdlab.readme import CHECKOUT
 from kdlab.registry import SpecError, choose
 
@@ -76,18 +78,8 @@ def check(notebook: Path, given: Iterable[str]) -> dict[str, Any]:
         name, equals, text = pair.partition("=")
         if not equals:
             raise SpecError(f"-p must look like key=value, but got {pair!r}.")
-        checked[choose(f"parameter of {notebook.stem}", name, known)] = _literal(text)
+        checked[choose(f"parameter of {notebook.stem}", name, known)] = literal(text)
     return checked
-
-
-def _literal(text: str) -> Any:
-    words = {"true": True, "false": False, "none": None, "null": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def run_notebook(
@@ -129,6 +121,7 @@ def _execute(template: Path, executed: Path, values: dict[str, Any]) -> str:
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # a stale kernel of the user's must not win over ours
     import papermill
 
+    settle()  # the kernel stands in the notebook's folder
     try:
         papermill.execute_notebook(
             str(template),

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kdlab import data
+from kdlab import damage, data
+from kdlab.damage import Damaged
 from kdlab.engine import TAUGHT, shared
 from kdlab.feasible import reads_maps
 from kdlab.identity import steps, teacher_key
@@ -80,7 +81,12 @@ class Costs:
     def __init__(self, store: Store):
         seen: dict[tuple, list[float]] = {}
         for key in store.keys():
-            for kind, names, seconds in _rates(store.root, key):
+            try:
+                measured = _rates(store.root, key)
+            except Damaged as error:
+                store.set_aside(error)
+                continue
+            for kind, names, seconds in measured:
                 for kin in range(len(names) + 1):
                     seen.setdefault((kind, *names[:kin]), []).append(seconds)
         self.seconds = {names: statistics.median(values) for names, values in seen.items()}
@@ -128,9 +134,11 @@ def _rates(root: Path, key: str) -> tuple[tuple[str, tuple[str, ...], float], ..
     store = Store(root)
     try:
         cost = store.read(key, "cost")
-    except FileNotFoundError:  # runs of earlier versions
+    except Damaged:  # a run of an earlier version has none, and no result depends on it
         cost = {}
-    return tuple(_measured(store.read(key, "spec")["spec"], store.read(key, "result"), cost))
+    spec, result, _ = store.documents(key)
+    with damage.reading(key, "result.json"):
+        return tuple(_measured(spec["spec"], result, cost))
 
 
 def _measured(spec: dict, result: dict, cost: dict) -> Iterable[tuple[str, tuple[str, ...], float]]:

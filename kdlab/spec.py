@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kdlab import data as datasets
+from kdlab.paths import absolute
 from kdlab.registry import SpecError, catalogue, check_options, choose, create, find, register
 
 __all__ = [
@@ -79,7 +81,7 @@ class Budget:
         if per_epoch == 0:
             raise SpecError(
                 f"the training subset has {train_size} images, fewer than budget.originals_per_step="
-                f"{self.originals_per_step}; take a larger fraction or fewer originals a step."
+                f"{self.originals_per_step}; take a larger fraction, or fewer originals a step (--originals)."
             )
         exact = {
             "epochs": self.amount * per_epoch,
@@ -141,7 +143,7 @@ class Checkpoint:
     """A teacher from a file of weights (safetensors, or a torch file read with ``weights_only=True``).
 
     Args:
-        path: the file.
+        path: the file; it becomes absolute.
         sha256: its digest, which stands in the key; a file that does not match is refused.
         arch: the model's registered name, or ``module:Class``.
         options: the model's own options, such as ``taps`` for a foreign one.
@@ -157,6 +159,7 @@ class Checkpoint:
     classes: tuple[str, ...] = ()
 
     def __post_init__(self):
+        object.__setattr__(self, "path", str(absolute(self.path)))
         object.__setattr__(self, "classes", tuple(self.classes))
 
 
@@ -165,7 +168,7 @@ class RunSpec:
     """One training run, complete.
 
     Args:
-        data: a data set's name (``kdlab.data.load``).
+        data: a data set's name (``kdlab.data.load``); the folder in ``folder:PATH`` becomes absolute.
         sizes: (train, val, test) images to keep, balanced and nested, or None for all.
         fraction: share of the training set, stratified and nested, in (0, 1]; which images depends on the seed.
         model: the network that is trained: a registered name or ``module:Class``.
@@ -216,6 +219,7 @@ class RunSpec:
     def __post_init__(self):
         for name in ("data", "model", "method", "augmentation"):
             _kind(name, getattr(self, name), str, "a name")
+        object.__setattr__(self, "data", datasets.absolute(self.data))
         _kind("budget", self.budget, Budget, "a Budget")
         _kind("optimiser", self.optimiser, Optimiser, "an Optimiser")
         _kind("teacher", self.teacher, RunSpec | Checkpoint | None, "a RunSpec, a Checkpoint or None")

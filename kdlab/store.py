@@ -8,6 +8,7 @@
     out/runs/.checkpoints/     one file per unfinished run
     out/runs/.leases/          who is training what, with a heartbeat
     out/runs/.linear/          what a linear model reaches on the data, one checksummed file per data set and sizes
+    out/runs/.damaged/         what could not be read any more
 """
 
 from __future__ import annotations
@@ -25,13 +26,20 @@ from typing import Any
 
 import numpy as np
 
+from kdlab import damage
+from kdlab.damage import Damaged
 from kdlab.identity import SCHEMA
-from kdlab.paths import home
+from kdlab.paths import absolute, home
 from kdlab.spec import SpecError
 
 LEASE_SECONDS = 60.0
 LATE_SECONDS = 600.0
 HEXADECIMAL = "0123456789abcdef"
+NEEDED = {"spec": ("spec", "normal"), "result": ("test_accuracy", "curve"), "environment": ("digest", "git")}
+# By store and key: damaged runs that cannot be moved, and those whose documents this process has read.
+# By store and key: damaged runs that cannot be moved, and those whose documents this process has read.
+_shunned: set[tuple[str, str]] = set()
+_sound: set[tuple[str, str]] = set()
 
 
 class MissingRuns(SpecError):
@@ -59,11 +67,12 @@ class Store:
     """
 
     def __init__(self, root: Path | None = None):
-        self.root = Path(root) if root else home() / "runs"
+        self.root = absolute(root) if root else home() / "runs"
 
     def has(self, key: str) -> bool:
         """Whether the run is finished: its done marker is the last thing written before it got its name."""
-        return os.path.exists(f"{self.root}/{key}/done.json")  # to make a Path takes longer than to look
+        there = os.path.exists(f"{self.root}/{key}/done.json")  # to make a Path takes longer than to look
+        return there and not (_shunned and (str(self.root), key) in _shunned)
 
     def keys(self) -> list[str]:
         """Keys of all finished runs."""
@@ -72,27 +81,105 @@ class Store:
         return []
 
     def read(self, key: str, name: str) -> Any:
-        """One of a finished run's json files: ``"spec"``, ``"result"`` or ``"environment"``."""
-        with open(f"{self.root}/{key}/{name}.json", "rb") as file:
-            return json.loads(file.read())
+        """One of a finished run's json files: ``"spec"``, ``"result"`` or ``"environment"``.
+
+        Raises:
+            Damaged: when it is no such file.
+        """
+        with damage.reading(key, f"{name}.json"), open(f"{self.root}/{key}/{name}.json", "rb") as file:
+            if not isinstance(found := json.loads(file.read()), dict):
+                raise ValueError("no fields by name")
+            return found
 
     def logits(self, key: str) -> dict[str, np.ndarray]:
-        """Logits (N, K) on val and test, without torch."""
-        from safetensors.numpy import load_file
+        """Logits (N, K) on val and test, without torch.
 
-        return load_file(self.root / key / "logits.safetensors")
+        Raises:
+            Damaged: when the file is not what was written.
+        """
+        from safetensors.numpy import load
+
+        with damage.reading(key, "logits.safetensors"):
+            return load(self._whole(key, "logits.safetensors"))
 
     def weights(self, key: str, part: str = "student") -> dict:
-        """State dict of the student (or of the ``"method"``) as torch tensors; nothing is unpickled."""
-        from safetensors.torch import load_file
+        """State dict of the student (or of the ``"method"``) as torch tensors; nothing is unpickled.
 
-        return load_file(self.root / key / f"{part}.safetensors")
+        Raises:
+            Damaged: when the file is not what was written.
+        """
+        from safetensors.torch import load
+
+        with damage.reading(key, f"{part}.safetensors"):
+            return load(self._whole(key, f"{part}.safetensors"))
+
+    def _whole(self, key: str, file: str) -> bytes:
+        """A file's content. A network with one wrong byte runs, so the checksum is looked at."""
+        content = (self.root / key / file).read_bytes()
+        if hashlib.sha256(content).hexdigest() != self._sums(key).get(file):
+            raise ValueError("it no longer matches its checksum")
+        return content
+
+    def _sums(self, key: str) -> dict[str, str]:
+        done = self.read(key, "done")
+        with damage.reading(key, "done.json"):
+            return dict(done["sha256"])
 
     def damaged(self, key: str) -> list[str]:
         """Files of a finished run that no longer match their checksums."""
         folder = self.root / key
-        listed = json.loads((folder / "done.json").read_text())["sha256"]
-        return [n for n, d in listed.items() if not (folder / n).exists() or _file_digest(folder / n) != d]
+        try:
+            listed = self._sums(key)
+        except Damaged:
+            return ["done.json"]
+        return [n for n, digest in listed.items() if _file_digest(folder / n) != digest]
+
+    def documents(self, key: str) -> tuple[dict[str, Any], ...]:
+        """A finished run's spec, result and environment.
+
+        Raises:
+            Damaged: when one of them cannot be read, or is another document.
+        """
+        found = tuple(self.read(key, name) for name in NEEDED)
+        for (name, fields), document in zip(NEEDED.items(), found, strict=True):
+            if lacking := [field for field in fields if field not in document]:
+                raise Damaged(key, f"{name}.json", f"lacks {', '.join(lacking)}")
+        return found
+
+    def sound(self, key: str) -> bool:
+        """Whether a finished run's documents can be read, each once a process; a run whose cannot is set aside."""
+        if (known := (str(self.root), key)) not in _sound:
+            try:
+                self.documents(key)
+            except Damaged as error:
+                self.set_aside(error)
+                return False
+            _sound.add(known)
+        return True
+
+    def set_aside(self, error: Damaged) -> bool:
+        """Move a damaged run out of the way, and say so: it counts as not trained from now on.
+
+        Where it cannot be moved, it is left where it is and this process goes on as if it were not there.
+
+        Returns:
+            Whether it is out of the way now and was not before.
+        """
+        key = error.key
+        if not self.has(key):  # somebody was faster
+            return False
+        _sound.discard((str(self.root), key))
+        try:
+            if not error.movable:
+                raise OSError(error.reason)
+            words = f"it was moved to {damage.move(self.root / key, self.root)}"
+        except FileNotFoundError:
+            return False
+        except OSError:
+            _shunned.add((str(self.root), key))
+            words = f"it stays in {self.root} and is left out"
+        damage.say(f"{error} {words[0].upper()}{words[1:]}, and counts as not trained.")
+        return True
 
     def write(self, key: str, documents: dict[str, Any], tensors: dict[str, dict]) -> None:
         """Put a finished run in place at once: built aside, synced, checksummed, renamed.
@@ -119,10 +206,16 @@ class Store:
             try:
                 building.rename(self.root / key)
             except OSError:
-                if not self.has(key):
+                if self.has(key):  # another process was faster
+                    shutil.rmtree(building, ignore_errors=True)
+                elif not os.path.lexists(self.root / key):
                     raise
-                shutil.rmtree(building, ignore_errors=True)
-            self.checkpoint_path(key).unlink(missing_ok=True)
+                else:  # a run that is none, or a damaged one
+                    aside = damage.move(self.root / key, self.root)
+                    damage.say(f"{self.root / key} was no finished run; it was moved to {aside}.")
+                    building.rename(self.root / key)
+            damage.remove(self.checkpoint_path(key))
+            _shunned.discard((str(self.root), key))
 
     def put(self, name: str, document: dict[str, Any]) -> None:
         """Keep a small document beside the runs: ``name.json`` with its checksum, there whole or not at all.
@@ -175,25 +268,40 @@ class Store:
         with self.disk(), _removed_on_error(aside):
             path.parent.mkdir(parents=True, exist_ok=True)
             _write(aside, save(tensors, metadata={"plain": json.dumps(plain)}))
+            if path.is_dir():
+                damage.move(path, self.root)
             os.replace(aside, path)
 
     def load_checkpoint(self, key: str) -> tuple[dict, dict[str, Any]] | None:
-        """The run's checkpoint, or None."""
+        """The run's checkpoint, or None; one that cannot be read is set aside."""
         if not self.checkpoint_path(key).exists():
             return None
         from safetensors import safe_open
 
-        with safe_open(self.checkpoint_path(key), "pt") as file:
-            return {k: file.get_tensor(k) for k in file.keys()}, json.loads(file.metadata()["plain"])
+        try:
+            with damage.reading(key, "its checkpoint"), safe_open(self.checkpoint_path(key), "pt") as file:
+                return {k: file.get_tensor(k) for k in file.keys()}, json.loads(file.metadata()["plain"])
+        except Damaged as error:
+            self.drop_checkpoint(error)
+            return None
+
+    def drop_checkpoint(self, error: Damaged) -> None:
+        """Move a damaged checkpoint out of the way, and say so: the run begins anew."""
+        with contextlib.suppress(OSError):
+            path = damage.move(self.checkpoint_path(error.key), self.root)
+            damage.say(f"{error} It was moved to {path}, and the run begins anew.")
 
     def steps_done(self, key: str) -> int:
-        """Optimiser steps that the run's checkpoint holds; 0 without one. Loads no tensor and no torch."""
+        """Optimiser steps that the run's checkpoint holds; 0 without a sound one. Loads no tensor and no torch."""
         from safetensors import safe_open
 
         if not self.checkpoint_path(key).exists():
             return 0
-        with safe_open(self.checkpoint_path(key), "np") as file:
-            return json.loads(file.metadata()["plain"])["step"]
+        try:
+            with damage.reading(key, "its checkpoint"), safe_open(self.checkpoint_path(key), "np") as file:
+                return int(json.loads(file.metadata()["plain"])["step"])
+        except Damaged:
+            return 0
 
     def _lease_path(self, key: str) -> Path:
         return self.root / ".leases" / key
@@ -209,6 +317,8 @@ class Store:
             held = json.loads(path.read_text() or "{}")
             age = time.time() - path.stat().st_mtime
         except (OSError, ValueError):
+            return None
+        if not isinstance(held, dict) or not isinstance(held.get("step", 0), int):
             return None
         here = held.get("host") == socket.gethostname()
         dead = age > (LATE_SECONDS if here else LEASE_SECONDS) or (here and not _alive(held.get("pid", 0)))
@@ -228,7 +338,7 @@ class Store:
         with self.disk():
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists() and self.lease(key) is None:
-                path.unlink(missing_ok=True)
+                damage.remove(path)
             try:
                 with open(path, "x") as file:
                     json.dump({"pid": os.getpid(), "host": socket.gethostname()}, file)
@@ -279,14 +389,20 @@ def _serialise(values: dict) -> bytes:
 
 
 def _file_digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """The digest of a file's content; empty for what cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _document_digest(document: Any) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
-def _alive(pid: int) -> bool:
+def _alive(pid: Any) -> bool:
+    if not isinstance(pid, int) or pid <= 0:
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -14,8 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from kdlab import lab
-from kdlab.perspectives import PROFILES, Profile, arms
+from kdlab import lab, settings
+from kdlab.perspectives import PROFILES, Profile, arms, lengths
 from kdlab.perspectives import profile as find_profile
 from kdlab.perspectives.profile import seeds as distinct
 from kdlab.registry import preparations
@@ -74,8 +74,11 @@ def tune(
         SpecError: for an unknown method, one without a weight, seeds that the profile compares on, or a choice to be
             kept that was not made on the profile's own data and networks. Before anything trains.
     """
+    settings.check()
     size = find_profile(profile, **given)
     apart = apart_from(size, seeds)
+    if said := lengths(size):
+        print(said, flush=True)
     if keep and size != PROFILES[size.name]:
         raise SpecError(
             f"--keep takes a choice made on the data and networks of profile {size.name!r}; leave out --data, "

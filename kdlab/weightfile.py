@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kdlab.paths import absolute
 from kdlab.registry import SpecError, choose
 from kdlab.spec import Checkpoint
 
@@ -52,22 +53,22 @@ def named(argument: str, text: str | Path) -> tuple[Path, str]:
         SpecError: for an option that is not ``weights``, or one without a value.
     """
     plain = str(text).strip().strip("\"'").strip()
-    path, weights = Path(plain).expanduser(), ""
+    path, weights = absolute(plain), ""
     if "?" in plain and not path.exists():
         before, _, query = plain.rpartition("?")
         option, equals, weights = query.partition("=")
         choose(f"{argument}: the option after '?'", option, ["weights"])
         if not equals or not weights:
             raise SpecError(f"{argument}: ?weights= must name weights of the file, such as ?weights=ema.")
-        path = Path(before).expanduser()
-    return path.absolute(), weights
+        path = absolute(before)
+    return path, weights
 
 
 def means_file(text: str) -> bool:
     """Whether a teacher is named by a file and not by a model: it exists, or is written as files of weights are."""
     plain = text.strip().strip("\"'").strip()
     before = plain.partition("?weights=")[0]
-    here = any(Path(path).expanduser().exists() for path in (plain, before))
+    here = any(absolute(path).exists() for path in (plain, before))
     return here or before.lower().endswith(SAVED) or (os.sep in before and ":" not in before)
 
 

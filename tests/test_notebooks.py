@@ -20,7 +20,7 @@ SECTIONS = [
     "The claim", "Contrasts", "What would refute it", "Parameters", "Run", "Figures", "Table", "Verdict", "Limits",
     "Exercises", "Check",
 ]  # fmt: skip
-PARAMETERS = dict.fromkeys(["profile", "seeds", "data", "student", "teacher", "out_dir"])
+PARAMETERS = dict.fromkeys(perspectives.PARAMETERS)
 
 
 def read(name: str) -> nbformat.NotebookNode:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kdlab import paths
 from kdlab.data import cifar, folder, idx
 from kdlab.data.names import PREFIX, absolute
 from kdlab.data.source import SPLITS, Reader, Source, digest_files
@@ -182,8 +183,8 @@ def train_size(name: str, sizes: tuple[int, int, int] | None = None, fraction: f
 
 
 def data_root(root: str | Path | None) -> Path:
-    """The folder of data sets: ``root``, else ``$KDLAB_DATA``, else ``data`` in the current folder."""
-    return Path(root or os.environ.get("KDLAB_DATA") or "data")
+    """The folder of data sets: ``root``, else ``$KDLAB_DATA``, else ``data`` in the current folder; absolute."""
+    return paths.absolute(root or os.environ.get(paths.DATA) or "data")
 
 
 def _reader(name: str, root: str | Path | None) -> Reader:

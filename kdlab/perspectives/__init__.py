@@ -17,11 +17,16 @@ import pandas as pd
 
 from kdlab import lab, stats
 from kdlab.data import DESCRIPTIONS, SPLITS, facts
+from kdlab.paths import absolute, home
+from kdlab.perspectives.budgets import told
+from kdlab.perspectives.given import PARAMETERS, parameters
 from kdlab.perspectives.profile import PROFILES, Profile, profile
 from kdlab.spec import RunSpec, choose
-from kdlab.store import home
 
-__all__ = ["NAMES", "PROFILES", "Profile", "Study", "profile", "redraw", "study"]
+__all__ = [
+    "NAMES", "PARAMETERS", "PROFILES", "Profile", "Study", "lengths", "parameters", "profile",
+    "redraw", "study",
+]  # fmt: skip
 
 COSTS = ["student_images", "teacher_forwards", "steps", "seconds"]
 OVERALL = {
@@ -137,7 +142,7 @@ class Study:
 
     def folder(self, given: Path | str | None = None) -> Path:
         """Where figures go: the given folder, or ``out/<profile>/figures``."""
-        return Path(given) if given else home() / self.profile.name / "figures"
+        return absolute(given) if given else home() / self.profile.name / "figures"
 
     def save(self, table: pd.DataFrame, folder: Path | str | None = None) -> dict[str, Any]:
         """Write figures, their data and the verdict.
@@ -176,7 +181,11 @@ class Study:
         """What differs from the named profile, so that a figure can be redrawn from its json."""
         base, own = PROFILES[self.profile.name], self.profile
         fields = ("seeds", "data", "student", "teacher")
-        return {f: getattr(own, f) for f in fields if getattr(own, f) != getattr(base, f)}
+        changed = {f: getattr(own, f) for f in fields if getattr(own, f) != getattr(base, f)}
+        if (own.budget, own.teacher_budget) != (base.budget, base.teacher_budget):  # all, so that no folder is read
+            b, t = own.budget, own.teacher_budget
+            changed |= {"epochs": b.amount, "teacher_epochs": t.amount, "originals": b.originals_per_step}
+        return changed
 
     def alt(self, name: str, verdicts: list[stats.Verdict]) -> str:
         """Alternative text: what the figure shows and what was found, in words."""
@@ -189,7 +198,7 @@ class Study:
         b, t = p.budget, p.teacher_budget
         train, val, test = p.sizes or (facts(p.data)[split] for split in SPLITS)
         return (
-            f"{self.module.FIGURES[name]} Data: {DESCRIPTIONS.get(p.data, p.data)}, "
+            f"{self.module.FIGURES[name]} Data: {DESCRIPTIONS.get(p.data, _folder(p.data))}, "
             f"{train:,} train, {val:,} val and {test:,} test images. "
             f"Teacher {p.teacher} ({t.amount:g} epochs), student {p.student} ({b.amount:g} epochs, "
             f"{b.originals_per_step} originals a step). {self.module.FORMULA} "
@@ -205,7 +214,8 @@ def study(name: str, profile_name: str | None = None, **overrides: Any) -> Study
     Args:
         name: one of ``NAMES``.
         profile_name: smoke, quick, full or paper; None means ``$KDLAB_PROFILE``, else quick.
-        **overrides: profile fields to change (``seeds``, ``data``, ``student``, ``teacher``); None leaves one alone.
+        **overrides: profile fields to change (``seeds``, ``data``, ``student``, ``teacher``), and ``epochs`` or
+            ``steps`` of a student, ``teacher_epochs``, ``originals`` a step; None leaves one alone.
 
     Raises:
         SpecError: for an unknown perspective, profile, field or value, before anything trains.
@@ -229,6 +239,17 @@ def redraw(path: Path | str):
     if meta["profile"] == "smoke":
         plotting.watermark(figure, "smoke")
     return figure
+
+
+def lengths(size: Profile) -> str:
+    """What a profile's lengths are, in a line, where they are not those of its name; else empty."""
+    return told(size, PROFILES[size.name])
+
+
+def _folder(name: str) -> str:
+    """A folder of images in a caption: its own name, not where it lies on somebody's disk."""
+    path, _, options = name.partition("?")
+    return f"folder {Path(path).name}{f' ({options})' if options else ''}"
 
 
 def plain(table: pd.DataFrame) -> pd.DataFrame:

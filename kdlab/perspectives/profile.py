@@ -6,8 +6,12 @@ import dataclasses
 import os
 from dataclasses import dataclass
 
+from kdlab.data import absolute
+from kdlab.perspectives import budgets
+from kdlab.perspectives.given import LENGTHS, literal
 from kdlab.spec import Budget, Optimiser, SpecError, catalogue, choose
 
+PROFILE = "KDLAB_PROFILE"
 OPERATIONS = (
     "shearX", "shearY", "translateX", "translateY", "rotate", "color", "contrast",
     "sharpness", "brightness", "posterize", "solarize", "autocontrast", "equalize", "invert",
@@ -21,7 +25,7 @@ class Profile:
 
     Args:
         name: smoke, quick, full or paper.
-        data: name of the data set.
+        data: name of the data set; the folder in ``folder:PATH`` becomes absolute.
         sizes: (train, val, test) images, or None for all.
         student: the student's model: a name, and options after a question mark (``kdlab.foreign.split``).
         teacher: the teacher's model.
@@ -66,6 +70,9 @@ class Profile:
     matched: bool = False
     workers: int | None = None
 
+    def __post_init__(self):
+        object.__setattr__(self, "data", absolute(self.data))
+
     @property
     def requires_teacher(self) -> bool:
         """Whether a teacher must be above chance before it teaches; those of the smoke profile learn too little."""
@@ -79,27 +86,35 @@ class Profile:
         return self.methods or ("kd", *(n for n in every if n != "kd"))
 
     def replace(self, **changes) -> Profile:
-        """A copy with some fields changed; None leaves a field alone. A folder of images is taken whole.
+        """A copy with some fields changed; None leaves a field alone.
+
+        A folder of images is taken whole, and its budgets are scaled to it (``kdlab.perspectives.budgets``).
+
+        Args:
+            **changes: fields, and what changes both budgets or one: ``epochs`` or ``steps`` of a student,
+                ``teacher_epochs``, ``originals`` a step of both.
 
         Raises:
             SpecError: for an unknown field or seeds that are not distinct non-negative integers.
         """
         changes = {k: v for k, v in changes.items() if v is not None}
         for field in changes:
-            choose("profile field", field, [f.name for f in dataclasses.fields(self)])
+            choose("profile field", field, [*(f.name for f in dataclasses.fields(self)), *LENGTHS])
         if "seeds" in changes:
             changes["seeds"] = seeds(changes["seeds"])
         if str(changes.get("data", "")).startswith("folder:"):
             changes = {"sizes": None} | changes
-        return dataclasses.replace(self, **changes)
+        lengths = {name: changes.pop(name) for name in LENGTHS if name in changes}
+        return budgets.fitted(dataclasses.replace(self, **changes), self if "data" in changes else None, lengths)
 
 
 def seeds(given) -> tuple[int, ...]:
-    """Seeds from a count (``6`` means 0 to 5) or a list of them.
+    """Seeds from a count (``6`` means 0 to 5) or a list of them, or from either as text.
 
     Raises:
         SpecError: unless they are distinct non-negative integers, at least two.
     """
+    given = literal(given) if isinstance(given, str) else given
     whole = list(range(given)) if isinstance(given, int) and not isinstance(given, bool) else given
     good = isinstance(whole, list | tuple) and all(isinstance(s, int) and not isinstance(s, bool) for s in whole)
     if not good or any(s < 0 for s in whole) or len(set(whole)) != len(whole):
@@ -183,10 +198,11 @@ def profile(name: str | None = None, **overrides) -> Profile:
 
     Args:
         name: smoke, quick, full or paper.
-        **overrides: fields to change; None leaves a field alone.
+        **overrides: fields to change, as in ``Profile.replace``; None leaves a field alone.
 
     Raises:
         SpecError: for an unknown profile or field.
     """
-    name = name or os.environ.get("KDLAB_PROFILE") or "quick"
-    return PROFILES[choose("profile", name, PROFILES)].replace(**overrides)
+    said = "profile" if name else PROFILE
+    name = name or os.environ.get(PROFILE) or "quick"
+    return PROFILES[choose(said, name, PROFILES)].replace(**overrides)

@@ -15,6 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kdlab import __version__
+from kdlab.paths import absolute
 from kdlab.plotting.look import theme
 
 
@@ -52,12 +53,12 @@ def save(
         "csv": table.to_csv(index=False, lineterminator="\n"),
         "json": text + "\n",
     }
-    return {suffix: write(Path(folder) / f"{name}.{suffix}", content) for suffix, content in files.items()}
+    return {suffix: write(absolute(folder) / f"{name}.{suffix}", content) for suffix, content in files.items()}
 
 
 def load(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The table of a figure's json as it was saved, and the rest of the record."""
-    record = json.loads(Path(path).read_text(encoding="utf-8"))
+    record = json.loads(absolute(path).read_text(encoding="utf-8"))
     columns = record.pop("columns")
     table = pd.DataFrame(record.pop("data"), columns=list(columns))
     # words are left to pandas, whose dtype for them differs between versions
@@ -77,7 +78,7 @@ def _draw(figure: Figure, suffix: str, metadata: dict) -> bytes:
 
 def write(path: str | Path, content: str | bytes) -> Path:
     """Replace a file by a whole new one, making its folder; a reader sees the old or the new, never half."""
-    path = Path(path)
+    path = absolute(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from kdlab import metrics
+from kdlab import metrics, settings
+from kdlab.registry import SpecError
 from kdlab.rng import global_stream
 from kdlab.training.abreast import Abreast
 from kdlab.training.arm import Arm
@@ -45,8 +46,19 @@ class Result:
 
 
 def device() -> str:
-    """``$KDLAB_DEVICE``, else the first of cuda and cpu that is there."""
-    return os.environ.get("KDLAB_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    """``$KDLAB_DEVICE``, else the first of cuda and cpu that is there.
+
+    Raises:
+        SpecError: when the variable names no device, or one that torch does not find.
+    """
+    said = os.environ.get("KDLAB_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    settings.device(said)
+    kind, _, number = said.partition(":")
+    found = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    if int(number or 0) >= found:
+        what = f"only {found} of the kind" if found else f"no {kind} device"
+        raise SpecError(f"KDLAB_DEVICE is {said!r}, but torch finds {what} here; unset it to take what there is.")
+    return said
 
 
 def keep_memory() -> None:

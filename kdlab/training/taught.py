@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdlab.registry import SpecError
+from kdlab.paths import absolute
+from kdlab.settings import gigabytes
 
 if TYPE_CHECKING:
     from kdlab.models import Outputs
@@ -33,11 +34,7 @@ def limit() -> int:
     Raises:
         SpecError: when the variable holds no such number.
     """
-    said = os.environ.get("KDLAB_TEACHER_GB") or LIMIT_GB
-    with contextlib.suppress(ValueError):
-        if 0 <= float(said) < math.inf:
-            return int(float(said) * 1e9)
-    raise SpecError(f"KDLAB_TEACHER_GB must be a number of gigabytes, 0 or more, but is {said!r}.")
+    return gigabytes(os.environ.get("KDLAB_TEACHER_GB") or LIMIT_GB)
 
 
 def stream(facts: Mapping[str, Any], question: tuple) -> str:
@@ -50,7 +47,9 @@ def kept(folder: Path) -> dict[str, int]:
     """About how many steps of each stream are kept, whatever machine they are from. For plans; reading decides."""
     found: dict[str, int] = {}
     for path in folder.glob("*-*-*"):
-        name, _, size = path.name.split("-")
+        name, _, size = path.name.split("-", 2)
+        if not size.isdecimal() or not int(size) or not path.is_file():
+            continue
         there = path.stat()
         taken = min(there.st_size, there.st_blocks * 512)  # what was never written takes no blocks
         found[name] = max(found.get(name, 0), math.ceil(taken / int(size)))
@@ -72,7 +71,7 @@ class Taught:
     """
 
     def __init__(self, folder: Path, steps: int, facts: Mapping[str, Any], machine: str, limit: int):
-        self.folder, self.steps, self.facts, self.limit = Path(folder), steps, facts, limit
+        self.folder, self.steps, self.facts, self.limit = absolute(folder), steps, facts, limit
         self.machine = machine
         self._open: dict[tuple, tuple[int, int] | None] = {}
         self._refused: set[tuple] = set()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import concurrent.futures as futures
-import multiprocessing
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kdlab import engine, lab
+from kdlab import lab
 from kdlab.identity import steps
 from kdlab.spec import RunSpec
 from kdlab.store import Store
+from kdlab.workers import start
 
 WATCH_EVERY = 0.5  # seconds
 _pool: futures.ProcessPoolExecutor | None = None
@@ -27,8 +27,7 @@ def pool(fresh: bool = False) -> futures.ProcessPoolExecutor:
     global _pool
     with _pool_lock:
         if _pool is None or fresh:
-            context = multiprocessing.get_context("spawn")
-            _pool = futures.ProcessPoolExecutor(1, mp_context=context, initializer=engine.quiet)
+            _pool = start(1)
         return _pool
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
+from kdlab.perspectives.given import check_kernel
 from kdlab.registry import choose
 from kdlab.widgets.explorer import STYLE, is_interactive
 
@@ -26,6 +27,7 @@ def predict(question: str, choices: Sequence[str], answer: str, why: str, intera
     Raises:
         SpecError: when the answer is not among the choices.
     """
+    check_kernel()
     choose("answer", answer, choices)
     if not is_interactive(interactive):
         from IPython.display import Markdown
@@ -69,6 +71,7 @@ def check(name: str, answer: Any, right: Callable[[Any], bool], hint: str) -> bo
     Returns:
         True for a right answer.
     """
+    check_kernel()
     if answer is None:
         print(f"{name}: not answered yet")
         return False

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from kdlab import lab
 from kdlab.identity import steps
+from kdlab.paths import absolute
 from kdlab.registry import catalogue
 from kdlab.widgets.canvas import PLAIN, Sheet
 from kdlab.widgets.explorer import Drawing, Explorer
@@ -54,7 +54,7 @@ class OwnImages(Explorer):
             SpecError: when it cannot be asked.
         """
         s = self.settings
-        folder = str(Path(s["folder"]).expanduser()) if s["folder"].strip() else ""
+        folder = str(absolute(s["folder"].strip())) if s["folder"].strip() else ""
         return Question(**s | {"folder": folder, "augmentations": tuple(s["augmentations"])})
 
     def plan(self) -> str:

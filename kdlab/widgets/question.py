@@ -12,13 +12,15 @@ import pandas as pd
 from kdlab import data, datasheet, lab, perspectives, stats, weightfile
 from kdlab.augment import label_safety
 from kdlab.models.heads import order_of
-from kdlab.perspectives import arms
+from kdlab.paths import home
+from kdlab.perspectives import PROFILES, arms
+from kdlab.perspectives.budgets import originals
 from kdlab.plotting.look import style
 from kdlab.plotting.panels import contrast_panel, interval_dots
 from kdlab.registry import SpecError, catalogue, choose
 from kdlab.spec import Checkpoint, RunSpec
 from kdlab.stats import Contrast, Verdict
-from kdlab.store import Store, home
+from kdlab.store import Store
 from kdlab.widgets import canvas
 from kdlab.widgets.canvas import PLAIN, TEACHER, Sheet
 from kdlab.widgets.explorer import Drawing
@@ -101,8 +103,8 @@ class Question:
         """Arm name to its spec at the first seed: the control, then the augmentations."""
         facts = data.facts(self.data)
         size = perspectives.profile("quick", data=self.data, student=self.student)
-        originals = max(2, min(size.budget.originals_per_step, facts["train"] // 4))
-        budget = replace(size.budget, amount=float(self.epochs), originals_per_step=originals)
+        some = originals(PROFILES["quick"].budget.originals_per_step, facts["train"])
+        budget = replace(size.budget, amount=float(self.epochs), originals_per_step=some)
         size = size.replace(budget=budget, teacher_budget=budget)
         spec = arms.method(size, self.method).replace(teacher=self._teacher(size))
         rich = {policy: arms.augmented(spec, size, policy) for policy in self.augmentations if policy != "weak"}

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from kdlab import stats
+from kdlab.damage import Damaged
 from kdlab.registry import SpecError
 from kdlab.store import Store
 from kdlab.widgets.explorer import Drawing
@@ -132,11 +133,10 @@ class ResultsBrowser(Following):
                 raise SpecError(f"This run diverged at step {row['diverged_at']:.0f}: its answers mean nothing.")
             logits = self.store.logits(key)["val"]
             labels, classes = truth(row["data"], shown.runs.facts[key]["files"], len(logits))
+        except Damaged as error:
+            return notice(f"The files of run {key[:8]} cannot be read ({error.file} {error.reason}).")
         except SpecError as error:
             return run_picture(title, curve, None, None, (), str(error))
-        except Exception as error:  # a damaged file; safetensors has exceptions of its own
-            name = type(error).__name__
-            return notice(f"The files of run {key[:8]} cannot be read ({name}). `kdlab doctor` names what is damaged.")
         return run_picture(title, curve, logits, labels, classes)
 
     # ---- controls ----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from kdlab.augment import CropFlip
 from kdlab.models import build
 from kdlab.models.checkpoints import fit
 from kdlab.perspectives import Profile, arms
+from kdlab.perspectives.given import check_kernel
 from kdlab.rng import generator, stream_seed
 from kdlab.spec import RunSpec
 from kdlab.store import Store, home
@@ -96,8 +97,10 @@ def room(profile: str | None = None, *, method: str = "kd", seed: int = 0, progr
         **given: profile fields to change (data, teacher, student); None leaves one alone.
 
     Raises:
-        SpecError: for an unknown profile, field, method or data set.
+        SpecError: for an unknown profile, field, method or data set, or a parameter that papermill gave to a notebook
+            that does not have it.
     """
+    check_kernel()
     size = perspectives.profile(profile, **given)
     student = arms.method(size, method).at_seed(seed)
     specs = {"teacher": student.teacher, "student": student}

@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from kdlab import lab
+from kdlab.damage import Damaged, reading
 from kdlab.store import Store
 from kdlab.widgets.runs.arms import arm_names, run_facts
 
 _READ: dict[Path, dict[str, tuple[dict, dict]]] = {}
+_LOST: dict[Path, dict[str, str]] = {}
 _READING = threading.Lock()
 
 
@@ -31,45 +33,40 @@ class Runs(NamedTuple):
 
 
 def read(store: Store) -> Runs:
-    """All finished runs; a finished run never changes, so each is read once a process, and a damaged one every time.
+    """All finished runs; a finished run never changes, so each is read once a process. A damaged one is set aside.
 
     Args:
         store: where they live.
     """
     with _READING:
-        known = _READ.setdefault(store.root.absolute(), {})
+        place = store.root.absolute()
+        known, lost = _READ.setdefault(place, {}), _LOST.setdefault(place, {})
         keys = store.keys()
-        for gone in set(known) - set(keys):
-            del known[gone]
-        unreadable = _read([k for k in keys if k not in known], store, known)
+        for old in set(known) - set(keys):
+            del known[old]
+        gone: set[str] = set()
+        for key in keys:
+            while key not in known and key not in gone:
+                lost.pop(key, None)
+                try:
+                    known[key] = _read(store, key)
+                except Damaged as error:  # of this run, or of its teacher, whose score stands in its row
+                    store.set_aside(error)
+                    known.pop(error.key, None)
+                    gone.add(error.key)
+                    lost[error.key] = f"{error.file} {error.reason}"
         kept = {k: known[k] for k in keys if k in known}
     facts = {k: told for k, (_, told) in kept.items()}
     table = pd.DataFrame([row for row, _ in kept.values()], index=pd.Index(list(kept), name="key"))
-    return Runs(table.assign(arm=list(arm_names(facts).values())), facts, unreadable)
+    return Runs(table.assign(arm=list(arm_names(facts).values())), facts, dict(lost))
 
 
-class _Part(Store):
-    """Some runs of a store."""
+def _read(store: Store, key: str) -> tuple[dict, dict]:
+    """The row and the facts of a run.
 
-    def __init__(self, store: Store, keys: list[str]):
-        super().__init__(store.root)
-        self.some = keys
-
-    def keys(self) -> list[str]:
-        return self.some
-
-
-def _read(keys: list[str], store: Store, known: dict) -> dict[str, str]:
-    """Put rows and facts into ``known``; halving finds the runs whose files cannot be read, and these are returned."""
-    if not keys:
-        return {}
-    try:
-        rows = lab.table(store=_Part(store, keys)).to_dict("records")
-        told = [run_facts(store.read(k, "spec")) for k in keys]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if len(keys) == 1:
-            return {keys[0]: f"{type(error).__name__}: {error}"}
-        half = len(keys) // 2
-        return _read(keys[:half], store, known) | _read(keys[half:], store, known)
-    known.update(zip(keys, zip(rows, told, strict=True), strict=True))
-    return {}
+    Raises:
+        Damaged: when its files cannot be read.
+    """
+    row = lab.row(store, key)
+    with reading(key, "spec.json"):
+        return row, run_facts(store.read(key, "spec"))

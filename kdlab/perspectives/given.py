@@ -1,0 +1,95 @@
+"""What a notebook was given: papermill warns of a parameter that the notebook does not have, and runs on without it."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from kdlab.registry import SpecError, choose
+
+LENGTHS = ("epochs", "steps", "originals", "teacher_epochs")
+PARAMETERS = ("profile", "seeds", "data", "student", "teacher", *LENGTHS, "out_dir")
+INJECTED = "# Parameters"  # the line that papermill writes above the cell that it puts in
+
+
+def literal(text: str) -> Any:
+    """The value that a text is written as: ``3``, ``0.5``, ``[0, 1]``, ``true``; what is none of these stays text."""
+    words = {"true": True, "false": False, "none": None, "null": None}
+    if text.strip().lower() in words:
+        return words[text.strip().lower()]
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError):
+        return text
+
+
+def parameters(names: Mapping[str, Any]) -> dict[str, Any]:
+    """The perspective that a notebook's parameters ask for, as ``study`` takes it.
+
+    Args:
+        names: the notebook's ``globals()``.
+
+    Returns:
+        ``profile_name`` and the profile fields to change. Numbers and lists may come as text, as papermill's command
+        line gives them.
+
+    Raises:
+        SpecError: for a parameter that the notebook does not have, with the nearest one.
+    """
+    check_injected(names, PARAMETERS)
+    given = {name: names[name] for name in PARAMETERS if name in names and name != "out_dir"}
+    for name in ("seeds", *LENGTHS):
+        if isinstance(given.get(name), str):
+            given[name] = literal(given[name])
+    return {"profile_name": given.pop("profile", None)} | given
+
+
+def check_injected(names: Mapping[str, Any], known: Iterable[str] = ()) -> None:
+    """Refuse what papermill put into a notebook that has no such parameter.
+
+    A kernel remembers the text of its cells (``In``), and papermill's own begins with a comment; so a notebook that is
+    played with by hand may hold any other name.
+
+    Args:
+        names: the notebook's ``globals()``.
+        known: its parameters; none means what the cells before papermill's assign.
+
+    Raises:
+        SpecError: for an unknown one, with the nearest.
+    """
+    known, seen = tuple(known), []
+    for source in names.get("In", ()):
+        if source.lstrip().split("\n")[0].rstrip() == INJECTED:
+            for name in _assigned(source):
+                choose("notebook parameter", name, known or seen or [name])
+        else:
+            seen += _assigned(source)
+
+
+def _assigned(source: str) -> list[str]:
+    """The names that a cell of assignments gives values to; none where it holds a magic that is no Python."""
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:
+        return []
+    return [t.id for node in body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)]
+
+
+def check_kernel() -> None:
+    """``check_injected`` for the notebook that asks, where one does."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is not None:
+        check_injected(shell.user_ns)
+
+
+def whole(name: str, value: Any) -> int:
+    """A number of things that may have come as ``3.0``.
+
+    Raises:
+        SpecError: unless it is an integer of at least 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 1 or value != int(value):
+        raise SpecError(f"{name} must be an integer of at least 1, but got {value!r}.")
+    return int(value)

@@ -1,0 +1,152 @@
+"""Every command that the README shows, run from a folder that is not the checkout.
+
+As written where it ends in seconds, with ``--plan`` or in smoke where it trains; the others stand
+below with the reason.
+"""
+
+import pickle
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kdlab import cli, lab, report
+from kdlab.spec import Budget, RunSpec
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+BEGINNINGS = ("kdlab ", "make ", "papermill ", "python ", "conda ")
+
+# Command to what is added to it; KEY stands for the key of a finished run.
+AS_WRITTEN = [
+    "kdlab figures few_shot -p seeds=3", "kdlab methods", "kdlab augmentations --data cifar10", "kdlab run --help",
+    "kdlab tune --plan", "kdlab runs", "kdlab compare KEY KEY", "kdlab export KEY", "kdlab doctor",
+    "kdlab bench --list", "kdlab figures --profile smoke --plan",
+]  # fmt: skip
+ADDED = dict.fromkeys(AS_WRITTEN, "") | {
+    "kdlab figures": "--plan",
+    "kdlab figures ratio_sweep --seeds 10": "--plan",
+    "kdlab figures few_shot -p seeds=3": "--plan",
+    "kdlab figures --data folder:photos": "--plan",
+    "kdlab figures --data cifar100 --profile full": "--plan",
+    "kdlab figures --teacher resnet32x4 --student resnet8x4": "--plan",
+    "kdlab figures --student mymodels:TinyNet": "--plan",
+    "kdlab run dkd --augmentation torchvision.transforms.v2:RandomErasing": "--steps 1 --teacher-epochs .1",
+    "kdlab methods NAME": "",
+    "kdlab augmentations --data NAME": "",
+    "papermill notebooks/perspectives/ratio_sweep.ipynb out.ipynb -p profile smoke": "--no-progress-bar",
+}  # fmt: skip
+PLACES = {"notebooks/perspectives/ratio_sweep.ipynb": str(report.NOTEBOOKS / "ratio_sweep.ipynb")}
+NOT_RUN = {
+    "kdlab lab": "serves until it is stopped; tests/test_serve.py and tests/browser start it",
+    "kdlab lab --voila": "serves until it is stopped; tests/test_serve.py and tests/browser start it",
+    "make figures": "sets up, trains and draws for 20 minutes; tests/test_setup.py runs make without its recipes",
+    "make figures PROFILE=full": "takes a GPU or days",
+    "make test": "is what runs this",
+    "make lab": "serves until it is stopped",
+    "make": "lists the others; tests/test_setup.py runs it",
+    "kdlab bench": "measures for minutes",
+    "make readme": "writes into the checkout; tests/test_report.py holds what it writes",
+    "make conda-check": "says itself that there is no conda; tests/test_setup.py runs it",
+    "conda env create -f environment.yml": "there is no conda; tests/test_setup.py compares the file",
+    "conda activate kdlab": "there is no conda",
+    """python -c "from kdlab import data; data.load('cifar100', download=True)\"""": "downloads",
+}
+
+TINY = """from torch import nn
+
+
+class TinyNet(nn.Module):
+    def __init__(self, num_classes, in_channels):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(in_channels, 4, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head = nn.Linear(4, num_classes)
+
+    def forward(self, x):
+        return self.head(self.body(x))
+"""
+
+
+def shown() -> list[str]:
+    """The commands of the README: of its ``sh`` blocks, and those between backticks in its text."""
+    text = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines()]
+    lines += re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.S))
+    commands = [part.strip() for line in lines for part in re.sub(r" {2,}#.*", "", line).split("&&")]
+    return list(dict.fromkeys(c for c in commands if f"{c} ".startswith(BEGINNINGS) and c != "kdlab"))
+
+
+def test_every_command_of_the_readme_is_run_or_said_why_not():
+    listed = [*ADDED, *NOT_RUN]
+    assert len(shown()) > 20
+    assert [c for c in shown() if c not in listed] == [], "run it here, or say why not"
+    assert [c for c in AS_WRITTEN if c not in shown()] == [], "the README does not show it any more"
+    assert not ADDED.keys() & NOT_RUN.keys()
+
+
+def cifar(root: Path) -> None:
+    """The archive of CIFAR-100 with ten images of each class."""
+    root.mkdir(parents=True)
+    labels = [n for n in range(100) for _ in range(20)]
+    pixels = np.random.default_rng(0).integers(0, 256, (len(labels), 3072), dtype=np.uint8)
+    names = {"fine_label_names": [f"class{n:02d}" for n in range(100)]}
+    for name, content in {"train": {"data": pixels, "fine_labels": labels},
+                          "test": {"data": pixels, "fine_labels": labels}, "meta": names}.items():  # fmt: skip
+        (root / name).write_bytes(pickle.dumps(content, protocol=2))
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """A folder with what a reader of the README has: photos, a module, data."""
+    random = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(30):
+            pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
+    (tmp_path / "mymodels.py").write_text(TINY)
+    cifar(tmp_path / "data" / "cifar-100-python")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KDLAB_DATA", "data")
+    return tmp_path
+
+
+def run(words: list[str], monkeypatch, capsys) -> tuple[int, str]:
+    """A command of kdlab in this process: exit code, and all it said."""
+    monkeypatch.setattr(sys, "argv", words)
+    terminated = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+    finally:
+        signal.signal(signal.SIGTERM, terminated)
+    said = capsys.readouterr()
+    return stop.value.code or 0, said.out + said.err
+
+
+@pytest.mark.parametrize("command", [c for c in ADDED if c.startswith("kdlab")])
+def test_runs_from_another_folder(command, elsewhere, monkeypatch, capsys):
+    if "KEY" in command:
+        spec = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(1, "steps", 32))
+        key = lab.run([spec], workers=0, progress=False).index[0]
+        monkeypatch.setitem(PLACES, "KEY", key)
+    monkeypatch.delitem(sys.modules, "mymodels", raising=False)
+    monkeypatch.setenv("KDLAB_PROFILE", "smoke")
+    monkeypatch.setitem(PLACES, "NAME", "fashion" if "--data" in command else "dkd")
+    words = [PLACES.get(word, word) for word in shlex.split(f"{command} {ADDED[command]}")]
+    code, said = run(words, monkeypatch, capsys)
+    assert code == 0, said
+    assert said.strip() and "Traceback" not in said
+
+
+def test_papermill_from_another_folder(elsewhere):
+    command = next(c for c in ADDED if c.startswith("papermill"))
+    words = [PLACES.get(word, word) for word in shlex.split(f"{command} {ADDED[command]}")]
+    done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, cwd=elsewhere, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert (elsewhere / "out.ipynb").exists() and "unknown parameter" not in done.stderr
