@@ -21,7 +21,7 @@ import pandas as pd
 from kdlab import data as datasets
 from kdlab import lab, listing, pages, perspectives, report, settings, stats, weightfile
 from kdlab.damage import Damaged
-from kdlab.engine import TAUGHT
+from kdlab.engine import TAUGHT, read
 from kdlab.foreign import split
 from kdlab.paths import home
 from kdlab.perspectives import arms
@@ -213,7 +213,9 @@ def distil(
     teachers = [s.teacher for s in specs if isinstance(s.teacher, RunSpec)]
     workers = size.workers if workers is None else workers
     if only_plan:
-        print(lab.plan([*teachers, *specs], workers=workers or os.cpu_count() or 1).describe())
+        todo = lab.plan([*teachers, *specs], workers=workers or os.cpu_count() or 1)
+        told = read(todo.specs[k] for k in todo.missing)
+        print(todo.describe(), *told, sep="\n  ")
         return None
     try:
         return lab.run([*teachers, *specs], workers=workers, require_teacher=size.requires_teacher)

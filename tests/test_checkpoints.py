@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import re
+import signal
 import subprocess
 import sys
 import zipfile
@@ -17,6 +18,7 @@ from safetensors.torch import save, save_file
 from torch.optim.swa_utils import AveragedModel
 
 from kdlab import lab, weightfile
+from kdlab.cli import main
 from kdlab.models import build, load_teacher
 from kdlab.models.checkpoints import class_names, taken
 from kdlab.spec import Budget, Checkpoint, RunSpec, SpecError
@@ -324,6 +326,26 @@ def test_a_run_prints_which_weights_it_takes(tmp_path, capsys):
     lab.run([spec], workers=0)
     said = capsys.readouterr().out
     assert said.index("1 to train") < said.index("its weights 'state_dict', not 'state_dict_ema'")
+
+
+def test_run_plan_reads_the_file_too(tmp_path, monkeypatch, capsys):
+    state = network(classes=10).state_dict()
+    torch.save({"state_dict": state, "state_dict_ema": under("module.", state)}, path := tmp_path / "t.pth")
+    words = ["kdlab", "run", "kd", "--profile", "smoke", "--plan", "--arch", ARCH, "--teacher"]
+    for weights, said in (
+        ("ema", "its weights 'state_dict_ema', not"),
+        ("emma", "weights must be one of .* got 'emma'"),
+    ):
+        monkeypatch.setattr(sys, "argv", [*words, f"{path}?weights={weights}"])
+        terminated = signal.getsignal(signal.SIGTERM)
+        with pytest.raises(SystemExit) as stop:
+            main()
+        signal.signal(signal.SIGTERM, terminated)
+        told = capsys.readouterr()
+        assert re.search(said, told.out if weights == "ema" else told.err) and bool(stop.value.code) == (
+            weights == "emma"
+        )
+        assert ("to train" in told.out) == (weights == "ema")
 
 
 # --- class names --------------------------------------------------------------------------------------------------

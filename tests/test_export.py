@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ import torch
 from PIL import Image
 
 import kdlab
-from kdlab import batch, lab, weightfile
+from kdlab import lab, weightfile
+from kdlab.cli import main
 from kdlab.data import load
 from kdlab.export import export
 from kdlab.models import load_teacher
@@ -49,7 +51,7 @@ def own(tmp_path, monkeypatch):
 
 
 def trained(spec):
-    lab.run([spec], workers=0, progress=False)
+    lab.run([spec], workers=0, progress=False, require_teacher=False)
     return lab.run_key(spec)
 
 
@@ -116,12 +118,19 @@ def test_the_exported_file_alone_names_a_teacher(kind, own, tmp_path):
 def test_an_exported_file_teaches_without_arch(tmp_path, monkeypatch, capsys):
     key = trained(ZOO.replace(sizes=(1000, 200, 200), budget=Budget(80, "steps", 32)))
     export(key, tmp_path)
-    given = dict.fromkeys(("data", "arch", "student", "views", "ratio"))
-    file = str(tmp_path / key / "student.safetensors")
-    given |= {"teacher": file, "augmentation": "weak", "epochs": 0.1, "fraction": 1.0}
-    table = batch.distil("kd", "smoke", seed=0, seeds=1, workers=0, **given)
-    assert list(table.teacher) == ["resnet8_s2_w4"] and not table.diverged.any()
-    assert "teacher student.safetensors: 'resnet8_s2_w4' of 10 classes and 1 channel (grey)" in capsys.readouterr().out
+    file = tmp_path / key / "student.safetensors"
+    words = f"run kd --profile smoke --workers 0 --epochs 0.1 --teacher {file}"
+    monkeypatch.setattr(sys, "argv", ["kdlab", *words.split()])
+    terminated = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stop:
+        main()
+    signal.signal(signal.SIGTERM, terminated)
+    said = capsys.readouterr()
+    assert not stop.value.code, said.err
+    assert "teacher student.safetensors: 'resnet8_s2_w4' of 10 classes and 1 channel (grey)" in said.out
+    [student] = [k for k in Store().keys() if k != key]
+    taught = Store().read(student, "spec")["spec"]["teacher"]
+    assert (taught["path"], taught["arch"]) == (str(file), "resnet8_s2_w4")
 
 
 def pictures(root, classes, mode="L"):
