@@ -70,19 +70,19 @@ def figures(
         extra[name] = {key: study.profile.data if key == "data" else value for key, value in extra[name].items()}
     if "data" in given:
         given["data"] = datasets.absolute(given["data"])
-    for said in dict.fromkeys(perspectives.lengths(study.profile) for study in studies.values()):
-        print(said, end="\n" if said else "", flush=True)
+    said = "\n".join(dict.fromkeys(filter(None, (perspectives.lengths(s.profile) for s in studies.values()))))
     workers = size.workers if workers is None else workers
     groups = _stages(studies)
     if only_plan:
-        print(lab.plan(*groups, workers=workers or os.cpu_count() or 1).describe())
+        todo = lab.plan(*groups, workers=workers or os.cpu_count() or 1)
+        print(todo.describe(), *filter(None, [said]), sep="\n")
         return True
     folder = home() / size.name
     wanted = {name: {lab.run_key(s) for s in study.specs} for name, study in studies.items()}
     press = Press(size.name, folder, given, extra, started)
     try:
         lab.run(
-            *groups, workers=workers, require_teacher=size.requires_teacher,
+            *groups, workers=workers, require_teacher=size.requires_teacher, said=said,
             after=lambda keys: press.start(n for n in names if wanted[n] <= keys),
         )  # fmt: skip
     finally:
@@ -188,8 +188,6 @@ def distil(
         fractions=(*size.fractions, given["fraction"]), originals=given["originals"], epochs=given["epochs"],
         teacher_epochs=given["teacher_epochs"],
     )  # fmt: skip
-    if said := perspectives.lengths(size):
-        print(said, flush=True)
     spec = arms.method(size, method, {}).replace(fraction=given["fraction"])
     if ":" in method and spec.teacher is None:
         spec = spec.replace(teacher=arms.teacher(size))  # foreign code may not say what it needs
@@ -211,14 +209,14 @@ def distil(
         spec = spec.replace(budget=replace(size.budget, amount=given["steps"], unit="steps"))
     specs = [spec.at_seed(s) for s in range(seed, seed + seeds)]
     teachers = [s.teacher for s in specs if isinstance(s.teacher, RunSpec)]
-    workers = size.workers if workers is None else workers
+    workers, said = size.workers if workers is None else workers, perspectives.lengths(size)
     if only_plan:
         todo = lab.plan([*teachers, *specs], workers=workers or os.cpu_count() or 1)
         told = read(todo.specs[k] for k in todo.missing)
-        print(todo.describe(), *told, sep="\n  ")
+        print(todo.describe(), *filter(None, [*told, said]), sep="\n  ")
         return None
     try:
-        return lab.run([*teachers, *specs], workers=workers, require_teacher=size.requires_teacher)
+        return lab.run([*teachers, *specs], workers=workers, require_teacher=size.requires_teacher, said=said)
     except PoorTeacher as error:
         print(show(error.table))
         raise

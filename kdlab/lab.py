@@ -174,6 +174,7 @@ def run(
     halt: threading.Event | None = None,
     store: Store | None = None,
     require_teacher: bool = True,
+    said: str = "",
 ) -> pd.DataFrame:
     """Train what is missing and return the table of all asked-for runs.
 
@@ -189,6 +190,7 @@ def run(
         require_teacher: train the students of a teacher that is trained here only if it is above chance on val
             (``teachers.weakness``); False is for trials too short for that, as in the smoke profile. A checkpoint
             must always be.
+        said: a line to print below the plan.
 
     Returns:
         One row per run, indexed by key; see ``table``.
@@ -211,7 +213,7 @@ def run(
             todo = plan(*groups, workers=workers, store=store)
             told = engine.read(todo.specs[k] for k in todo.missing)
             if progress:
-                print(todo.describe(fit=True), *told, sep="\n  ", flush=True)
+                print(todo.describe(fit=True), *told, *filter(None, [said]), sep="\n  ", flush=True)
             if after:
                 after(set(todo.cached))
             if todo.jobs:

@@ -17,6 +17,7 @@ from kdlab.registry import SpecError, choose
 
 PREFIX = "KDLAB_"
 FOLDERS = ("KDLAB_OUT", "KDLAB_DATA")
+INNER = ("KDLAB_MODULES",)  # what one process of kdlab tells those that it starts
 SWITCH = ("0", "1")
 DEVICES = ("cpu", "cuda", "cuda:0", "mps")
 
@@ -103,7 +104,7 @@ def misspelt() -> list[str]:
     """A sentence for every variable of our prefix that nothing reads, with the nearest that is read."""
     said = []
     for name in sorted(os.environ):
-        if name.startswith(PREFIX) and name not in VARIABLES:
+        if name.startswith(PREFIX) and name not in (*VARIABLES, *INNER):
             known = {variable.removeprefix(PREFIX): variable for variable in VARIABLES}
             near = difflib.get_close_matches(name.removeprefix(PREFIX), known, 1)
             said.append(f"{name} is set, but nothing reads it.{f' Did you mean {known[near[0]]}?' if near else ''}")

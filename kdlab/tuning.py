@@ -77,8 +77,6 @@ def tune(
     settings.check()
     size = find_profile(profile, **given)
     apart = apart_from(size, seeds)
-    if said := lengths(size):
-        print(said, flush=True)
     if keep and size != PROFILES[size.name]:
         raise SpecError(
             f"--keep takes a choice made on the data and networks of profile {size.name!r}; leave out --data, "
@@ -88,9 +86,10 @@ def tune(
     specs = [candidate.spec(size).at_seed(seed) for seed in apart for candidate in tried]
     workers = size.workers if workers is None else workers
     if only_plan:
-        print(lab.plan(specs, workers=workers or os.cpu_count() or 1).describe())
+        todo = lab.plan(specs, workers=workers or os.cpu_count() or 1)
+        print(todo.describe(), *filter(None, [lengths(size)]), sep="\n")
         return None
-    found = lab.run(specs, workers=workers, require_teacher=size.requires_teacher)
+    found = lab.run(specs, workers=workers, require_teacher=size.requires_teacher, said=lengths(size))
     table = judged(tried, apart, found.loc[[lab.run_key(spec) for spec in specs]])
     target = home() / size.name / "tuning.csv"
     with writing(target):

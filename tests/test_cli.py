@@ -15,6 +15,7 @@ from test_told import shapes
 from kdlab import batch, engine, lab, listing, store
 from kdlab.augment.safety import label_safety
 from kdlab.cli import main
+from kdlab.data import data_root
 from kdlab.registry import preparations
 from kdlab.spec import Budget, RunSpec, catalogue
 from kdlab.store import Store
@@ -87,7 +88,7 @@ def runs():
         ("compare 00 11", "no finished run has a key that starts with '00'; `kdlab runs` lists 0"),
         ("export 00", "no finished run has a key that starts with '00'"),
         ("data fashon", "data must be one of .*'fashon'. Did you mean 'fashion'?"),
-        ("data folder:nowhere", "the folder '.*nowhere' does not exist"),
+        ("data folder:nowhere", "the folder '/.*nowhere' does not exist"),
         ("data cifar10", "the data root '/.*/data' .* set KDLAB_DATA"),
         ("methods kdd", "method must be one of .*'kdd'. Did you mean 'kd'?"),
         ("augmentations rotat", "augmentation must be one of .*'rotat'. Did you mean 'rotate'?"),
@@ -227,7 +228,7 @@ def test_data_tells_what_was_read_and_draws_it(kdlab, tmp_path):
 def test_data_without_a_name_lists_what_is_here(kdlab):
     code, out, _ = kdlab("data")
     assert code == 0 and "data fashion: 6000 train, 1000 val, 5000 test, 10 classes\n" in out
-    assert "data cifar10: not here; looked under 'data', set KDLAB_DATA to look elsewhere\n" in out
+    assert f"data cifar10: not here; looked under {str(data_root(None))!r}, set KDLAB_DATA to look elsewhere\n" in out
     assert "data folder:PATH:" in out
 
 

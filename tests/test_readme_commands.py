@@ -20,6 +20,7 @@ from kdlab import cli, lab, report
 from kdlab.spec import Budget, RunSpec
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 BEGINNINGS = ("kdlab ", "make ", "papermill ", "python ", "conda ")
 
 # Command to what is added to it; KEY stands for the key of a finished run.
@@ -37,6 +38,9 @@ ADDED = dict.fromkeys(AS_WRITTEN, "") | {
     "kdlab figures --teacher resnet32x4 --student resnet8x4": "--plan",
     "kdlab figures --student mymodels:TinyNet": "--plan",
     "kdlab run dkd --augmentation torchvision.transforms.v2:RandomErasing": "--steps 1 --teacher-epochs .1",
+    'kdlab run fitnet --student "mymodels:TinyNet?width=8&taps=layer1,layer2"': "--plan",
+    "kdlab data folder:photos": "",
+    "kdlab data NAME": "",
     "kdlab methods NAME": "",
     "kdlab augmentations --data NAME": "",
     "papermill notebooks/perspectives/ratio_sweep.ipynb out.ipynb -p profile smoke": "--no-progress-bar",
@@ -58,25 +62,11 @@ NOT_RUN = {
     """python -c "from kdlab import data; data.load('cifar100', download=True)\"""": "downloads",
 }
 
-TINY = """from torch import nn
-
-
-class TinyNet(nn.Module):
-    def __init__(self, num_classes, in_channels):
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(in_channels, 4, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.head = nn.Linear(4, num_classes)
-
-    def forward(self, x):
-        return self.head(self.body(x))
-"""
-
 
 def shown() -> list[str]:
     """The commands of the README: of its ``sh`` blocks, and those between backticks in its text."""
-    text = (CHECKOUT / "README.md").read_text(encoding="utf-8")
-    lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines()]
-    lines += re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.S))
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines()]
+    lines += re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", README, flags=re.S))
     commands = [part.strip() for line in lines for part in re.sub(r" {2,}#.*", "", line).split("&&")]
     return list(dict.fromkeys(c for c in commands if f"{c} ".startswith(BEGINNINGS) and c != "kdlab"))
 
@@ -109,7 +99,7 @@ def elsewhere(tmp_path, monkeypatch):
         for number in range(30):
             pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
-    (tmp_path / "mymodels.py").write_text(TINY)
+    (tmp_path / "mymodels.py").write_text(re.search(r"```python\n(# mymodels.py\n.*?)```", README, re.S)[1])
     cifar(tmp_path / "data" / "cifar-100-python")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KDLAB_DATA", "data")
@@ -137,7 +127,7 @@ def test_runs_from_another_folder(command, elsewhere, monkeypatch, capsys):
         monkeypatch.setitem(PLACES, "KEY", key)
     monkeypatch.delitem(sys.modules, "mymodels", raising=False)
     monkeypatch.setenv("KDLAB_PROFILE", "smoke")
-    monkeypatch.setitem(PLACES, "NAME", "fashion" if "--data" in command else "dkd")
+    monkeypatch.setitem(PLACES, "NAME", "fashion" if "data" in command else "dkd")
     words = [PLACES.get(word, word) for word in shlex.split(f"{command} {ADDED[command]}")]
     code, said = run(words, monkeypatch, capsys)
     assert code == 0, said
