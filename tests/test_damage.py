@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from kdlab import batch, damage, lab, schedule
+from kdlab import batch, damage, export, lab, schedule
 from kdlab.damage import Damaged
 from kdlab.engine import TAUGHT
 from kdlab.spec import Budget, RunSpec, SpecError
@@ -129,7 +129,7 @@ def test_compare_export_and_doctor_go_on(store, capsys, tmp_path):
     shutil.rmtree(old)
     harm(store.root / first / "student.safetensors", "cut")
     with pytest.raises(SpecError, match=f"run {first} is damaged: student.safetensors .* it was not exported"):
-        batch.export(first, tmp_path)
+        export.export(first, tmp_path)
     harm(store.root / second / "logits.safetensors", "folder")
     said = batch.doctor()
     assert "store: 1 finished runs, 1 damaged" in said and f"damaged {second}: logits.safetensors" in said

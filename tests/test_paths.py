@@ -13,7 +13,7 @@ import papermill
 import pytest
 from PIL import Image
 
-from kdlab import batch, data, lab, paths, perspectives, report, settings, workers
+from kdlab import batch, data, export, lab, paths, perspectives, report, settings, workers
 from kdlab.identity import steps
 from kdlab.perspectives import PROFILES, arms, budgets
 from kdlab.perspectives.given import check_injected, literal
@@ -82,7 +82,7 @@ def test_the_environment_s_folders_are_settled_for_processes_that_stand_elsewher
 
 def test_exports_and_tables_go_where_one_stands(cwd, monkeypatch):
     lab.run([TEACHER], workers=0, progress=False)
-    said = batch.export(lab.run_key(TEACHER), Path("~/mine"))
+    said = export.export(lab.run_key(TEACHER), Path("~/mine"))
     assert (cwd / "mine" / lab.run_key(TEACHER) / "student.safetensors").exists() and str(cwd / "mine") in said
 
 
