@@ -232,7 +232,7 @@ class Store:
             os.replace(aside, path)
 
     def get(self, name: str) -> dict[str, Any] | None:
-        """The document kept under a name, or None; a damaged file is set aside as ``name.damaged``."""
+        """The document kept under a name, or None; a damaged file is set aside, and said."""
         path = self.root / f"{name}.json"
         try:
             content = json.loads(path.read_bytes())
@@ -243,7 +243,7 @@ class Store:
         except (OSError, ValueError, TypeError, KeyError):
             pass
         with contextlib.suppress(OSError):
-            os.replace(path, path.with_suffix(".damaged"))
+            damage.say(f"{path} is damaged: it was moved to {damage.move(path, self.root)}, and is made again.")
         return None
 
     @contextlib.contextmanager

@@ -535,3 +535,22 @@ def test_a_file_that_breaks_while_it_is_decoded_leaves_nothing_behind(tmp_path):
     (root / "disc" / "011.png").write_bytes(whole[:-60])
     refused(f"folder:{root}", r"bar.007\.png' cannot be read.*nor are 1 more that cannot be read: '011\.png'")
     assert not kept()
+
+
+def test_files_of_open_range_are_scaled_by_the_set_and_two_types_of_them_are_refused(tmp_path):
+    for label, top in (("a", 3.0), ("b", 12.0)):
+        (tmp_path / label).mkdir()
+        for k in range(6):
+            values = np.arange(256, dtype=np.float32).reshape(16, 16) / 255 * top
+            values[0, 1] += k / 50  # no two alike
+            Image.fromarray(values).save(tmp_path / label / f"{k}.tif")
+    name = f"folder:{tmp_path}"
+    source = data.describe(name)
+    darkest = {
+        int(label): image.max() for label, image in zip(source.labels["train"], source.pixels("train", 8), strict=True)
+    }
+    assert darkest == {0: 64, 1: 255}, "3 of 12 is a quarter of white, in every image of the class"
+    assert any("12 images of open range were scaled by the set's largest value, 12" in note for note in source.notes)
+    Image.fromarray(np.full((16, 16), 70000, np.int32)).save(tmp_path / "a" / "whole.tif")
+    with pytest.raises(SpecError, match="whole numbers .*whole.tif.* and some floating point .*which value is white"):
+        data.describe(name)

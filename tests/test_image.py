@@ -395,7 +395,7 @@ def test_all_orientations_are_applied_in_header_and_pixels(tmp_path, suffix, num
 
 @pytest.mark.parametrize("number", range(1, 9))
 def test_draft_mode_gives_the_same_picture_upright(tmp_path, number):
-    """A large JPEG is decoded at a fraction; within 3 levels of decoding all of it (measured: 1)."""
+    """A large JPEG is decoded at a fraction; within 3 levels of decoding all of it."""
     y, x = np.mgrid[:480, :720] / 40
     picture = np.stack([np.sin(x), np.cos(y), np.sin(x * y / 9)], -1)
     picture = (picture * 100 + 128).astype(np.uint8)

@@ -94,15 +94,17 @@ def decoded(asked: Asked, files: list[tuple[str, File]], name: str, again: bool 
     jobs = [
         (Path(file.path), page) for (_, file), count in zip(files, made.pages, strict=True) for page in range(count)
     ]
-    ranged = np.repeat([head.open_range for head in headers], made.pages)
-    open_ranges = [job for job, ranges in zip(jobs, ranged, strict=True) if ranges]
-    top = max(_in_threads(lambda job: image.largest(*job), open_ranges), default=None)
-    if open_ranges:
-        made.notes.append(f"{len(open_ranges)} images of open range were scaled by the set's largest value, {top:g}")
+    pages = [head for head, count in zip(headers, made.pages, strict=True) for _ in range(count)]
+    tops = _largest(jobs, pages, name)
+    made.notes += [
+        f"{sum(head.open_range for head in pages)} images of open range were scaled by the set's largest value, {top:g}"
+        for top in tops
+    ]
 
     def one(job: tuple[Path, int]) -> tuple[np.ndarray, str]:
         path, page = job
         channels, height, width = made.shape
+        top = tops[0] if tops else None
         read = image.decode(path, channels, width, height, background=asked.background, largest=top, page=page)
         return read, _digest(read)
 
@@ -125,6 +127,22 @@ def decoded(asked: Asked, files: list[tuple[str, File]], name: str, again: bool 
         _in_memory.clear()
         _in_memory[key] = made
     return made
+
+
+def _largest(jobs: list[tuple[Path, int]], pages: list[image.Header], name: str) -> list[float]:
+    """The largest value of the files that do not say theirs; none where there is no such file.
+
+    Raises:
+        SpecError: for whole numbers and floating point in one set, which can hardly have one unit.
+    """
+    ranged = {job: head.mode for job, head in zip(jobs, pages, strict=True) if head.open_range}
+    modes = {mode: job[0] for job, mode in ranged.items()}
+    if len(modes) > 1:
+        raise SpecError(
+            f"data {name!r}: some hold 32-bit whole numbers (such as {str(modes['I'])!r}) and some floating point "
+            f"(such as {str(modes['F'])!r}); which value is white cannot be told. Save them all in one type."
+        )
+    return [max(_in_threads(lambda job: image.largest(*job), list(ranged)))] if ranged else []
 
 
 def _planned(headers: list[image.Header], asked: Asked, name: str) -> Decoded:
