@@ -236,8 +236,8 @@ class Gate:
         more = f"; {len(self.poor) - 1} more of the teachers are no better" if len(self.poor) > 1 else ""
         runs = "the run that learns from it was" if len(self.held) == 1 else f"{len(self.held)} runs were"
         return (
-            f"{said}{more}: {runs} not trained. Give the teacher more epochs, take fewer classes, or look at the data: "
-            f"`kdlab data {shlex.quote(where)}`."
+            f"{said}{more}: {runs} not trained. Give the teacher more epochs (--teacher-epochs), take fewer classes, or look at "
+            f"the data: `kdlab data {shlex.quote(where)}`."
         )
 
 

@@ -312,23 +312,23 @@ def test_a_run_on_other_names_does_not_teach(tmp_path):
         check(spec.replace(data=f"folder:{colour}", budget=Budget(1, "steps", 8)))
 
 
-def test_a_file_that_names_its_classes_is_held_to_them(tmp_path, monkeypatch):
+def test_a_file_that_names_its_classes_is_held_to_them(tmp_path):
     two, renamed = folder(tmp_path / "two", ("disc", "bar")), folder(tmp_path / "two_renamed", ("Auge", "Balken"))
     run(little(two))
-    save_file(Store().weights(key(little(two))), path := tmp_path / "two.safetensors")
-    names = ["bar", "disc"]
-    monkeypatch.setattr(heads, "class_names", lambda path: tuple(names))
+    state = Store().weights(key(little(two)))
+    files = {names: tmp_path / f"{'-'.join(names)}.pt" for names in (("bar", "disc"), ("disc", "bar"), ())}
+    for names, path in files.items():
+        torch.save({"state_dict": state} | ({"classes": list(names)} if names else {}), path)
+    path = files["bar", "disc"]
     own, other = (little(name, method="kd", teacher=checkpoint(path)) for name in (two, renamed))
     assert run(own).teacher_val_accuracy.item() == 100
     with pytest.raises(SpecError, match="has the classes bar, disc, but .* has Auge, Balken; say which is which by"):
         run(other)
     order = heads.order_of("disc=Auge, bar = Balken", path, renamed)
     assert order == ("Balken", "Auge")
-    mapped = other.replace(teacher=checkpoint(path, classes=order))
-    assert run(mapped).teacher_val_accuracy.item() == 100
-    names.reverse()
+    assert run(other.replace(teacher=checkpoint(path, classes=order))).teacher_val_accuracy.item() == 100
     with pytest.raises(SpecError, match='the same in another order; give --teacher-classes "disc,bar"'):
-        run(own.replace(seed=1))
+        run(own.replace(teacher=checkpoint(files["disc", "bar"])))
     for text, said in (
         ("disk=Auge,bar=Balken", "left of '=' must be one of .* but got 'disk'. Did you mean 'disc'"),
         ("disc=Auge,Balken", "must be all names or all old=new"),
@@ -336,9 +336,8 @@ def test_a_file_that_names_its_classes_is_held_to_them(tmp_path, monkeypatch):
     ):
         with pytest.raises(SpecError, match=said):
             heads.order_of(text, path, renamed)
-    monkeypatch.setattr(heads, "class_names", lambda path: None)
     with pytest.raises(SpecError, match="does not name its classes; give the names of .* in the order of the file's"):
-        heads.order_of("disc=Auge,bar=Balken", path, renamed)
+        heads.order_of("disc=Auge,bar=Balken", files[()], renamed)
 
 
 # --- teachers that are trained here -------------------------------------------------------------------------------
@@ -357,8 +356,8 @@ def test_students_of_a_poor_teacher_are_not_trained_and_others_are(workers):
     said = str(caught.value)
     assert f"on 'fashion' the teacher resnet8_s2_w4 (run {key(POOR)[:8]}, seed 1) is right on " in said
     assert said.endswith(
-        "4 runs were not trained. Give the teacher more epochs, take fewer classes, or look at the data: "
-        "`kdlab data fashion`."
+        "4 runs were not trained. Give the teacher more epochs (--teacher-epochs), take fewer classes, or look at the "
+        "data: `kdlab data fashion`."
     )
     assert list(caught.value.table.index) == [key(POOR), key(STUDENT), key(clean)]
     assert len(run(taught, in_turn, require_teacher=False)) == 2 and {*Store().keys()} > finished
