@@ -17,6 +17,7 @@ from kdlab import data
 from kdlab.registry import SpecError
 from kdlab.store import Store
 
+LEVEL = 0.01  # of the test that a fit is above chance
 LOOK_EVERY = 0.2  # seconds between two looks at whether another process has finished the fit
 _fitting = threading.Lock()  # leases keep processes apart, this the threads of one
 
@@ -35,7 +36,7 @@ def linear(name: str, sizes: Sequence[int] | None = None, store: Store | None = 
     Returns:
         ``val_accuracy`` and ``test_accuracy`` in percent, ``val_nll``, ``test_nll``, ``val_ece`` and ``test_ece`` as in
         the table of runs; ``val_share`` and ``test_share``, the largest class's share in percent; ``above_chance``,
-        whether val is answered better than by always naming that class (``metrics.linear.above_chance``); ``images``
+        whether val is answered better than by always naming that class (``metrics.chance_p`` below 1 %); ``images``
         used, ``penalty``, ``seconds`` and ``environment``.
 
     Raises:
@@ -71,7 +72,7 @@ def linear_key(name: str, sizes: Sequence[int] | None = None) -> str:
 
 def _fit(name: str, sizes: Sequence[int] | None) -> dict[str, Any]:
     from kdlab import metrics
-    from kdlab.metrics.linear import above_chance, fit, some
+    from kdlab.metrics.linear import fit, some
 
     started = time.perf_counter()
     source, counts = data.describe(name), dict(zip(data.SPLITS, data.sizes(name, sizes), strict=True))
@@ -92,7 +93,7 @@ def _fit(name: str, sizes: Sequence[int] | None) -> dict[str, Any]:
             f"{split}_share": 100 * float(np.bincount(truth).max()) / len(truth),
         }
     right = round(numbers["val_accuracy"] / 100 * counts["val"])
-    numbers["above_chance"] = above_chance(right, counts["val"], numbers["val_share"] / 100)
+    numbers["above_chance"] = metrics.chance_p(right, counts["val"], numbers["val_share"] / 100) < LEVEL
     return numbers | {"seconds": round(time.perf_counter() - started, 3), "environment": _environment()}
 
 

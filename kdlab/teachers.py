@@ -11,12 +11,9 @@ import functools
 import hashlib
 import json
 import math
-import os
 import shlex
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +28,6 @@ FOLDER = ".teachers"
 REVISION = 1  # of what a score is made of
 LEVEL = 0.01
 MEASURES = ("val_accuracy", "val_nll", "val_ece")
-FIELDS = {*MEASURES, "right", "images", "chance", "broken", "order"}
 
 
 # ---- scores ----------------------------------------------------------------------------------------------------------
@@ -74,16 +70,9 @@ def _order(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str], chanc
     counts = metrics.confusion(logits, labels)
     label, column = linear_sum_assignment(counts, maximize=True)
     orders = math.exp(min(700.0, math.lgamma(len(classes) + 1)))  # K!, of which the best was taken
-    p = chance_p(int(counts[label, column].sum()), len(labels), chance)
+    p = metrics.chance_p(int(counts[label, column].sum()), len(labels), chance)
     plain = p * orders < LEVEL and (2 * counts[label, column] > counts.sum(1)[label]).all()
     return [classes[k] for k in label[np.argsort(column)]] if plain and (label != column).any() else []
-
-
-def chance_p(right: int, images: int, chance: float) -> float:
-    """One-sided p of a binomial test: how often guessing the largest class is right at least so often."""
-    from scipy.stats import binomtest
-
-    return float(binomtest(right, images, chance, alternative="greater").pvalue)
 
 
 def weakness(score: Mapping[str, Any]) -> str:
@@ -95,7 +84,7 @@ def weakness(score: Mapping[str, Any]) -> str:
     if score["broken"]:
         return score["broken"]
     right, images, chance = score["right"], score["images"], score["chance"]
-    p = chance_p(right, images, chance)
+    p = metrics.chance_p(right, images, chance)
     if p < LEVEL or right == images:
         return ""
     return (
@@ -142,11 +131,7 @@ def known(spec: RunSpec, store: Store) -> dict[str, Any] | None:
         logits = store.logits(teacher)["val"]
         broken = f"diverged at step {result['diverged_at']}" if result["diverged"] else ""
         return measure(logits, labels[: len(logits)], classes, broken)
-    try:
-        found = json.loads(_path(spec, store).read_text())
-    except (OSError, ValueError):  # not there, or damaged
-        return None
-    return found if isinstance(found, dict) and found.keys() == FIELDS else None
+    return store.get(_place(spec))
 
 
 def keep(spec: RunSpec, store: Store, score: Mapping[str, Any]) -> None:
@@ -155,17 +140,12 @@ def keep(spec: RunSpec, store: Store, score: Mapping[str, Any]) -> None:
     Raises:
         SpecError: when the disk refuses.
     """
-    path = _path(spec, store)
-    aside = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
-    with store.disk():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(dict(score)))
-        os.replace(aside, path)
+    store.put(_place(spec), dict(score))
 
 
-def _path(spec: RunSpec, store: Store) -> Path:
+def _place(spec: RunSpec) -> str:
     text = json.dumps([REVISION, teacher_key(spec.teacher), *_val(spec)])
-    return store.root / FOLDER / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    return f"{FOLDER}/{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 @functools.lru_cache(maxsize=8)
@@ -236,8 +216,8 @@ class Gate:
         more = f"; {len(self.poor) - 1} more of the teachers are no better" if len(self.poor) > 1 else ""
         runs = "the run that learns from it was" if len(self.held) == 1 else f"{len(self.held)} runs were"
         return (
-            f"{said}{more}: {runs} not trained. Give the teacher more epochs (--teacher-epochs), take fewer classes, or look at "
-            f"the data: `kdlab data {shlex.quote(where)}`."
+            f"{said}{more}: {runs} not trained. Give the teacher more epochs (--teacher-epochs), take fewer classes "
+            f"or look at the data: `kdlab data {shlex.quote(where)}`."
         )
 
 

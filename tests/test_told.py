@@ -122,7 +122,7 @@ def test_separable_classes_are_told_apart_and_shuffled_labels_are_not():
     assert metrics.accuracy(model.logits(unseen), truth) == 1
     shuffled = np.random.default_rng(3).permutation(labels)
     blind = metrics.accuracy(linear.fit(images, shuffled, 3).logits(unseen), truth)
-    assert not linear.above_chance(round(600 * blind), 600, 1 / 3, level=1e-6)
+    assert metrics.chance_p(round(600 * blind), 600, 1 / 3) > 1e-6
     assert (linear.fit(images, labels, 3).weights == model.weights).all()  # the same again, bit for bit
 
 
@@ -155,10 +155,10 @@ def test_a_large_set_is_thinned_in_its_own_proportions():
     assert linear.some(labels).tolist() == list(range(991))
 
 
-def test_above_chance_is_the_binomial_test():
+def test_the_p_of_chance_is_that_of_the_binomial_test():
     for right in range(101):
         exact = sum(binom.pmf(k, 100, 0.3) for k in range(right, 101))
-        assert linear.above_chance(right, 100, 0.3) == (exact < 0.01)
+        assert metrics.chance_p(right, 100, 0.3) == pytest.approx(exact, abs=1e-12)
 
 
 # --- kept like a run ----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from scipy.special import log_softmax, softmax
 
 from kdlab.registry import SpecError
 
-__all__ = ["accuracy", "agreement", "calibration_error", "confusion", "nll", "predictive_kl"]
+__all__ = ["accuracy", "agreement", "calibration_error", "chance_p", "confusion", "nll", "predictive_kl"]
 
 
 def _array(values) -> np.ndarray:
@@ -132,3 +132,18 @@ def confusion(logits, labels) -> np.ndarray:
     scores, truth = _labelled(logits, labels)
     classes = scores.shape[1]
     return np.bincount(truth * classes + scores.argmax(1), minlength=classes**2).reshape(classes, classes)
+
+
+def chance_p(right: int, images: int, chance: float) -> float:
+    """How likely it is to answer so many images right by a guess: one-sided p of a binomial test.
+
+    ``P(X >= right)`` for ``X ~ Binomial(images, chance)``.
+
+    Args:
+        right: images answered right.
+        images: images asked.
+        chance: share of right answers of the guess, such as the largest class's share, in [0, 1].
+    """
+    from scipy.stats import binom
+
+    return float(binom.sf(right - 1, images, chance))

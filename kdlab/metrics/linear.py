@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
-from scipy.stats import binom
 
 from kdlab.data.source import carve
 from kdlab.metrics import nll
@@ -149,17 +148,3 @@ def minimise(
     options = {"maxiter": STEPS, "ftol": 1e-6, "gtol": 1e-4}
     found = minimize(flat, first.ravel(), jac=True, method="L-BFGS-B", options=options)
     return found.x.reshape(first.shape)
-
-
-def above_chance(right: int, images: int, chance: float, level: float = 0.01) -> bool:
-    """Whether so many right answers are more than a guess would get: one-sided binomial test.
-
-    ``P(X >= right) < level`` for ``X ~ Binomial(images, chance)``.
-
-    Args:
-        right: images answered right.
-        images: images asked.
-        chance: share of right answers of the guess, such as the largest class's share.
-        level: in (0, 1).
-    """
-    return bool(binom.sf(right - 1, images, chance) < level)
