@@ -216,7 +216,7 @@ class Gate:
         more = f"; {len(self.poor) - 1} more of the teachers are no better" if len(self.poor) > 1 else ""
         runs = "the run that learns from it was" if len(self.held) == 1 else f"{len(self.held)} runs were"
         return (
-            f"{said}{more}: {runs} not trained. Give the teacher more epochs (--teacher-epochs), take fewer classes "
+            f"{said}{more}: {runs} not trained. Give the teacher more epochs (--teacher-epochs), take fewer classes, "
             f"or look at the data: `kdlab data {shlex.quote(where)}`."
         )
 
