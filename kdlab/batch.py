@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import concurrent.futures as futures
 import json
+import math
 import os
 import platform
 import shutil
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -59,6 +60,7 @@ def figures(
     """
     settings.check()
     started = time.monotonic()
+    _check_lengths(given)
     given = {k: v for k, v in given.items() if v is not None}
     names = [choose("perspective", n, perspectives.NAMES) for n in dict.fromkeys(names or perspectives.NAMES)]
     extra = {name: report.check(report.NOTEBOOKS / f"{name}.ipynb", parameters) for name in names}
@@ -178,6 +180,7 @@ def distil(
     settings.check()
     if seeds < 1:
         raise SpecError(f"seeds must be an integer of at least 1, but got {seeds}.")
+    _check_lengths(given)
     teacher, arch, order = given.pop("teacher"), given.pop("arch"), given.pop("teacher_classes", None)
     file = _checkpoint(teacher, arch)
     if order and not file:
@@ -220,6 +223,13 @@ def distil(
     except PoorTeacher as error:
         print(show(error.table))
         raise
+
+
+def _check_lengths(given: Mapping[str, Any]) -> None:
+    """Refuse a length that is none by the name of the option that was typed."""
+    for name in ("epochs", "teacher_epochs", "steps", "originals"):
+        if (value := given.get(name)) is not None and not 0 < value < math.inf:
+            raise SpecError(f"--{name.replace('_', '-')} must be a number above 0, but got {value:g}.")
 
 
 def _checkpoint(teacher: str | None, arch: str | None) -> Checkpoint | None:
@@ -342,7 +352,7 @@ def doctor() -> str:
     lines.append(f"device {told(device)}, {os.cpu_count()} cores, {threads}")
     lines += [listing.data_line(name) for name in datasets.READERS]
     lines.append(f"output {home()}: {free:.1f} GiB free, {'writable' if _writable(home()) else 'NOT WRITABLE'}")
-    lines.append(f"store: {len(keys)} finished runs, {len(bad)} damaged")
+    lines.append(f"store: {len(keys) - len(bad)} finished runs, {len(bad)} damaged and set aside")
     lines += [f"  damaged {key}: {', '.join(files)}" for key, files in bad.items()]
     kept = sum(path.stat().st_blocks * 512 for path in (store.root / TAUGHT).glob("*"))
     most = told(lambda: f"{limit() / 1e9:g} GB")

@@ -119,4 +119,5 @@ def _linear_words(name, sizes, source: Source, kept: dict[str, int], store: Stor
     if (counts.max() / counts.sum()) ** counts.sum() >= 0.01:  # what a guess would get if all were right
         few = f"{counts.sum()} images are too few to tell that from chance"
         return f"a linear model on the pixels reaches {reached}, but {few}; {share}"
-    return f"a linear model is at chance: {reached}, and {share}"
+    right = round(found["val_accuracy"] / 100 * counts.sum())
+    return f"a linear model is not above chance: {reached} ({right} of {counts.sum():,}, tested at 1 %); {share}"

@@ -29,6 +29,7 @@ from kdlab.teachers import columns, keep, known, measure, own_run, refused
 SAVE_EVERY = 30.0
 TAUGHT = ".taught"  # folder of kept teacher outputs in the store, beside the runs
 BEAT_EVERY = 0.5
+CLOSE = 0.05  # of means and deviations in [0, 1], as far as two sets may differ and nobody needs to know
 
 
 _training = threading.Lock()
@@ -247,8 +248,21 @@ def read(specs: Iterable[RunSpec]) -> list[str]:
             from kdlab.models.checkpoints import taken
 
             there = data.facts(spec.data)
-            said[asked] = taken(spec.teacher, there["classes"], there["channels"])
+            said[asked] = taken(spec.teacher, there["classes"], there["channels"]) + _other_rule(spec)
     return list(said.values())
+
+
+def _other_rule(spec: RunSpec) -> str:
+    """A sentence where a teacher's file was trained on images normalised by other numbers than its student's are."""
+    held = weightfile.metadata(Path(spec.teacher.path))
+    if "mean" not in held or "std" not in held:
+        return ""
+    train = _splits(spec.data, spec.sizes, data.fingerprint(spec.data)).train
+    theirs, ours = [*json.loads(held["mean"]), *json.loads(held["std"])], [*train.mean, *train.std]
+    if len(theirs) == len(ours) and all(abs(a - b) < CLOSE for a, b in zip(theirs, ours, strict=True)):
+        return ""
+    words = (", ".join(f"{value:.2f}" for value in values) for values in (theirs, ours))
+    return " It was trained on images of mean and deviation {}; here it sees them normalised by {}.".format(*words)
 
 
 def score(spec: RunSpec, store: Store) -> dict[str, Any]:

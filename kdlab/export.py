@@ -11,7 +11,7 @@ from typing import Any
 from kdlab.batch import find_key
 from kdlab.damage import Damaged
 from kdlab.paths import absolute
-from kdlab.spec import RunSpec, find
+from kdlab.spec import RunSpec, SpecError, find
 from kdlab.store import Store, writing
 
 WEIGHTS = "student.safetensors"
@@ -21,8 +21,9 @@ def export(key: str, out: Path) -> str:
     """Write a run's weights, spec and results to a folder, and say how to load them.
 
     All is what the run had, whatever the data of that name are now. The weights carry the model's name and options, the
-    class names and the normalisation, so that ``kdlab run --teacher`` needs the file alone; ``load.py`` beside them
-    holds the same lines that are returned.
+    class names and the normalisation, so that ``kdlab run --teacher`` needs the file alone (as a teacher it sees images
+    normalised as its student's data are, which the plan says where that is another rule); ``load.py`` beside them holds
+    the same lines that are returned.
 
     Args:
         key: of a finished run, or its beginning.
@@ -38,9 +39,8 @@ def export(key: str, out: Path) -> str:
 
     store, key = Store(), find_key(key)
     if bad := store.damaged(key):
-        error = Damaged(key, ", ".join(bad), "no longer match their checksums; it was not exported")
-        store.set_aside(error)
-        raise error
+        store.set_aside(Damaged(key, ", ".join(bad), "no longer match their checksums"))
+        raise SpecError(f"run {key} was not exported, since {', '.join(bad)} no longer match their checksums.")
     spec, result = RunSpec.from_dict(store.read(key, "spec")["spec"]), store.read(key, "result")
     weights = store.weights(key)
     had = _had(store, key, spec, weights)

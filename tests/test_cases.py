@@ -255,7 +255,7 @@ CASES = {
     "four_by_forty": (
         four_by_forty,
         Read("bar beam disc dot", [32] * 4, [4] * 4, [4] * 4,
-             notes=("40 of 160 images were resized to 16 x 16 pixels, which most have",)),
+             notes=("40 of 160 images were resized to 16 x 16 pixels, which most have, all of class 'dot'",)),
     ),
 }  # fmt: skip
 

@@ -190,6 +190,6 @@ def test_where_the_method_answers_it_is_said(tmp_path):
 def test_a_damaged_run_is_not_exported(tmp_path):
     key = trained(ZOO)
     (Store().root / key / "student.safetensors").write_bytes(b"")
-    with pytest.raises(SpecError, match=f"run {key} is damaged: student.safetensors"):
+    with pytest.raises(SpecError, match=f"run {key} was not exported, since student.safetensors"):
         export(key, tmp_path / "again")
     assert not (tmp_path / "again").exists()

@@ -554,3 +554,39 @@ def test_files_of_open_range_are_scaled_by_the_set_and_two_types_of_them_are_ref
     Image.fromarray(np.full((16, 16), 70000, np.int32)).save(tmp_path / "a" / "whole.tif")
     with pytest.raises(SpecError, match="whole numbers .*whole.tif.* and some floating point .*which value is white"):
         data.describe(name)
+
+
+def test_parts_of_a_set_that_look_like_classes_are_remarked(tmp_path):
+    for k, part in enumerate(("fold1", "fold2")):
+        fill(tmp_path / "parts" / part, {"cat": 5, "dog": 5}, first=100 * k)
+    source = data.describe(f"folder:{tmp_path / 'parts'}")
+    assert source.classes == ("fold1", "fold2")
+    assert any("every class folder holds the same folders (cat, dog)" in note for note in source.notes)
+    fill(tmp_path / "parts" / "fold2", {"owl": 5})
+    assert not any("same folders" in note for note in data.describe(f"folder:{tmp_path / 'parts'}").notes)
+
+
+def test_deep_images_of_a_narrow_range_are_said(tmp_path):
+    """10 bits in a 16-bit file: scaled by the type's range four levels are left, which is said, not hidden."""
+    for label, first in (("a", 0), ("b", 50)):
+        (tmp_path / label).mkdir()
+        for k in range(6):
+            values = np.full((16, 16), 1020, np.uint16)
+            values[k, : first // 10 + k] = 0
+            Image.fromarray(values).save(tmp_path / label / f"{k}.png")
+    source = data.describe(f"folder:{tmp_path}")
+    assert source.pixels("train", 4).max() == 4  # round(1020 / 257)
+    assert any("the brightest pixel is 4 of 255" in note and "at most 5 levels" in note for note in source.notes)
+    for label, value in (("a", 100), ("b", 120)):
+        Image.fromarray(np.full((16, 16), value, np.uint16)).save(tmp_path / label / "dark.png")
+    with pytest.raises(
+        SpecError, match="'.*dark.png' and '.*dark.png' have the same pixels as read: the brightest pixel"
+    ):
+        data.describe(f"folder:{tmp_path}")
+
+
+def test_what_is_true_of_one_class_alone_is_said(tmp_path):
+    fill(tmp_path, {"small": 6}, side=12)
+    fill(tmp_path, {"large": 8})
+    notes = data.describe(f"folder:{tmp_path}").notes
+    assert "6 of 14 images were resized to 16 x 16 pixels, which most have, all of class 'small'" in notes

@@ -288,7 +288,9 @@ def test_chance_is_said_plainly(monkeypatch):
 
     share = "the largest class is 50.0 % of val"
     assert words(81.25, True) == f"a linear model on the pixels reaches 81.2 % on val; {share}"
-    assert words(52.0, False) == f"a linear model is at chance: 52.0 % on val, and {share}"
+    assert (
+        words(52.0, False) == f"a linear model is not above chance: 52.0 % on val (52 of 100, tested at 1 %); {share}"
+    )
     few = source({"train": [0, 1], "val": [0, 1, 1, 1], "test": [0, 1]})
     too_few = "4 images are too few to tell that from chance; the largest class (c1) is 75.0 % of val"
     assert words(100.0, False, few) == f"a linear model on the pixels reaches 100.0 % on val, but {too_few}"

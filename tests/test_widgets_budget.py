@@ -275,8 +275,9 @@ def trained_by(code, monkeypatch):
     if code.startswith("kdlab run"):
         words = shlex.split(code)[2:]
         given = dict.fromkeys(
-            ("data", "teacher", "arch", "student", "augmentation", "views", "ratio", "epochs", "fraction")
-        )
+            ("data", "teacher", "arch", "student", "augmentation", "views", "ratio", "epochs", "teacher_epochs",
+             "steps", "originals", "fraction")
+        )  # fmt: skip
         given |= {"augmentation": "weak", "fraction": 1.0, "profile": None, "seed": 0, "seeds": 1}
         kinds = {"views": int, "ratio": float, "epochs": float, "fraction": float, "seed": int, "seeds": int}
         for option, value in zip(words[1::2], words[2::2], strict=True):

@@ -30,6 +30,7 @@ from kdlab.data.walk import File
 from kdlab.registry import SpecError
 
 REVISION = 2  # raised whenever a folder reads differently: the rules of ``image``, of sizes, of splits
+DIM = 32  # of 255: deep images that stay below it use less than an eighth of their type's range
 WIDEST = 96  # pixels a side above which a size must be asked for
 PAGES = "pages after a file's first (?pages=all takes each as an image)"
 STALE = 3600  # seconds after which a half-written file is nobody's
@@ -45,6 +46,7 @@ class Decoded:
         digests: hash of each image's pixels, hexadecimal.
         left_out: reason to number, of what was not read.
         notes: sentences on how images were read.
+        dim: where every file has more than 8 bits and none uses an eighth of its range, the largest pixel of all.
         kept: where the pixels lie, or None when they are in memory.
         pixels: (N, C, H, W) uint8, when they are in memory.
     """
@@ -54,6 +56,7 @@ class Decoded:
     digests: list[str] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    dim: int | None = None
     kept: Path | None = None
     pixels: np.ndarray | None = None
 
@@ -90,7 +93,7 @@ def decoded(asked: Asked, files: list[tuple[str, File]], name: str, again: bool 
     if not again and (found := _in_memory.get(key) or _load(kept, key)):
         return found
     headers = _headers([Path(file.path) for _, file in files])
-    made = _planned(headers, asked, name)
+    made = _planned(headers, asked, name, [word.rpartition("/")[2] for word, _ in files])
     jobs = [
         (Path(file.path), page) for (_, file), count in zip(files, made.pages, strict=True) for page in range(count)
     ]
@@ -108,17 +111,21 @@ def decoded(asked: Asked, files: list[tuple[str, File]], name: str, again: bool 
         read = image.decode(path, channels, width, height, background=asked.background, largest=top, page=page)
         return read, _digest(read)
 
+    deep = np.array([head.mode.startswith(("I", "F")) for head in pages])
+
     def pixels() -> Iterator[np.ndarray]:
         """Decoded in order; the digests are filled on the way."""
         made.digests.clear()
-        bad = []
+        bad, brightest = [], 0
         for job, result in zip(jobs, _shown(_in_threads(_or_error(one), jobs), len(jobs)), strict=True):
             if isinstance(result, SpecError):
                 bad.append((job[0], result))
             else:
+                brightest = max(brightest, int(result[0].max()) if deep[len(made.digests)] else 0)
                 made.digests.append(result[1])
                 yield result[0]
         _refuse(bad)
+        made.dim = brightest if deep.all() and brightest < DIM else None
 
     if not _write(kept, key, made, len(jobs), pixels):
         made.pixels = np.empty((len(jobs), *made.shape), np.uint8)
@@ -145,7 +152,13 @@ def _largest(jobs: list[tuple[Path, int]], pages: list[image.Header], name: str)
     return [max(_in_threads(lambda job: image.largest(*job), list(ranged)))] if ranged else []
 
 
-def _planned(headers: list[image.Header], asked: Asked, name: str) -> Decoded:
+def _whose(flags: list[bool], classes: list[str]) -> str:
+    """A clause for what is true of one class alone, by which a network could tell it from the others."""
+    having = {label for label, flag in zip(classes, flags, strict=True) if flag}
+    return f", all of class {having.pop()!r}" if len(having) == 1 and len(set(classes)) > 1 else ""
+
+
+def _planned(headers: list[image.Header], asked: Asked, name: str, classes: list[str]) -> Decoded:
     """Shape and pages of the images, what is left out of them and what is said of them."""
     sizes = Counter((head.width, head.height) for head in headers)
     (width, height), count = sizes.most_common(1)[0]
@@ -164,17 +177,20 @@ def _planned(headers: list[image.Header], asked: Asked, name: str) -> Decoded:
     notes = []
     if other := len(headers) - sizes[taken]:
         most = f"; most have {width} x {height}" if taken != (width, height) else ", which most have"
-        notes.append(f"{other} of {len(headers)} images were resized to {taken[0]} x {taken[1]} pixels{most}")
+        whose = _whose([(head.width, head.height) != taken for head in headers], classes)
+        notes.append(f"{other} of {len(headers)} images were resized to {taken[0]} x {taken[1]} pixels{most}{whose}")
     if grey and not one_channel:
-        notes.append(f"{grey} grey images are read as colour")
+        notes.append(f"{grey} grey images are read as colour{_whose([head.grey for head in headers], classes)}")
     deep = Counter(head.mode for head in headers if head.mode.startswith(("I", "F")) and not head.open_range)
     notes += [f"{n} images of mode {mode} were scaled to 8 bits by their full range" for mode, n in deep.items()]
     if hidden:
         colour = next((word for word, rgb in COLOURS.items() if rgb == asked.background), None)
         colour = colour or "#" + bytes(asked.background).hex()
-        notes.append(f"{hidden} images with transparency were laid on {colour}")
+        whose = _whose([head.alpha for head in headers], classes)
+        notes.append(f"{hidden} images with transparency were laid on {colour}{whose}")
     if turned := sum(head.turned for head in headers):
-        notes.append(f"{turned} images were turned by their EXIF orientation")
+        whose = _whose([head.turned for head in headers], classes)
+        notes.append(f"{turned} images were turned by their EXIF orientation{whose}")
     more = sum(head.pages - 1 for head in headers)
     pages = [head.pages if asked.all_pages else 1 for head in headers]
     if more and asked.all_pages:

@@ -50,7 +50,7 @@ def open_folder(name: str) -> Reader:
     given = np.array([split for split, _, _ in placed])[origin]
     twins = np.unique(np.array(read.digests), return_inverse=True)[1]
     if not asked.keep_same:
-        _refuse_same(name, labels, twins, origin, files)
+        _refuse_same(name, labels, twins, origin, files, read.dim)
     places = [f"{word}/{file.name}".lstrip("/") for word, file in files]
     # Hashed order within a class: the last ones are held out.
     order = np.argsort([stream_seed(0, "split", places[row]) for row in origin], kind="stable")
@@ -68,7 +68,7 @@ def open_folder(name: str) -> Reader:
         pixels=lambda split, n: _pixels(asked, files, name, read, rows[split][:n]),
         left_out=dict(layout.left_out + Counter(read.left_out)),
         same=same,
-        notes=(*_on_splits(layout.files), *read.notes),
+        notes=(*layout.notes, *_on_splits(layout.files), *read.notes, *_on_depth(read.dim)),
     )
     digest = _fingerprint(source, read.digests)
     return Reader(lambda: source, lambda: digest)
@@ -94,13 +94,17 @@ def _fingerprint(source: Source, digests: list[str]) -> str:
     return total.hexdigest()[:32]
 
 
-def _refuse_same(name: str, labels: np.ndarray, twins: np.ndarray, origin: np.ndarray, files: list) -> None:
+def _refuse_same(
+    name: str, labels: np.ndarray, twins: np.ndarray, origin: np.ndarray, files: list, dim: int | None
+) -> None:
     """Refuse equal pixels under two labels, naming the first pair."""
     first = np.unique(twins, return_index=True)[1][twins]
     odd = np.flatnonzero(labels != labels[first])
     if len(odd):
         pair = [files[origin[row]] for row in (first[odd[0]], odd[0])]
         one, other = (f"'{word}/{file.name}'".replace("'/", "'") for word, file in pair)
+        if dim is not None:
+            raise SpecError(f"data {name!r}: {one} and {other} have the same pixels as read: {_on_depth(dim)[0]}.")
         raise SpecError(
             f"data {name!r}: {one} and {other} are the same image in two classes "
             f"({len(odd)} such images). Remove them from one class, or go on with {with_option(name, 'same=keep')}"
@@ -162,6 +166,16 @@ def _check(name: str, classes: list[str], rows, labels, groups, same: dict[str, 
                 f"{len(np.unique(groups[labels == label]))} different images (equal ones, or pages of one file, are "
                 f"not put into two splits{left}). Every class needs one in each split that is given, and 3 otherwise."
             )
+
+
+def _on_depth(dim: int | None) -> list[str]:
+    """What to do where images of many bits use little of their range, so that 8 bits hold few levels of it."""
+    if dim is None:
+        return []
+    return [
+        f"the brightest pixel is {dim} of 255 after scaling by the files' full range, so that at most {dim + 1} levels "
+        "are left; where they hold 10 or 12 bits, say, scale them to their type's range yourself"
+    ]
 
 
 def _on_splits(files: dict) -> list[str]:

@@ -226,7 +226,8 @@ def _values(file: Path, image: Image) -> np.ndarray:
         raise SpecError(f"image {shown(file)} (mode {image.mode}) holds infinite or undefined values.")
     if values.min() < 0:
         raise SpecError(
-            f"image {shown(file)} (mode {image.mode}) holds negative values, down to {values.min()}, "
+            f"image {shown(file)} (mode {image.mode}) holds negative values, down to {values.min()} (or whole numbers "
+            "above 2^31, which Pillow reads so), "
             "for which no scale to 0 .. 255 is right. Scale the set yourself and save it with 8 or 16 bits."
         )
     return values

@@ -34,11 +34,13 @@ class Layout:
         classes: their names, sorted.
         files: split (``"train"``, ``"val"``, ``"test"``, or ``""`` where nothing is split) to a list per class.
         left_out: reason to number of files.
+        notes: what may have been taken for something else, as sentences.
     """
 
     classes: list[str]
     files: dict[str, list[list[File]]]
     left_out: Counter = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
 
 
 def find(path: str, name: str) -> Layout:
@@ -67,6 +69,7 @@ def find(path: str, name: str) -> Layout:
         raise SpecError(f"data {name!r}: every split needs the same class folders, but {said}.")
     for folder in beside:
         layout.left_out[f"images in {plain(folder.name)!r}, beside the splits"] += len(walk(folder).files)
+    layout.notes = _notes(layout.classes, next(iter(held.values())))
     found = {split: [walk(classes[label]) for label in layout.classes] for split, classes in held.items()}
     _check(name, layout.classes, found)
     for labels in found.values():
@@ -191,6 +194,18 @@ def _classes(folder: Path, split: str, name: str, left_out: Counter) -> dict[str
     if len(classes) < len(folders):
         raise SpecError(f"data {name!r}: two class folders in {where} have names that cannot be told apart.")
     return classes
+
+
+def _notes(classes: list[str], folders: dict[str, Path]) -> list[str]:
+    """Whether the classes may be parts of a set and the classes stand within: fold1/cat, fold1/dog, fold2/cat ..."""
+    inner = {tuple(sorted(plain(folder.name) for folder in folders_in(folders[label]))) for label in classes}
+    within = inner.pop()
+    if inner or len(within) < 2:
+        return []
+    return [
+        f"every class folder holds the same folders ({', '.join(within[:5])}): if these are the classes, and "
+        f"{', '.join(classes[:3])} parts of the set, put the parts together or name them train, val and test"
+    ]
 
 
 def _check(name: str, classes: list[str], found: dict[str, list[Held]]) -> None:

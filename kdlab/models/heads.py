@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from kdlab import data
 from kdlab.models.contents import class_names
 from kdlab.registry import SpecError, choose
 from kdlab.spec import Checkpoint
@@ -69,6 +70,12 @@ def order_of(text: str, path: str | Path, data_name: str) -> tuple[str, ...]:
         )
     for old in pairs:
         choose("--teacher-classes, left of '='", old, found)
+    ours = data.describe(data_name).classes
+    if left := [name for name in found if name not in pairs and name not in ours]:
+        raise SpecError(
+            f"--teacher-classes {text!r} does not say which class of {data_name!r} the file's {left[0]!r} is; it has "
+            f"{_few(ours)}."
+        )
     return tuple(pairs.get(name, name) for name in found)
 
 
