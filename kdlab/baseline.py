@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from kdlab import data
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 from kdlab.store import Store
 
 LEVEL = 0.01  # of the test that a fit is above chance

@@ -23,10 +23,12 @@ from kdlab import data as datasets
 from kdlab import lab, listing, pages, perspectives, report, settings, stats, weightfile
 from kdlab.damage import Damaged
 from kdlab.engine import TAUGHT, read
+from kdlab.errors import SpecError, choose
 from kdlab.foreign import split
 from kdlab.paths import home
 from kdlab.perspectives import arms
-from kdlab.spec import Checkpoint, RunSpec, SpecError, catalogue, choose
+from kdlab.registry import catalogue
+from kdlab.spec import Checkpoint, RunSpec
 from kdlab.store import Store
 from kdlab.teachers import PoorTeacher
 

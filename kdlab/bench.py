@@ -7,8 +7,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from kdlab.errors import SpecError, choose
 from kdlab.readme import CHECKOUT
-from kdlab.spec import SpecError, choose
 
 FOLDER = CHECKOUT / "benchmarks"
 SHARED = ("images", "paired", "pillow_jda")  # what scripts import; they measure nothing themselves

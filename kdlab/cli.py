@@ -10,7 +10,7 @@ from typing import Annotated, Optional
 import typer
 
 from kdlab import foreign, paths, settings
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 
 app = typer.Typer(
     help="See what data augmentation does to knowledge distillation.",

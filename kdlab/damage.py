@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 
 FOLDER = ".damaged"
 # Where a file is what it should be, but this process may not have it, nothing is wrong with the file.

@@ -11,7 +11,7 @@ import numpy as np
 
 from kdlab import baseline, data
 from kdlab.data.source import Source
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 from kdlab.spec import RunSpec
 from kdlab.store import Store
 

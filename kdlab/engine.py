@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from kdlab import damage, data, metrics, weightfile
+from kdlab.errors import SpecError
 from kdlab.feasible import class_names
 from kdlab.identity import key as run_key
 from kdlab.identity import normal, steps, teacher_key
-from kdlab.once import asking_once
-from kdlab.spec import Checkpoint, RunSpec, SpecError
+from kdlab.memo import asking_once
+from kdlab.spec import Checkpoint, RunSpec
 from kdlab.store import Store
 from kdlab.teachers import columns, keep, known, measure, own_run, refused
 

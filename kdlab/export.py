@@ -10,8 +10,10 @@ from typing import Any
 
 from kdlab.batch import find_key
 from kdlab.damage import Damaged
+from kdlab.errors import SpecError
 from kdlab.paths import absolute
-from kdlab.spec import RunSpec, SpecError, find
+from kdlab.registry import find
+from kdlab.spec import RunSpec
 from kdlab.store import Store, writing
 
 WEIGHTS = "student.safetensors"

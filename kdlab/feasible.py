@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdlab import data
-from kdlab.foreign import LISTED, written
+from kdlab.errors import SpecError, choose
+from kdlab.foreign import LISTED, TAPPING, written
 from kdlab.identity import steps
-from kdlab.once import by_identity, by_value
-from kdlab.registry import TAPPING, Entry
-from kdlab.spec import Checkpoint, RunSpec, SpecError, check_options, choose, find
+from kdlab.memo import by_identity, by_value
+from kdlab.registry import Entry, check_options, find, needs, parts_of
+from kdlab.spec import Checkpoint, RunSpec
 
 COUNTS = {"classes": "classes", "rows": "rows a step", "originals": "originals a step"}
 # What a method may read of a network besides its logits, and how it is called.
@@ -93,7 +94,7 @@ def notes(spec: RunSpec) -> list[str]:
     return [
         f"method {spec.method!r}: its term {term} has no gradient with {_counted(spec)[what]} {COUNTS[what]}; it takes "
         f"{least} or more."
-        for part in _parts(method, spec.method_options)
+        for part in parts_of(method, spec.method_options)
         for term, (what, least) in _idle(spec, part).items()
     ]
 
@@ -117,7 +118,7 @@ def _check_counts(spec: RunSpec, method: Entry) -> None:
             f"{spec.model!r} has BatchNorm, which compares rows, but a step has one row (budget.originals_per_step=1, "
             f"views=1); take more originals a step."
         )
-    for part in _parts(method, spec.method_options):
+    for part in parts_of(method, spec.method_options):
         idle = _idle(spec, part)
         if idle and idle.keys() == part.facts["least"].keys():
             what, least = next(iter(idle.values()))
@@ -138,12 +139,6 @@ def _check_model(name: str, options: Mapping[str, Any]) -> None:
             raise SpecError(f"model_options: {name!r} shows its stages by itself; leave out {', '.join(taps)}.")
 
 
-def shape(name: str) -> tuple[int, int, int]:
-    """Channels, height and width of a data set's images, in pixels."""
-    there = data.facts(name)
-    return there["channels"], there["size"], there["size"]
-
-
 def _check_shown(spec: RunSpec, method: Entry) -> None:
     """Refuse networks that are not ours and that do not run on these data or do not show what the method reads."""
     needed = [part for part in SHOWN if part in needs(method, spec.method_options)]
@@ -158,7 +153,7 @@ def _check_shown(spec: RunSpec, method: Entry) -> None:
             learns = who == "student" or isinstance(spec.teacher, RunSpec)
             # Foreign code has imported torch already.
             tried = importlib.import_module("kdlab.models.trial").trial(
-                name, options, data.facts(spec.data)["classes"], shape(spec.data), learns
+                name, options, data.facts(spec.data)["classes"], data.shape(spec.data), learns
             )
             if missing := [part for part in parts if part not in tried.shows]:
                 raise SpecError(_unshown(spec.method, who, name, dict(options), missing[0], tried))
@@ -179,23 +174,6 @@ def _unshown(method: str, who: str, name: str, options: dict[str, Any], part: st
         f"{said}: name the layers to read, as in {example!r}. Its layers with maps are "
         f"{', '.join(tried.layers[:LISTED])}{more}."
     )
-
-
-def needs(method: Entry, options: Mapping[str, Any]) -> set[str]:
-    """What a method needs, with what the method it wraps needs."""
-    return {need for part in _parts(method, options) for need in part.facts.get("needs", ())}
-
-
-def _parts(method: Entry, options: Mapping[str, Any]) -> list[Entry]:
-    """A method, and the one it wraps."""
-    wraps = method.facts.get("wraps")
-    return [method, check_options("losses", dict(method.options | options)[wraps], {})] if wraps else [method]
-
-
-def reads_maps(spec: RunSpec) -> bool:
-    """Whether the method reads more of the teacher than logits and embedding; foreign ones may."""
-    method = find("losses", spec.method)
-    return ":" in spec.method or bool({"features", "final"} & needs(method, spec.method_options))
 
 
 def _check_views(spec: RunSpec, method: Entry, policy: Entry) -> None:

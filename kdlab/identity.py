@@ -7,8 +7,9 @@ import json
 from typing import Any
 
 from kdlab import data
-from kdlab.once import by_identity
-from kdlab.spec import Checkpoint, RunSpec, find
+from kdlab.memo import by_identity
+from kdlab.registry import find
+from kdlab.spec import Checkpoint, RunSpec
 
 SCHEMA = 2  # raised when what every run draws, reads or counts changes
 

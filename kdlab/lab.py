@@ -15,12 +15,14 @@ import pandas as pd
 from kdlab import damage, datasheet, engine, memory, schedule, settings, teachers, weightfile
 from kdlab.baseline import linear as linear
 from kdlab.damage import Damaged
+from kdlab.errors import SpecError
 from kdlab.feasible import check, notes
 from kdlab.identity import key as run_key
-from kdlab.once import asking_once
+from kdlab.memo import asking_once
 from kdlab.progress import Bar
+from kdlab.registry import create, find
 from kdlab.schedule import Job
-from kdlab.spec import Checkpoint, RunSpec, SpecError, create, find
+from kdlab.spec import Checkpoint, RunSpec
 from kdlab.store import MissingRuns, Store
 from kdlab.teachers import Gate, PoorTeacher
 from kdlab.workers import in_main, start

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kdlab.registry import REQUIRED, Entry, SpecError, catalogue, choose, find, preparations
+from kdlab.errors import SpecError, choose
+from kdlab.registry import REQUIRED, Entry, catalogue, find, preparations
 
 WIDTH = 100
 KNOWLEDGE = {

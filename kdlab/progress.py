@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 
 from kdlab.identity import steps
-from kdlab.once import asking_once
+from kdlab.memo import asking_once
 from kdlab.schedule import Job, makespan
 from kdlab.store import Store
 

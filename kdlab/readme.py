@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
+from kdlab.errors import SpecError
 from kdlab.listing import by_knowledge, deed, families, preparing, summary
 from kdlab.pages import load_verdicts, write_text
-from kdlab.registry import Entry, SpecError
+from kdlab.registry import Entry
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 BLOCKS = ("verdicts", "methods", "augmentations")

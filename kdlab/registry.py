@@ -12,39 +12,21 @@ and ``kdlab --help`` stay fast, and a new part is one class in one file.
 from __future__ import annotations
 
 import ast
-import difflib
 import functools
 import importlib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kdlab.once import by_value
+from kdlab import foreign
+from kdlab.errors import SpecError, choose
+from kdlab.foreign import revision as revisions
+from kdlab.memo import by_value
 
 KINDS = ("augment", "models", "losses")
-TAPPING = ("taps", "embedding")  # options of a foreign model that say which of its layers are read
 REQUIRED = inspect.Parameter.empty  # stands for the default of an option that has none
-
-
-class SpecError(ValueError):
-    """A user's mistake, said in one sentence that names the argument, the value and the choices."""
-
-
-def choose(argument: str, value: Any, choices: Iterable[Any]) -> Any:
-    """Return ``value`` when it is one of ``choices``; otherwise say what would have been right.
-
-    Raises:
-        SpecError: naming the argument, the value, the nearest choice and all choices.
-    """
-    choices = list(choices)
-    if value in choices:
-        return value
-    near = difflib.get_close_matches(str(value), [str(c) for c in choices], n=1, cutoff=0.4)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    listed = ", ".join(str(c) for c in choices)
-    raise SpecError(f"{argument} must be one of [{listed}], but got {value!r}.{hint}")
 
 
 def register(*names: str, revision: int = 1, **facts: Any):
@@ -155,7 +137,7 @@ def find(kind: str, name: str) -> Entry:
         return entries[name]
     if ":" in name:
         return _foreign(kind, name)
-    if said := importlib.import_module("kdlab.foreign").meant(name):
+    if said := foreign.meant(name):
         raise SpecError(f"{kind_word(kind)} {name!r} is not registered.{said}")
     return choose(kind_word(kind), name, entries)
 
@@ -163,9 +145,9 @@ def find(kind: str, name: str) -> Entry:
 @by_value
 def _foreign(kind: str, name: str) -> Entry:
     word, (module, _, target) = kind_word(kind), name.partition(":")
-    part = importlib.import_module("kdlab.foreign").load(word, name)
+    part = foreign.load(word, name)
     try:
-        revision = importlib.import_module("kdlab.revision").revision(part)
+        revision = revisions.revision(part)
         given = inspect.signature(part).parameters.values()
     except (OSError, TypeError, ValueError) as error:
         raise SpecError(f"{word} {name!r} must be a class or function of a Python file: {error}.") from error
@@ -203,6 +185,17 @@ def check_options(kind: str, name: str, options: dict[str, Any]) -> Entry:
     return entry
 
 
+def needs(method: Entry, options: Mapping[str, Any]) -> set[str]:
+    """What a method needs, with what the method it wraps needs."""
+    return {need for part in parts_of(method, options) for need in part.facts.get("needs", ())}
+
+
+def parts_of(method: Entry, options: Mapping[str, Any]) -> list[Entry]:
+    """A method, and the one it wraps."""
+    wraps = method.facts.get("wraps")
+    return [method, check_options("losses", dict(method.options | options)[wraps], {})] if wraps else [method]
+
+
 def create(kind: str, name: str, /, *args: Any, **options: Any) -> Any:
     """Import a registered part and build it.
 
@@ -213,7 +206,8 @@ def create(kind: str, name: str, /, *args: Any, **options: Any) -> Any:
         **options: the part's own options; unknown ones are refused.
 
     Returns:
-        The part. A foreign augmentation without ``draw`` and ``apply`` comes in a ``kdlab.augment.foreign.PerImage``.
+        The part. A foreign augmentation without ``draw`` and ``apply`` comes in a
+        ``kdlab.foreign.augmentation.PerImage``.
 
     Raises:
         SpecError: for unknown names and options.
@@ -221,5 +215,7 @@ def create(kind: str, name: str, /, *args: Any, **options: Any) -> Any:
     entry = check_options(kind, name, options)
     target = getattr(importlib.import_module(entry.module), entry.target)
     if kind == "augment" and ":" in name:
-        return importlib.import_module("kdlab.augment.foreign").build(name, target, options)
+        from kdlab.foreign.augmentation import build  # imports torch
+
+        return build(name, target, options)
     return target(*((name, *args) if entry.many else args), **options)

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from kdlab import __version__, store
+from kdlab.errors import SpecError, choose
 from kdlab.pages import gallery, html, lessons, load_verdicts, unfinished, write_text
 from kdlab.paths import settle
 from kdlab.perspectives.given import literal
 from kdlab.readme import CHECKOUT
-from kdlab.registry import SpecError, choose
 
 NOTEBOOKS = CHECKOUT / "notebooks" / "perspectives"
 PUBLISHED = ("png", "svg", "csv", "json")

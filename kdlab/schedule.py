@@ -17,11 +17,10 @@ from pathlib import Path
 from kdlab import damage, data
 from kdlab.damage import Damaged
 from kdlab.engine import TAUGHT, shared
-from kdlab.feasible import reads_maps
 from kdlab.identity import steps, teacher_key
 from kdlab.spec import Checkpoint, RunSpec
 from kdlab.store import Store
-from kdlab.training.layout import Layout, company, question
+from kdlab.training.layout import Layout, company, question, reads_maps
 from kdlab.training.taught import kept, stream
 
 ARMS_IN_A_COHORT = 16

@@ -20,8 +20,8 @@ import webbrowser
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from kdlab.errors import SpecError
 from kdlab.readme import CHECKOUT
-from kdlab.spec import SpecError
 
 NOTEBOOKS = CHECKOUT / "notebooks"
 LAUNCHER, PAGE = "start.ipynb", "explore.ipynb"

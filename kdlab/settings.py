@@ -12,8 +12,8 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 
+from kdlab.errors import SpecError, choose
 from kdlab.paths import absolute
-from kdlab.registry import SpecError, choose
 
 PREFIX = "KDLAB_"
 FOLDERS = ("KDLAB_OUT", "KDLAB_DATA")

@@ -14,13 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kdlab import data as datasets
+from kdlab.errors import SpecError, choose
 from kdlab.paths import absolute
-from kdlab.registry import SpecError, catalogue, check_options, choose, create, find, register
-
-__all__ = [
-    "Budget", "Checkpoint", "Optimiser", "RunSpec", "SpecError",
-    "catalogue", "check_options", "choose", "create", "find", "register", "sweep",
-]  # fmt: skip
 
 UNITS = ("epochs", "steps", "student_images")
 TEACHER_VIEWS = ("same", "clean", "independent")

@@ -28,9 +28,9 @@ import numpy as np
 
 from kdlab import damage
 from kdlab.damage import Damaged
+from kdlab.errors import SpecError
 from kdlab.identity import SCHEMA
 from kdlab.paths import absolute, home
-from kdlab.spec import SpecError
 
 LEASE_SECONDS = 60.0
 LATE_SECONDS = 600.0

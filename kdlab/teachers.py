@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from kdlab import data, metrics
-from kdlab.feasible import needs
+from kdlab.errors import SpecError
 from kdlab.identity import key, teacher_key
-from kdlab.spec import Checkpoint, RunSpec, SpecError, find
+from kdlab.registry import find, needs
+from kdlab.spec import Checkpoint, RunSpec
 from kdlab.store import Store
 
 FOLDER = ".teachers"

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import nbformat
 from nbformat import NotebookNode
 
+from kdlab.errors import SpecError, choose
 from kdlab.pages import write_text
 from kdlab.readme import CHECKOUT
-from kdlab.registry import SpecError, choose
 from kdlab.store import Store, home
 
 if TYPE_CHECKING:

@@ -15,11 +15,12 @@ from typing import Any
 import pandas as pd
 
 from kdlab import lab, settings
+from kdlab.errors import SpecError
 from kdlab.perspectives import PROFILES, Profile, arms, lengths
 from kdlab.perspectives import profile as find_profile
 from kdlab.perspectives.profile import seeds as distinct
-from kdlab.registry import preparations
-from kdlab.spec import RunSpec, SpecError, find
+from kdlab.registry import find, preparations
+from kdlab.spec import RunSpec
 from kdlab.store import home, writing
 
 FACTORS = (0.25, 1.0, 4.0)

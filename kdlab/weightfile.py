@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kdlab.errors import SpecError, choose
 from kdlab.paths import absolute
-from kdlab.registry import SpecError, choose
 from kdlab.spec import Checkpoint
 
 SAVED = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")

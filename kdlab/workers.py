@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator
 from multiprocessing.context import SpawnContext, SpawnProcess
 
 from kdlab import engine
-from kdlab.spec import Checkpoint, RunSpec, SpecError
+from kdlab.errors import SpecError
+from kdlab.spec import Checkpoint, RunSpec
 
 _starting = threading.Lock()
 

@@ -15,8 +15,9 @@ import torch
 from kdlab.data import load
 from kdlab.losses import Context
 from kdlab.models import build
+from kdlab.registry import catalogue, create
 from kdlab.rng import generator
-from kdlab.spec import RunSpec, catalogue, create
+from kdlab.spec import RunSpec
 from kdlab.training import Layout, Views
 
 PATH = Path(__file__).with_name("golden.json")

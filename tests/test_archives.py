@@ -13,7 +13,7 @@ from kdlab.data import describe
 from kdlab.data.arrays import check_classes, checked_images, checked_labels
 from kdlab.data.cifar import read_archive
 from kdlab.data.idx import FILES, read_idx
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 
 DRAW = np.random.default_rng(11)
 NAMES = ["ant", "bee", "cat"]

@@ -10,7 +10,8 @@ from scipy import stats
 from kdlab.augment import POLICIES, CropFlip, JointAugmentation, Operation, QuarterTurn
 from kdlab.augment.operations import SCALES, Chain
 from kdlab.data import load
-from kdlab.registry import SpecError, catalogue, create
+from kdlab.errors import SpecError
+from kdlab.registry import catalogue, create
 from kdlab.rng import generator
 
 BICUBIC = ("shearX", "shearY")

@@ -10,10 +10,12 @@ import pytest
 import torch
 from PIL import ImageOps
 
-from kdlab.augment import PerImage, label_safety
+from kdlab.augment import label_safety
 from kdlab.augment.safety import EFFECTS, NOTES, SHOWS
 from kdlab.data import load
-from kdlab.registry import SpecError, catalogue, create, find
+from kdlab.errors import SpecError
+from kdlab.foreign.augmentation import PerImage
+from kdlab.registry import catalogue, create, find
 from kdlab.rng import generator, global_stream
 
 # Else albumentations asks for updates over the network when it is imported.

@@ -8,7 +8,7 @@ from scipy import stats
 from kdlab.augment import CutMix, CutMixPick, MixUp, pick
 from kdlab.augment.mixing import beta, partners
 from kdlab.data import load
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 from kdlab.rng import generator
 
 

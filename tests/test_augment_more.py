@@ -22,7 +22,8 @@ from kdlab.augment import (
 )
 from kdlab.augment.automatic import BINS, NARROW, WIDE, Drawn
 from kdlab.data import load
-from kdlab.registry import SpecError, create
+from kdlab.errors import SpecError
+from kdlab.registry import create
 from kdlab.rng import generator
 
 

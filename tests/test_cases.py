@@ -9,7 +9,7 @@ from images import fill, picture, save
 from PIL import Image
 
 from kdlab import data
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 
 HIDDEN = "hidden images (in or under a name that begins with '.')"
 PAGES = "pages after a file's first (?pages=all takes each as an image)"

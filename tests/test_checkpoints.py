@@ -19,9 +19,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from kdlab import lab, weightfile
 from kdlab.cli import main
+from kdlab.errors import SpecError
 from kdlab.models import build, load_teacher
 from kdlab.models.checkpoints import class_names, taken
-from kdlab.spec import Budget, Checkpoint, RunSpec, SpecError
+from kdlab.spec import Budget, Checkpoint, RunSpec
 
 ARCH = "resnet8_s2_w4"
 X = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(1))

@@ -16,8 +16,8 @@ from kdlab import batch, engine, lab, listing, store
 from kdlab.augment.safety import label_safety
 from kdlab.cli import main
 from kdlab.data import data_root
-from kdlab.registry import preparations
-from kdlab.spec import Budget, RunSpec, catalogue
+from kdlab.registry import catalogue, preparations
+from kdlab.spec import Budget, RunSpec
 from kdlab.store import Store
 
 TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(4, "steps", 32), role="teacher")

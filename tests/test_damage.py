@@ -10,7 +10,8 @@ import pytest
 from kdlab import batch, damage, export, lab, schedule
 from kdlab.damage import Damaged
 from kdlab.engine import TAUGHT
-from kdlab.spec import Budget, RunSpec, SpecError
+from kdlab.errors import SpecError
+from kdlab.spec import Budget, RunSpec
 from kdlab.store import Store
 from kdlab.training.taught import kept
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from kdlab.data import facts, fingerprint, load, train_size
 from kdlab.data.idx import CLASSES, FILES, PACK
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 
 
 @pytest.fixture(scope="module")

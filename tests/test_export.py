@@ -17,10 +17,11 @@ import kdlab
 from kdlab import lab, weightfile
 from kdlab.cli import main
 from kdlab.data import load
+from kdlab.errors import SpecError
 from kdlab.export import export
 from kdlab.models import load_teacher
 from kdlab.models.checkpoints import class_names
-from kdlab.spec import Budget, RunSpec, SpecError
+from kdlab.spec import Budget, RunSpec
 from kdlab.store import Store
 
 SMALL = {"sizes": (320, 20, 20), "budget": Budget(2, "steps", 8)}

@@ -14,7 +14,7 @@ from kdlab import data, paths
 from kdlab.data import decoded, image, layout, walk
 from kdlab.data.names import parse, plain
 from kdlab.data.source import carve
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 
 TWO = {"bar": 20, "disc": 20}
 

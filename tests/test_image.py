@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, features
 
 from kdlab.data.image import decode, header, largest
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 
 SHAPE = (9, 14)  # height and width differ, so that a turned picture shows
 DRAW = np.random.default_rng(5)

@@ -21,10 +21,11 @@ from safetensors.torch import save_file
 
 from kdlab import data, engine, identity, lab, perspectives, store
 from kdlab import store as store_module
+from kdlab.errors import SpecError
 from kdlab.losses.kd import KD
 from kdlab.models import build
 from kdlab.perspectives import arms
-from kdlab.spec import Budget, Checkpoint, RunSpec, SpecError, sweep
+from kdlab.spec import Budget, Checkpoint, RunSpec, sweep
 from kdlab.store import MissingRuns, Store
 
 TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(4, "steps", 32), role="teacher")

@@ -9,9 +9,10 @@ import torch
 from examples import CLASSES, ENTRIES, context, example_for, leaves, made, networks
 
 from kdlab import data, feasible
+from kdlab.errors import SpecError
 from kdlab.losses import Batch
 from kdlab.models import Outputs
-from kdlab.registry import SpecError, create
+from kdlab.registry import create
 from kdlab.spec import Budget, RunSpec
 
 METHODS = list(ENTRIES)

@@ -10,11 +10,12 @@ from examples import made as method
 from scipy.special import log_softmax
 from torch.nn import functional as F
 
+from kdlab.errors import SpecError
 from kdlab.losses import Batch
 from kdlab.losses.at import attention
 from kdlab.losses.ccd import first_views
 from kdlab.models import Outputs
-from kdlab.registry import SpecError, create
+from kdlab.registry import create
 
 
 def wave(n, c, a, b, phase, size):

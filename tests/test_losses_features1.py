@@ -11,9 +11,10 @@ from examples import made as method
 from test_losses_basic import kd_restated, unit
 from torchdistill.losses import mid_level
 
+from kdlab.errors import SpecError
 from kdlab.losses.cc import products
 from kdlab.models import Outputs
-from kdlab.registry import SpecError, create
+from kdlab.registry import create
 
 # --- numpy, from the formulas -------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from test_losses_basic import kd_restated, unit, wave
 from torch.nn import functional as F
 from torchdistill.losses.mid_level import CRDLoss, HierarchicalContextLoss
 
+from kdlab.errors import SpecError
 from kdlab.losses import Batch
 from kdlab.losses.catkd import class_maps
 from kdlab.losses.crd import contrastive_rows, draw_negatives, remember
@@ -19,7 +20,7 @@ from kdlab.losses.itrd import decorrelation, information
 from kdlab.losses.kdpp import class_directions, nd_rows
 from kdlab.losses.reviewkd import hcl_rows
 from kdlab.models import outputs
-from kdlab.registry import SpecError, create
+from kdlab.registry import create
 from kdlab.rng import generator
 
 # --- numpy, from the formulas -------------------------------------------------------------------------------------

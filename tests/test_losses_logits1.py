@@ -10,11 +10,12 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import pearsonr
 from torchdistill.losses import mid_level
 
+from kdlab.errors import SpecError
 from kdlab.losses.base import warm_up
 from kdlab.losses.dist import unlike
 from kdlab.losses.kd import KD
 from kdlab.losses.lskd import fits
-from kdlab.registry import SpecError, create, register
+from kdlab.registry import create, register
 
 BASES = [name for name, entry in ENTRIES.items() if fits(entry)]
 

@@ -9,13 +9,14 @@ from examples import CLASSES, context, example, made, networks, random_outputs
 from scipy.optimize import linprog, lsq_linear
 from scipy.special import log_softmax, logsumexp, softmax
 
+from kdlab.errors import SpecError
 from kdlab.losses import Batch
 from kdlab.losses.abkd import alpha_beta_rows
 from kdlab.losses.isotonic import isotonic
 from kdlab.losses.sdd import region_logits
 from kdlab.losses.wkd_l import class_similarity, transport
 from kdlab.models import Outputs
-from kdlab.registry import SpecError, create
+from kdlab.registry import create
 from kdlab.rng import generator
 
 # --- numpy, from the formulas -------------------------------------------------------------------------------------

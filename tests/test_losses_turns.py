@@ -10,11 +10,12 @@ from test_lab import no_training, nothing_was_written, run
 from test_losses_basic import ce_rows, kl, unit, wave
 
 from kdlab import engine
+from kdlab.errors import SpecError
 from kdlab.losses import Batch, Context
 from kdlab.losses.hsakd import auxiliary_heads, joint_rows, soft_rows, upright_cross_entropy
 from kdlab.losses.sskd import quarter_turns, reliable
 from kdlab.models import Outputs, Tapped, build
-from kdlab.registry import SpecError, create
+from kdlab.registry import create
 from kdlab.spec import Budget, RunSpec
 from kdlab.store import Store
 

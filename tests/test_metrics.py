@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from kdlab import metrics
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 
 RNG = np.random.default_rng(0)
 LOGITS, OTHER = RNG.normal(size=(200, 6)) * 2, RNG.normal(size=(200, 6)) * 2

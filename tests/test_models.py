@@ -13,10 +13,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from kdlab import engine, lab, models
+from kdlab.errors import SpecError
 from kdlab.models import Outputs, Tapped, build, load_teacher
 from kdlab.models.checkpoints import fit, skeleton
 from kdlab.models.shufflenet import shuffle
-from kdlab.registry import SpecError, catalogue
+from kdlab.registry import catalogue
 from kdlab.spec import Budget, Checkpoint, RunSpec
 
 COUNTS_100 = {

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from kdlab import feasible, lab
-from kdlab.feasible import SHOWN, needs, refusal
+from kdlab.errors import SpecError
+from kdlab.feasible import SHOWN, refusal
 from kdlab.foreign import load, split, written
 from kdlab.identity import key
 from kdlab.perspectives import arms, compatibility, profile
-from kdlab.registry import SpecError, catalogue, find
+from kdlab.registry import catalogue, find, needs
 from kdlab.spec import Budget, RunSpec
 from kdlab.store import Store
 from kdlab.training import rehearsal

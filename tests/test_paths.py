@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from kdlab import batch, data, export, lab, paths, perspectives, report, settings, workers
+from kdlab.errors import SpecError
 from kdlab.identity import steps
 from kdlab.perspectives import PROFILES, arms, budgets
 from kdlab.perspectives.given import check_injected, literal
-from kdlab.spec import Budget, Checkpoint, RunSpec, SpecError
+from kdlab.spec import Budget, Checkpoint, RunSpec
 from kdlab.store import Store
 
 # papermill and its kernel client leave sockets and event loops to the garbage collector.

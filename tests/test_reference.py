@@ -8,8 +8,9 @@ from kdlab.augment.operations import SCALES, draw_signs
 from kdlab.data import load
 from kdlab.losses.base import Batch
 from kdlab.models import build, outputs
+from kdlab.registry import create
 from kdlab.rng import generator, stream_seed
-from kdlab.spec import Budget, RunSpec, create
+from kdlab.spec import Budget, RunSpec
 from kdlab.training import Arm, Views
 from kdlab.training import train as train_cohort
 from kdlab.training.cohort import one_thread

@@ -13,7 +13,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from kdlab import batch, lab, pages, readme, report
-from kdlab.registry import SpecError, catalogue, preparations
+from kdlab.errors import SpecError
+from kdlab.registry import catalogue, preparations
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 # papermill and its kernel client leave sockets and event loops to the garbage collector.

@@ -5,9 +5,10 @@ import itertools
 import pytest
 
 from kdlab import lab, progress, schedule
+from kdlab.errors import SpecError
 from kdlab.progress import Bar
 from kdlab.schedule import Job, balanced, makespan
-from kdlab.spec import Budget, RunSpec, SpecError
+from kdlab.spec import Budget, RunSpec
 from kdlab.store import Store
 
 TEACHER = RunSpec(sizes=(320, 100, 100), model="resnet8_s2_w8", budget=Budget(4, "steps", 32), role="teacher")

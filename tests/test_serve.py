@@ -18,7 +18,7 @@ import nbformat
 import pytest
 
 from kdlab import perspectives, serve
-from kdlab.spec import SpecError
+from kdlab.errors import SpecError
 
 LESSONS = [
     "01_soft_targets", "02_temperature", "03_first_student", "04_augmentation_and_distillation",

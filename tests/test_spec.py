@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from kdlab import data, registry, rng
+from kdlab.errors import SpecError
 from kdlab.identity import key, teacher_key
-from kdlab.spec import Budget, Checkpoint, Optimiser, RunSpec, SpecError, catalogue, find, sweep
+from kdlab.registry import catalogue, find
+from kdlab.spec import Budget, Checkpoint, Optimiser, RunSpec, sweep
 
 TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(6, "steps", 32), role="teacher")
 STUDENT = TEACHER.replace(role="student", method="kd", teacher=TEACHER, views=2, augmentation="jda", ratio=0.5)

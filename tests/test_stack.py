@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from kdlab import training
 from kdlab.data import load
 from kdlab.models import build, outputs
-from kdlab.spec import Budget, Optimiser, RunSpec, catalogue
+from kdlab.registry import catalogue
+from kdlab.spec import Budget, Optimiser, RunSpec
 from kdlab.training import Arm, Views, abreast, grouped
 from kdlab.training.cohort import one_thread
 from kdlab.training.grouped import Shape, Ways

@@ -10,7 +10,7 @@ from scipy import integrate
 from scipy import stats as scipy_stats
 
 from kdlab import stats
-from kdlab.spec import SpecError
+from kdlab.errors import SpecError
 
 SEEDS = 6
 

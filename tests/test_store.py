@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from kdlab import store as store_module
-from kdlab.spec import SpecError
+from kdlab.errors import SpecError
 from kdlab.store import LATE_SECONDS, LEASE_SECONDS, Store
 
 KEY = "0123456789abcdef"

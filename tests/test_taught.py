@@ -9,12 +9,12 @@ import torch
 
 from kdlab import lab
 from kdlab.data import load
-from kdlab.feasible import reads_maps
+from kdlab.errors import SpecError
 from kdlab.models import Outputs, build
-from kdlab.spec import Budget, RunSpec, SpecError
+from kdlab.spec import Budget, RunSpec
 from kdlab.store import Store
 from kdlab.training import Layout, Taught, Views
-from kdlab.training.layout import question
+from kdlab.training.layout import question, reads_maps
 from kdlab.training.taught import limit
 
 ORIGINALS, STEPS, LOTS = 32, 12, 10**9

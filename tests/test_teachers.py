@@ -13,10 +13,11 @@ from torch import nn
 
 from kdlab import batch, data, engine, lab, metrics, perspectives, teachers
 from kdlab.cli import main
+from kdlab.errors import SpecError
 from kdlab.feasible import check
 from kdlab.identity import key
 from kdlab.models import build, heads, load_teacher
-from kdlab.spec import Budget, Checkpoint, Optimiser, RunSpec, SpecError
+from kdlab.spec import Budget, Checkpoint, Optimiser, RunSpec
 from kdlab.store import Store
 from kdlab.teachers import PoorTeacher
 from kdlab.training import predict

@@ -11,7 +11,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from kdlab import report, teaching
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 from kdlab.store import home
 
 MINUTES = {"01": 45, "02": 45, "03": 60, "04": 60, "05": 60, "06": 60, "07": 75, "08": 60}

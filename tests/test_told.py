@@ -17,11 +17,12 @@ from scipy.stats import binom
 
 from kdlab import baseline, data, datasheet, lab, memory, metrics
 from kdlab.data.source import Source, carve
+from kdlab.errors import SpecError
 from kdlab.metrics import linear
 from kdlab.models import build
 from kdlab.plotting import contact
 from kdlab.plotting.contact import contact_sheet
-from kdlab.registry import SpecError, catalogue
+from kdlab.registry import catalogue
 from kdlab.spec import Budget, RunSpec
 from kdlab.store import Store
 

@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 
 from kdlab import engine, lab, store, tuning
+from kdlab.errors import SpecError
 from kdlab.feasible import refusal
 from kdlab.perspectives import PROFILES, arms, profile
 from kdlab.perspectives import profile as find_profile
 from kdlab.perspectives.published import PATH, published
-from kdlab.registry import SpecError, catalogue, find, preparations
+from kdlab.registry import catalogue, find, preparations
 from kdlab.spec import Budget
 
 SMOKE = PROFILES["smoke"]

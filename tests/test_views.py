@@ -9,8 +9,9 @@ from kdlab.feasible import refusal
 from kdlab.identity import key
 from kdlab.models import build, outputs
 from kdlab.perspectives import arms, profile
+from kdlab.registry import catalogue
 from kdlab.rng import generator
-from kdlab.spec import Budget, Checkpoint, RunSpec, catalogue
+from kdlab.spec import Budget, Checkpoint, RunSpec
 from kdlab.training import Arm, Layout, Views
 from kdlab.training.layout import WEAK, Name
 

@@ -14,10 +14,11 @@ from kdlab import widgets
 from kdlab.augment import CropFlip
 from kdlab.augment.fired import fired
 from kdlab.augment.joint import POLICIES
+from kdlab.errors import SpecError
 from kdlab.losses.base import Batch
 from kdlab.losses.kd import KD
 from kdlab.models import Outputs
-from kdlab.registry import SpecError, catalogue, create
+from kdlab.registry import catalogue, create
 from kdlab.rng import generator, stream_seed
 from kdlab.training import Views
 from kdlab.training.layout import Name

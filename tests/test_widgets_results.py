@@ -18,8 +18,9 @@ import pytest
 
 from kdlab import data as datasets
 from kdlab import lab, metrics, stats
+from kdlab.errors import SpecError
 from kdlab.identity import normal, steps
-from kdlab.spec import Budget, Checkpoint, RunSpec, SpecError
+from kdlab.spec import Budget, Checkpoint, RunSpec
 from kdlab.store import Store
 from kdlab.widgets import ResultsBrowser
 from kdlab.widgets.explorer import STYLE

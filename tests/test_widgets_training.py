@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from kdlab import data, lab, stats, widgets
+from kdlab.errors import SpecError
 from kdlab.perspectives import arms, profile
-from kdlab.registry import SpecError
 from kdlab.spec import Checkpoint
 from kdlab.store import Store, _alive
 from kdlab.widgets import job as jobs

@@ -24,7 +24,6 @@ _HOMES = {
     "Noise": "degrade",
     "Operation": "operations",
     "POLICIES": "joint",
-    "PerImage": "foreign",
     "QuarterTurn": "rotation",
     "RandAugment": "automatic",
     "TrivialAugment": "automatic",

@@ -14,7 +14,8 @@ from torch import Tensor
 from kdlab.augment.automatic import NARROW, Drawn, Range
 from kdlab.augment.operations import draw_signs
 from kdlab.augment.pointwise import invert
-from kdlab.registry import choose, register
+from kdlab.errors import choose
+from kdlab.registry import register
 
 BINS = 10
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 
 
 def number(argument: str, value: Any, low: float, high: float, whole: bool = False, open_low: bool = False) -> Any:

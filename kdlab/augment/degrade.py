@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from kdlab.augment.check import number
-from kdlab.registry import choose, register
+from kdlab.errors import choose
+from kdlab.registry import register
 
 ONE = 1 << 22  # fixed-point 1 of the weights: the 22 bits of Pillow
 

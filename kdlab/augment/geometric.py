@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kdlab.augment.bytewise import pixels, put, truncated
-from kdlab.registry import choose
+from kdlab.errors import choose
 
 FILL = 128
 INTERPOLATIONS = ("nearest", "bicubic")

@@ -7,7 +7,8 @@ Distillation?, ACCV 2022.
 from __future__ import annotations
 
 from kdlab.augment.operations import Chain
-from kdlab.registry import choose, register
+from kdlab.errors import choose
+from kdlab.registry import register
 
 # (probability, ((operation, magnitude index), ...)) per policy. Some steps do nothing (posterize 0, shearY 0 and
 # color 0); they are part of the published chains and are drawn, so they stay listed.

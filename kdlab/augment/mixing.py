@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from kdlab.augment.check import number
-from kdlab.registry import SpecError, choose, register
+from kdlab.errors import SpecError, choose
+from kdlab.registry import register
 
 ONE = 1 << 16  # shares are multiples of 1 / 65536: images mix in integers, alike on every device
 

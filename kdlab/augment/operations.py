@@ -17,7 +17,8 @@ from torch import Tensor
 
 from kdlab.augment import geometric, pointwise
 from kdlab.augment.bytewise import put
-from kdlab.registry import SpecError, choose, register
+from kdlab.errors import SpecError, choose
+from kdlab.registry import register
 
 LEVELS = 10
 

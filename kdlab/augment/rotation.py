@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kdlab.registry import SpecError, register
+from kdlab.errors import SpecError
+from kdlab.registry import register
 
 
 @register("rotation", revision=1)

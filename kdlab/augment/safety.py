@@ -6,7 +6,8 @@ question of distribution, which experiments answer, and gets no note.
 
 from __future__ import annotations
 
-from kdlab.registry import catalogue, choose, kind_word
+from kdlab.errors import choose
+from kdlab.registry import catalogue, kind_word
 
 # What there is in the images of a data set; other data (folders) is unknown.
 SHOWS = {

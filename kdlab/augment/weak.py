@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdlab.augment.bytewise import crops, put
-from kdlab.registry import SpecError, register
+from kdlab.errors import SpecError
+from kdlab.registry import register
 
 
 @register("weak", revision=1)

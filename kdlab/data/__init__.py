@@ -18,8 +18,8 @@ from kdlab import paths
 from kdlab.data import cifar, folder, idx
 from kdlab.data.names import PREFIX, absolute
 from kdlab.data.source import SPLITS, Reader, Source, digest_files
-from kdlab.once import by_value
-from kdlab.registry import SpecError, choose
+from kdlab.errors import SpecError, choose
+from kdlab.memo import by_value
 
 if TYPE_CHECKING:
     from kdlab.data.sets import ImageSet, Splits
@@ -144,6 +144,12 @@ def facts(name: str, root: str | Path | None = None) -> dict[str, Any]:
 
 
 _facts: dict[tuple[str, str], dict[str, Any]] = {}  # by fingerprint: what the files hold now, whatever they held before
+
+
+def shape(name: str) -> tuple[int, int, int]:
+    """Channels, height and width of a data set's images, in pixels."""
+    there = facts(name)
+    return there["channels"], there["size"], there["size"]
 
 
 def describe(name: str, root: str | Path | None = None) -> Source:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 
 
 def checked_images(pixels: object, shape: Sequence[int], file: Path) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from kdlab.data.arrays import check_classes, checked_images, checked_labels
 from kdlab.data.source import Source, from_arrays, locate
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 
 CIFAR10_FILES = (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch", "batches.meta")
 CIFAR100_FILES = ("train", "test", "meta")

@@ -27,7 +27,7 @@ from kdlab import paths
 from kdlab.data import image
 from kdlab.data.names import COLOURS, SMALLEST, Asked, plain, with_option
 from kdlab.data.walk import File
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 
 REVISION = 2  # raised whenever a folder reads differently: the rules of ``image``, of sizes, of splits
 DIM = 32  # of 255: deep images that stay below it use less than an eighth of their type's range

@@ -12,7 +12,7 @@ from kdlab.data.decoded import REVISION, decoded
 from kdlab.data.layout import find
 from kdlab.data.names import parse, with_option
 from kdlab.data.source import SPLITS, Reader, Source, balanced_order, carve
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 from kdlab.rng import stream_seed
 
 HELD_OUT = 0.1

@@ -16,7 +16,7 @@ import numpy as np
 
 from kdlab.data.arrays import check_classes, checked_images, checked_labels
 from kdlab.data.source import Source, from_arrays, locate
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 
 PACK = Path(__file__).with_name("fashion.xz")
 CLASSES = (

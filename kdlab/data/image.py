@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from kdlab.data.opening import ORIENTATION, is_sideways, opened, quietly, shown
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kdlab.data.names import PREFIX, plain
 from kdlab.data.walk import File, Held, complaint, folders_in, images_in, walk
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 
 LAYOUT = "one sub-folder of images per class, or train/ and test/ (and val/) with such sub-folders"
 WORDS = {

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from kdlab.registry import SpecError, choose
+from kdlab.errors import SpecError, choose
 
 PREFIX = "folder:"
 OPTIONS = ("size", "background", "same", "pages")

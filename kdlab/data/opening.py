@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 from kdlab.rng import generator
 
 

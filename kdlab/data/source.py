@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 
 SPLITS = ("train", "val", "test")
 

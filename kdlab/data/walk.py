@@ -13,7 +13,7 @@ from typing import NamedTuple
 from kdlab import paths
 from kdlab.data.names import plain
 from kdlab.data.opening import register_heif
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 
 SYSTEM = {
     "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "#recycle", "$recycle.bin",

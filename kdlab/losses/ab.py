@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from kdlab.errors import SpecError
 from kdlab.losses.base import match_size, require
 from kdlab.losses.kd import KD
 from kdlab.losses.learned import convolution, stages
-from kdlab.registry import SpecError, register
+from kdlab.registry import register
 
 
 class Initialising(KD):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdlab.errors import SpecError
 from kdlab.losses.base import Method, cross_entropy_rows, require
-from kdlab.registry import SpecError, register
+from kdlab.registry import register
 
 LEAST = 0.05  # a smaller exponent than this, but not 0, loses the divergence to rounding in float32
 

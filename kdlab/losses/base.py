@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlab.errors import SpecError
 from kdlab.models import Outputs
-from kdlab.registry import SpecError
 
 
 @dataclass(frozen=True)

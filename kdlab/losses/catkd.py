@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlab.errors import SpecError, choose
 from kdlab.losses.base import require
 from kdlab.losses.kd import KD
 from kdlab.models import classifier
-from kdlab.registry import SpecError, choose, register
+from kdlab.registry import register
 
 
 def class_maps(final: Tensor, classes: Tensor, grid: int) -> Tensor:

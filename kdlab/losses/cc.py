@@ -7,10 +7,11 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlab.errors import choose
 from kdlab.losses.base import require, require_count
 from kdlab.losses.kd import KD
 from kdlab.losses.learned import drawn
-from kdlab.registry import choose, register
+from kdlab.registry import register
 
 FORMS = ("crd", "kernel")
 

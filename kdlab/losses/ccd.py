@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdlab.errors import SpecError, choose
 from kdlab.losses.base import Batch, Method, cross_entropy_rows, kl_rows, require
 from kdlab.models import Outputs
-from kdlab.registry import SpecError, choose, register
+from kdlab.registry import register
 from kdlab.rng import generator
 
 WEIGHTINGS = ("cosine", "normalised", "constant", "shuffled")

@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlab.errors import SpecError
 from kdlab.losses.base import Batch, require, require_count
 from kdlab.losses.kd import KD
 from kdlab.losses.learned import drawn
-from kdlab.registry import SpecError, register
+from kdlab.registry import register
 from kdlab.rng import generator
 
 EPSILON = 1e-7

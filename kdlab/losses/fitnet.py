@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlab.errors import choose
 from kdlab.losses.base import match_size, require
 from kdlab.losses.kd import KD
 from kdlab.losses.learned import convolution
-from kdlab.registry import choose, register
+from kdlab.registry import register
 
 
 @register("fitnet", revision=1, knowledge="features", coupling="agnostic", needs=("teacher", "features"), tune="weight")

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from kdlab.errors import SpecError, choose
 from kdlab.losses.base import Batch, Method, cross_entropy_rows, kl_rows, require
-from kdlab.registry import SpecError, choose, register
+from kdlab.registry import register
 
 NAMES = ("ce", "ce_augmented", "kd", "kd_augmented")
 

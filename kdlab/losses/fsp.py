@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlab.errors import SpecError
 from kdlab.losses.ab import Initialising
 from kdlab.losses.base import require
 from kdlab.losses.learned import convolution, stages
 from kdlab.models import Outputs
-from kdlab.registry import SpecError, register
+from kdlab.registry import register
 
 
 def flow(first: Tensor, second: Tensor) -> Tensor:

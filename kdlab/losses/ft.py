@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlab.errors import SpecError
 from kdlab.losses.base import Method, match_size, require
 from kdlab.losses.kd import KD
 from kdlab.losses.learned import convolution
-from kdlab.registry import SpecError, register
+from kdlab.registry import register
 
 
 def layers(widths: Sequence[int], generator: torch.Generator) -> nn.Sequential:

@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlab.errors import SpecError
 from kdlab.losses.base import Batch, Context, Method, cross_entropy_rows, kl_rows, require
 from kdlab.losses.learned import drawn, stages
 from kdlab.losses.sskd import TURNS, frozen, select
 from kdlab.models import Outputs
-from kdlab.registry import SpecError, register
+from kdlab.registry import register
 
 
 class Head(nn.Module):

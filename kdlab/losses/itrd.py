@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlab.errors import SpecError
 from kdlab.losses.base import require
 from kdlab.losses.kd import KD
 from kdlab.losses.learned import drawn
-from kdlab.registry import SpecError, register
+from kdlab.registry import register
 
 
 def decorrelation(s: Tensor, t: Tensor, alpha: float) -> Tensor:

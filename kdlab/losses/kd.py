@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from kdlab.errors import choose
 from kdlab.losses.base import Method, cross_entropy_rows, kl_rows, require
-from kdlab.registry import choose, register
+from kdlab.registry import register
 
 PRESETS = {"crd": (0.1, 0.9)}  # CE and KD weights of the CRD comparison (Tian et al., ICLR 2020)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from kdlab.errors import SpecError
 from kdlab.models import Outputs
-from kdlab.registry import SpecError
 
 
 def stages(method: str, student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:

@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
+from kdlab.errors import SpecError, choose
 from kdlab.losses.base import Method, cross_entropy_rows, require
 from kdlab.models import Outputs
-from kdlab.registry import Entry, SpecError, catalogue, choose, create, find, register
+from kdlab.registry import Entry, catalogue, create, find, register
 
 SUPPLIED = {"teacher", "labels", "pairs"}
 

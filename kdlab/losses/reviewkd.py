@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlab.errors import choose
 from kdlab.losses.base import match_size, require, warm_up
 from kdlab.losses.kd import KD
 from kdlab.losses.learned import block, drawn, stages
 from kdlab.models import Outputs
-from kdlab.registry import choose, register
+from kdlab.registry import register
 
 POOLS = (4, 2, 1)
 MOST_CHANNELS = 512

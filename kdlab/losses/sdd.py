@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlab.errors import SpecError
 from kdlab.losses.base import cross_entropy_rows, kl_rows, one_class, require
 from kdlab.losses.kd import KD
 from kdlab.models import classifier
-from kdlab.registry import SpecError, register
+from kdlab.registry import register
 
 
 def region_logits(final: Tensor, scales: Sequence[int], layer: nn.Linear) -> Tensor:

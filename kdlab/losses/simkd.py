@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlab.errors import SpecError, choose
 from kdlab.losses.base import require
 from kdlab.losses.kd import KD
 from kdlab.losses.learned import block
 from kdlab.models import classifier, outputs
-from kdlab.registry import SpecError, choose, register
+from kdlab.registry import register
 
 
 @register(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kdlab.errors import SpecError
 from kdlab.losses.base import Batch, kl_rows, require, require_count
 from kdlab.losses.kd import KD
-from kdlab.registry import SpecError, register
+from kdlab.registry import register
 from kdlab.rng import generator
 
 

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdlab.errors import SpecError
 from kdlab.losses.base import Method, one_class, require, require_count
 from kdlab.models import Outputs
-from kdlab.registry import SpecError, register
+from kdlab.registry import register
 
 STEEPEST = 40.0  # cost / regularisation above which exp(-cost / regularisation) is too small for float32
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import log_softmax, softmax
 
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 
 __all__ = ["accuracy", "agreement", "calibration_error", "chance_p", "confusion", "nll", "predictive_kl"]
 

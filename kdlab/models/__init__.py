@@ -6,9 +6,11 @@ from typing import Any
 
 from torch import nn
 
+from kdlab.errors import SpecError
+from kdlab.foreign import TAPPING
 from kdlab.models.foreign import foreign
 from kdlab.models.outputs import Outputs, Tapped, classifier, outputs
-from kdlab.registry import TAPPING, SpecError, create, find
+from kdlab.registry import create, find
 from kdlab.rng import global_stream
 
 __all__ = ["Outputs", "Tapped", "build", "classifier", "load_teacher", "outputs"]

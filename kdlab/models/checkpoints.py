@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from kdlab import weightfile
+from kdlab.errors import SpecError
 from kdlab.models import build
 from kdlab.models.contents import class_names, content, pick, sets
 from kdlab.models.names import Tensors, unwrapped, without
 from kdlab.models.outputs import Tapped
-from kdlab.registry import SpecError, catalogue, find
+from kdlab.registry import catalogue, find
 from kdlab.spec import Checkpoint
 
 __all__ = ["class_names", "fit", "load_teacher", "numbers", "taken"]

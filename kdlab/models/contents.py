@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from kdlab import weightfile
+from kdlab.errors import SpecError, choose
 from kdlab.models.names import Tensors, bare, groups, stripped
-from kdlab.registry import SpecError, choose
 
 USUAL = ("state_dict", "model", "net", "model_state_dict", "model_state", "network", "params", "weights", "module")
 AVERAGES = ("ema", "swa", "averaged", "shadow")

@@ -10,8 +10,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from kdlab.errors import SpecError, choose
+from kdlab.foreign import TAPPING
 from kdlab.models.outputs import Outputs, Tapped, outputs
-from kdlab.registry import TAPPING, SpecError, choose, find
+from kdlab.registry import find
 
 CHANNELS = ("in_channels", "in_chans")
 

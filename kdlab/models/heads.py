@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from kdlab import data
+from kdlab.errors import SpecError, choose
 from kdlab.models.contents import class_names
-from kdlab.registry import SpecError, choose
 from kdlab.spec import Checkpoint
 
 

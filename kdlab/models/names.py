@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from torch import Tensor
 
-from kdlab.registry import choose
+from kdlab.errors import choose
 
 Tensors = dict[str, Tensor]
 

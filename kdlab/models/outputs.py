@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kdlab.registry import SpecError, choose
+from kdlab.errors import SpecError, choose
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdlab.errors import SpecError
 from kdlab.models import build
 from kdlab.models.outputs import Outputs, Tapped, classifier, outputs
-from kdlab.registry import SpecError, find
+from kdlab.registry import find
 from kdlab.rng import generator
 
 _tried: dict[tuple, Trial | str] = {}

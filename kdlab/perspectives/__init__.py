@@ -17,11 +17,12 @@ import pandas as pd
 
 from kdlab import lab, stats
 from kdlab.data import DESCRIPTIONS, SPLITS, facts
+from kdlab.errors import choose
 from kdlab.paths import absolute, home
 from kdlab.perspectives.budgets import told
 from kdlab.perspectives.given import PARAMETERS, parameters
 from kdlab.perspectives.profile import PROFILES, Profile, profile
-from kdlab.spec import RunSpec, choose
+from kdlab.spec import RunSpec
 
 __all__ = [
     "NAMES", "PARAMETERS", "PROFILES", "Profile", "Study", "lengths", "parameters", "profile",

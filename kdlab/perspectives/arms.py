@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdlab.feasible import needs
+from kdlab.errors import SpecError
 from kdlab.foreign import split
 from kdlab.identity import steps
 from kdlab.perspectives.profile import Profile
-from kdlab.registry import preparations
-from kdlab.spec import Budget, RunSpec, SpecError, check_options
+from kdlab.registry import check_options, needs, preparations
+from kdlab.spec import Budget, RunSpec
 from kdlab.store import writing
 
 TUNED = Path(__file__).with_name("tuned.csv")

@@ -22,8 +22,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kdlab.data import train_size
+from kdlab.errors import SpecError
 from kdlab.perspectives.given import whole
-from kdlab.spec import Budget, SpecError
+from kdlab.spec import Budget
 
 if TYPE_CHECKING:
     from kdlab.perspectives.profile import Profile

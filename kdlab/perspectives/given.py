@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from kdlab.registry import SpecError, choose
+from kdlab.errors import SpecError, choose
 
 LENGTHS = ("epochs", "steps", "originals", "teacher_epochs")
 PARAMETERS = ("profile", "seeds", "data", "student", "teacher", *LENGTHS, "out_dir")

@@ -7,9 +7,11 @@ import os
 from dataclasses import dataclass
 
 from kdlab.data import absolute
+from kdlab.errors import SpecError, choose
 from kdlab.perspectives import budgets
 from kdlab.perspectives.given import LENGTHS, literal
-from kdlab.spec import Budget, Optimiser, SpecError, catalogue, choose
+from kdlab.registry import catalogue
+from kdlab.spec import Budget, Optimiser
 
 PROFILE = "KDLAB_PROFILE"
 OPERATIONS = (

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kdlab.registry import choose
+from kdlab.errors import choose
 
 PATH = Path(__file__).with_suffix(".csv")
 TEXTS = ("method", "key", "teacher", "student", "source", "selection", "note")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special  # scipy.stats takes seconds to import, and planning needs this module
 
-from kdlab.spec import SpecError
+from kdlab.errors import SpecError
 
 POWER = 0.8
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(400)

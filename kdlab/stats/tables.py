@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from kdlab.spec import SpecError, choose
+from kdlab.errors import SpecError, choose
 
 
 def paired_differences(

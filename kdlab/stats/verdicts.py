@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from kdlab.spec import SpecError, choose
+from kdlab.errors import SpecError, choose
 from kdlab.stats.inference import (
     POWER,
     holm,

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch.optim.sgd import sgd
 
-from kdlab.feasible import reads_maps
 from kdlab.losses.base import Batch, Context
 from kdlab.models import Outputs, build, outputs
+from kdlab.registry import create, find
 from kdlab.rng import generator, global_stream
-from kdlab.spec import RunSpec, create, find
-from kdlab.training.layout import WEAK, Layout, Name, company
+from kdlab.spec import RunSpec
+from kdlab.training.layout import WEAK, Layout, Name, company, reads_maps
 from kdlab.training.views import Views
 
 LATEST = 20  # steps of which ``progress`` tells the mean loss

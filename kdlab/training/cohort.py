@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from kdlab import metrics, settings
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 from kdlab.rng import global_stream
 from kdlab.training.abreast import Abreast
 from kdlab.training.arm import Arm

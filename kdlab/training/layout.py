@@ -6,15 +6,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from kdlab.feasible import reads_maps
-from kdlab.once import by_identity
-from kdlab.spec import RunSpec, find
+from kdlab.memo import by_identity
+from kdlab.registry import find, needs
+from kdlab.spec import RunSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 WEAK = ("weak", ())
 TURNS = 4
+
+
+def reads_maps(spec: RunSpec) -> bool:
+    """Whether the method reads more of the teacher than logits and embedding; foreign ones may."""
+    method = find("losses", spec.method)
+    return ":" in spec.method or bool({"features", "final"} & needs(method, spec.method_options))
 
 
 def slot_shares(views: int, ratio: float) -> list[float]:

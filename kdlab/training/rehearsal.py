@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from kdlab import data
-from kdlab.feasible import needs, shape
+from kdlab.errors import SpecError
 from kdlab.losses.base import Context
 from kdlab.models import build, outputs
 from kdlab.models.trial import images, trial
-from kdlab.registry import preparations
+from kdlab.registry import create, find, needs, preparations
 from kdlab.rng import generator
-from kdlab.spec import RunSpec, SpecError, create, find
+from kdlab.spec import RunSpec
 
 
 def rehearse(specs: Iterable[RunSpec]) -> None:
@@ -44,7 +44,7 @@ class Rehearsal:
         Returns:
             The weights of its method, which a student of a prepared teacher reads; None where it was left out.
         """
-        of, asked = (data.facts(spec.data)["classes"], shape(spec.data)), _names(spec)
+        of, asked = (data.facts(spec.data)["classes"], data.shape(spec.data)), _names(spec)
         if (*of, *asked) not in self.done:
             self.done[*of, *asked] = self._set_up(spec, *of)
         return self.done[*of, *asked]

@@ -15,8 +15,8 @@ from kdlab.augment.mixing import pick
 from kdlab.augment.weak import CropFlip
 from kdlab.losses.base import Batch
 from kdlab.models import Outputs, outputs
+from kdlab.registry import create
 from kdlab.rng import global_stream
-from kdlab.spec import create
 from kdlab.training.layout import Layout, Name, View, question
 from kdlab.training.pictures import Pictures
 from kdlab.training.taught import Taught

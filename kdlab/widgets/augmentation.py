@@ -12,8 +12,9 @@ from kdlab.augment import label_safety
 from kdlab.augment.fired import fired
 from kdlab.augment.joint import POLICIES
 from kdlab.augment.operations import SCALES
+from kdlab.errors import choose
 from kdlab.plotting.look import INK
-from kdlab.registry import catalogue, choose, create
+from kdlab.registry import catalogue, create
 from kdlab.widgets.canvas import CHANGED, PLAIN, TEACHER, Sheet
 from kdlab.widgets.explorer import Drawing, Explorer
 from kdlab.widgets.rooms import Room, make_view

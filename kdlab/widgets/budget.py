@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from kdlab.registry import choose
+from kdlab.errors import choose
 from kdlab.store import Store
 from kdlab.widgets.explorer import Drawing
 from kdlab.widgets.runs import scene as scenes

@@ -20,7 +20,7 @@ from typing import Any
 
 from traitlets import TraitError
 
-from kdlab.registry import SpecError, choose
+from kdlab.errors import SpecError, choose
 
 STYLE = Path(__file__).with_name("style.css")
 FRIENDLY = "Something went wrong that is not your fault"

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
+from kdlab.errors import choose
 from kdlab.perspectives.given import check_kernel
-from kdlab.registry import choose
 from kdlab.widgets.explorer import STYLE, is_interactive
 
 

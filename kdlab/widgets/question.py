@@ -11,13 +11,14 @@ import pandas as pd
 
 from kdlab import data, datasheet, lab, perspectives, stats, weightfile
 from kdlab.augment import label_safety
+from kdlab.errors import SpecError, choose
 from kdlab.models.heads import order_of
 from kdlab.paths import home
 from kdlab.perspectives import PROFILES, arms
 from kdlab.perspectives.budgets import originals
 from kdlab.plotting.look import style
 from kdlab.plotting.panels import contrast_panel, interval_dots
-from kdlab.registry import SpecError, catalogue, choose
+from kdlab.registry import catalogue
 from kdlab.spec import Checkpoint, RunSpec
 from kdlab.stats import Contrast, Verdict
 from kdlab.store import Store

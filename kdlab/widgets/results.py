@@ -10,7 +10,7 @@ import pandas as pd
 
 from kdlab import stats
 from kdlab.damage import Damaged
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 from kdlab.store import Store
 from kdlab.widgets.explorer import Drawing
 from kdlab.widgets.runs import table as tables

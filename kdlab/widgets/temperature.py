@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from scipy.special import log_softmax
 
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 from kdlab.widgets import canvas
 from kdlab.widgets.canvas import PLAIN, STUDENT, TEACHER, Sheet
 from kdlab.widgets.explorer import Drawing, Explorer

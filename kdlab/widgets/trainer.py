@@ -9,11 +9,12 @@ import numpy as np
 
 from kdlab import lab, perspectives
 from kdlab.data import facts
-from kdlab.feasible import needs, refusal
+from kdlab.errors import SpecError
+from kdlab.feasible import refusal
 from kdlab.foreign import split
 from kdlab.perspectives import arms
 from kdlab.plotting.look import INK
-from kdlab.registry import SpecError, catalogue, find, preparations
+from kdlab.registry import catalogue, find, needs, preparations
 from kdlab.spec import Budget, RunSpec
 from kdlab.store import Store
 from kdlab.widgets import canvas

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kdlab import data, perspectives
+from kdlab.errors import SpecError
 from kdlab.foreign import written
 from kdlab.identity import key, steps
 from kdlab.perspectives import PROFILES, Profile, arms
-from kdlab.spec import Checkpoint, RunSpec, SpecError
+from kdlab.spec import Checkpoint, RunSpec
 
 
 def spec_of(size: Profile, method: str, augmentation: str, views: int, ratio: float) -> RunSpec:

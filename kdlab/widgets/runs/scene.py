@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 import kdlab
+from kdlab.errors import SpecError, choose
 from kdlab.plotting import load
-from kdlab.registry import SpecError, choose
 from kdlab.store import Store
 from kdlab.widgets.runs.arms import ACCURACIES
 from kdlab.widgets.runs.lines import ALIKE, UNITS, Point, alike, on_axis, points, prepared

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from kdlab import data as datasets
-from kdlab.registry import SpecError, choose
+from kdlab.errors import SpecError, choose
 from kdlab.widgets.runs.arms import ACCURACIES, view_name
 from kdlab.widgets.runs.read import Runs
 from kdlab.widgets.runs.table import narrowed, ordered

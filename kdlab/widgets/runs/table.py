@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kdlab.registry import SpecError, choose
+from kdlab.errors import SpecError, choose
 from kdlab.store import home, writing
 from kdlab.widgets.runs.arms import ACCURACIES, TEACHER, arms_table
 

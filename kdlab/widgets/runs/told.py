@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from kdlab import perspectives
-from kdlab.registry import SpecError
+from kdlab.errors import SpecError
 from kdlab.spec import Budget, RunSpec
 from kdlab.store import Store
 from kdlab.widgets.runs.arms import COSTS

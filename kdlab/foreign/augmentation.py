@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from kdlab.registry import SpecError, choose
+from kdlab.errors import SpecError, choose
 from kdlab.rng import global_stream, restart
 
 TAKES = ("array", "tensor", "pil")

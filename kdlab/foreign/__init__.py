@@ -20,10 +20,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from kdlab.registry import TAPPING, SpecError
-from kdlab.revision import file_of, forget_changed
+from kdlab.errors import SpecError
+from kdlab.foreign.revision import file_of, forget_changed
 
 FOLDER = "KDLAB_MODULES"
+TAPPING = ("taps", "embedding")  # options of a foreign model that say which of its layers are read
 LISTED = 12  # names in a sentence
 MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
