@@ -26,8 +26,8 @@ from pathlib import Path
 import numpy as np
 
 from kdlab import lab
+from kdlab.lab.store import Store
 from kdlab.spec import Budget, Optimiser, RunSpec, sweep
-from kdlab.store import Store
 
 REPEATS = 3
 ARMS = (1, 2, 4, 8, 12)

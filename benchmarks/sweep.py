@@ -17,8 +17,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from paired import report, spread
 
-from kdlab import lab, perspectives, schedule
-from kdlab.store import Store
+from kdlab import lab, perspectives
+from kdlab.lab import costs as schedule
+from kdlab.lab.store import Store
 
 BAR, PLAN_BAR = 1.8, 1.5
 

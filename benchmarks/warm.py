@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from kdlab.store import home
+from kdlab.paths import home
 
 REPEATS = 7
 IMPORT_BAR, FIGURES_BAR = 0.3, 60.0  # seconds

@@ -20,17 +20,18 @@ from typing import Any
 import pandas as pd
 
 from kdlab import data as datasets
-from kdlab import lab, listing, pages, perspectives, report, settings, stats, weightfile
-from kdlab.damage import Damaged
-from kdlab.engine import TAUGHT, read
+from kdlab import lab, listing, pages, perspectives, report, settings, stats
 from kdlab.errors import SpecError, choose
-from kdlab.foreign import split
+from kdlab.foreign import split, weightfile
+from kdlab.lab.checkpoint import checkpoint
+from kdlab.lab.damage import Damaged
+from kdlab.lab.store import Store
+from kdlab.lab.teachers import PoorTeacher
+from kdlab.lab.worker import TAUGHT, read
 from kdlab.paths import home
 from kdlab.perspectives import arms
 from kdlab.registry import catalogue
 from kdlab.spec import Checkpoint, RunSpec
-from kdlab.store import Store
-from kdlab.teachers import PoorTeacher
 
 SHOWN = ["arm", "student", "teacher", "method", "augmentation", "views", "ratio", "fraction", "seed", "steps",
          "student_images", "teacher_forwards", "teacher_val_accuracy", "val_accuracy", "test_accuracy",
@@ -241,7 +242,7 @@ def _checkpoint(teacher: str | None, arch: str | None) -> Checkpoint | None:
     if arch is None and not (teacher and teacher not in catalogue("models") and weightfile.means_file(teacher)):
         return None
     name, options = split(arch) if arch else (None, None)
-    return weightfile.checkpoint("--teacher", teacher, name, options or None)
+    return checkpoint("--teacher", teacher, name, options or None)
 
 
 def show(table: pd.DataFrame) -> str:

@@ -123,7 +123,8 @@ def runs(
     limit: Annotated[int, typer.Option(help="rows to print")] = 40,
 ) -> None:
     """The finished runs; `kdlab runs method=kd fraction=0.1` filters."""
-    from kdlab import batch, lab, store
+    from kdlab import batch, lab
+    from kdlab.lab import store
 
     table = batch.select(lab.table(), where or [])
     if csv:
@@ -148,7 +149,7 @@ def compare(first: str, second: str) -> None:
 @app.command()
 def export(key: str, out: Annotated[Path, typer.Option(help="folder to write to")] = Path("exported")) -> None:
     """A run's weights (safetensors), spec, and a word on how to load them."""
-    from kdlab.export import export
+    from kdlab.lab.export import export
 
     print(export(key, out))
 

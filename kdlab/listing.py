@@ -37,11 +37,11 @@ def data(name: str | None = None, sheet: Path | None = None) -> str:
     if name is None:
         own = "data folder:PATH: your own images, one sub-folder for each class"
         return "\n".join([*map(data_line, READERS), own, "", "`kdlab data NAME` shows one, with a contact sheet."])
-    from kdlab import datasheet
+    from kdlab.lab import datasheet
+    from kdlab.lab.store import writing
     from kdlab.paths import home
     from kdlab.plotting.contact import contact_sheet
     from kdlab.plotting.files import write
-    from kdlab.store import writing
 
     told = datasheet.told(name, fit=True)
     page = contact_sheet(describe(name), [datasheet.title(name), *datasheet.sentences(name)])

@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kdlab import __version__, store
+from kdlab import __version__
 from kdlab.errors import SpecError, choose
+from kdlab.lab import store
 from kdlab.pages import gallery, html, lessons, load_verdicts, unfinished, write_text
 from kdlab.paths import settle
 from kdlab.perspectives.given import literal

@@ -18,9 +18,10 @@ import nbformat
 from nbformat import NotebookNode
 
 from kdlab.errors import SpecError, choose
+from kdlab.lab.store import Store
 from kdlab.pages import write_text
+from kdlab.paths import home
 from kdlab.readme import CHECKOUT
-from kdlab.store import Store, home
 
 if TYPE_CHECKING:
     from IPython.display import Image

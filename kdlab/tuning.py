@@ -16,12 +16,13 @@ import pandas as pd
 
 from kdlab import lab, settings
 from kdlab.errors import SpecError
+from kdlab.lab.store import writing
+from kdlab.paths import home
 from kdlab.perspectives import PROFILES, Profile, arms, lengths
 from kdlab.perspectives import profile as find_profile
 from kdlab.perspectives.profile import seeds as distinct
 from kdlab.registry import find, preparations
 from kdlab.spec import RunSpec
-from kdlab.store import home, writing
 
 FACTORS = (0.25, 1.0, 4.0)
 SEEDS = "100,101,102"

@@ -17,9 +17,11 @@ import torch
 from safetensors.torch import save, save_file
 from torch.optim.swa_utils import AveragedModel
 
-from kdlab import lab, weightfile
+from kdlab import lab
 from kdlab.cli import main
 from kdlab.errors import SpecError
+from kdlab.foreign import weightfile
+from kdlab.lab.checkpoint import checkpoint
 from kdlab.models import build, load_teacher
 from kdlab.models.checkpoints import class_names, taken
 from kdlab.spec import Budget, Checkpoint, RunSpec
@@ -157,7 +159,7 @@ def test_the_command_line_names_file_and_weights(tmp_path):
     path = tmp_path / "t.pth"
     torch.save({"state_dict": network(1).state_dict(), "state_dict_ema": network(2).state_dict()}, path)
     for text in (f"{path}?weights=ema", f' "{path}?weights=ema" '):
-        teacher = weightfile.checkpoint("--teacher", text, ARCH)
+        teacher = checkpoint("--teacher", text, ARCH)
         assert (teacher.path, teacher.weights) == (str(path), "ema") and teacher.sha256 == named(path).sha256
     refusals = {
         "?wieghts=ema": "after '\\?' must be one of .weights., but got 'wieghts'.",
@@ -165,12 +167,12 @@ def test_the_command_line_names_file_and_weights(tmp_path):
     }
     for words, said in refusals.items():
         with pytest.raises(SpecError, match=said):
-            weightfile.checkpoint("--teacher", f"{path}{words}", ARCH)
+            checkpoint("--teacher", f"{path}{words}", ARCH)
     with pytest.raises(SpecError, match="does not say its model; name it by --arch"):
-        weightfile.checkpoint("--teacher", path)
+        checkpoint("--teacher", path)
     odd = tmp_path / "mine?weights=old.pth"
     torch.save(network(3).state_dict(), odd)
-    assert weightfile.checkpoint("--teacher", str(odd), ARCH).path == str(odd)
+    assert checkpoint("--teacher", str(odd), ARCH).path == str(odd)
     assert weightfile.named("--teacher", "~/a.pth")[0].is_absolute() and "~" not in str(
         weightfile.named("t", "~/a.pth")
     )
@@ -309,7 +311,8 @@ def test_a_bad_file_is_refused_before_the_plan(tmp_path, capsys):
 def test_a_plan_says_it_without_torch(tmp_path):
     (tmp_path / "t.pth").write_bytes(FILES["half a file"][0])
     script = (
-        "import sys\nfrom kdlab import lab, weightfile\nfrom kdlab.spec import Checkpoint, RunSpec, SpecError\n"
+        "import sys\nfrom kdlab import lab\nfrom kdlab.foreign import weightfile\n"
+        "from kdlab.spec import Checkpoint, RunSpec, SpecError\n"
         f"teacher = Checkpoint({str(tmp_path / 't.pth')!r}, '', {ARCH!r})\n"
         "try:\n    lab.plan([RunSpec(method='kd', teacher=teacher)])\n"
         "except SpecError as error:\n    print(error)\nassert 'torch' not in sys.modules\n"

@@ -12,13 +12,14 @@ import torch
 from PIL import Image
 from test_told import shapes
 
-from kdlab import batch, engine, lab, listing, store
+from kdlab import batch, lab, listing
 from kdlab.augment.safety import label_safety
 from kdlab.cli import main
 from kdlab.data import data_root
+from kdlab.lab import store, worker
+from kdlab.lab.store import Store
 from kdlab.registry import catalogue, preparations
 from kdlab.spec import Budget, RunSpec
-from kdlab.store import Store
 
 TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(4, "steps", 32), role="teacher")
 COMMANDS = "figures run runs compare export data methods augmentations tune doctor bench lab".split()
@@ -128,7 +129,7 @@ def test_ctrl_c_gives_exit_code_130(kdlab, monkeypatch):
     def interrupted(*given, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(engine, "train_cohort", interrupted)
+    monkeypatch.setattr(worker, "train_cohort", interrupted)
     code, out, err = kdlab("run", "kd", "--profile", "smoke", "--workers", 0)
     assert code == 130 and "stopped cleanly" in out and "Traceback" not in err
 

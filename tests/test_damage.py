@@ -7,12 +7,13 @@ import shutil
 
 import pytest
 
-from kdlab import batch, damage, export, lab, schedule
-from kdlab.damage import Damaged
-from kdlab.engine import TAUGHT
+from kdlab import batch, lab
 from kdlab.errors import SpecError
+from kdlab.lab import costs, damage, export
+from kdlab.lab.damage import Damaged
+from kdlab.lab.store import Store
+from kdlab.lab.worker import TAUGHT
 from kdlab.spec import Budget, RunSpec
-from kdlab.store import Store
 from kdlab.training.taught import kept
 
 TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(2, "steps", 32))
@@ -89,7 +90,7 @@ def test_damage_after_the_plan_is_met_as_well(store, capsys):
     assert lab.run([TEACHER], workers=0, progress=False, store=store, require_teacher=False).index.tolist() == [key]
     assert aside(store) == [f"{key}-1"]
     harm(store.root / key / "spec.json", "cut")
-    schedule.Costs(store)
+    costs.Costs(store)
     assert aside(store) == [f"{key}-1", f"{key}-2"]
 
 

@@ -14,15 +14,17 @@ import torch
 from PIL import Image
 
 import kdlab
-from kdlab import lab, weightfile
+from kdlab import lab
 from kdlab.cli import main
 from kdlab.data import load
 from kdlab.errors import SpecError
-from kdlab.export import export
+from kdlab.foreign import weightfile
+from kdlab.lab.checkpoint import checkpoint
+from kdlab.lab.export import export
+from kdlab.lab.store import Store
 from kdlab.models import load_teacher
 from kdlab.models.checkpoints import class_names
 from kdlab.spec import Budget, RunSpec
-from kdlab.store import Store
 
 SMALL = {"sizes": (320, 20, 20), "budget": Budget(2, "steps", 8)}
 ZOO = RunSpec(model="resnet8_s2_w4", **SMALL)
@@ -107,7 +109,7 @@ def test_the_exported_file_alone_names_a_teacher(kind, own, tmp_path):
     key = trained(spec := ZOO.replace(**MODELS[kind]))
     export(key, tmp_path / "exported")
     file = tmp_path / "exported" / key / "student.safetensors"
-    teacher = weightfile.checkpoint("--teacher", str(file))
+    teacher = checkpoint("--teacher", str(file))
     assert (teacher.arch, teacher.options) == (spec.model, dict(spec.model_options))
     test = load("fashion", sizes=spec.sizes).test
     assert class_names(file) == test.classes

@@ -19,14 +19,16 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from kdlab import data, engine, identity, lab, perspectives, store
-from kdlab import store as store_module
+from kdlab import data, lab, perspectives
 from kdlab.errors import SpecError
+from kdlab.lab import store, worker
+from kdlab.lab import store as store_module
+from kdlab.lab.keys import key as run_key
+from kdlab.lab.store import MissingRuns, Store
 from kdlab.losses.kd import KD
 from kdlab.models import build
 from kdlab.perspectives import arms
 from kdlab.spec import Budget, Checkpoint, RunSpec, sweep
-from kdlab.store import MissingRuns, Store
 
 TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(4, "steps", 32), role="teacher")
 STUDENT = TEACHER.replace(role="student", method="kd", teacher=TEACHER, views=2, augmentation="jda", ratio=0.5)
@@ -105,15 +107,15 @@ def test_keys_of_a_plan_are_those_of_its_specs_one_by_one():
     copies = [RunSpec.from_dict(spec.to_dict()) for spec in [*grid, chain]]  # equal, with teachers of their own
     todo = lab.plan(grid, [chain, *copies])
     ones = [one for spec in [*grid, chain] for one in lab.lineage(spec)]
-    assert list(todo.specs) == list(dict.fromkeys(map(identity.key, ones))) and len(todo.specs) == 12 + 3 + 1 + 1
+    assert list(todo.specs) == list(dict.fromkeys(map(run_key, ones))) and len(todo.specs) == 12 + 3 + 1 + 1
     for job in todo.jobs:
-        taught = {identity.key(spec.teacher) for spec in job.specs.values() if spec.teacher}
-        assert job.needs == taught and list(job.specs) == list(map(identity.key, job.specs.values()))
+        taught = {run_key(spec.teacher) for spec in job.specs.values() if spec.teacher}
+        assert job.needs == taught and list(job.specs) == list(map(run_key, job.specs.values()))
 
 
 def test_a_plan_of_specs_that_nobody_else_holds_mixes_none_up():
     made = (TEACHER.replace(seed=number // 3) for number in range(60))  # copies die young, and their ids live on
-    assert list(lab.plan(made).specs) == [identity.key(TEACHER.replace(seed=seed)) for seed in range(20)]
+    assert list(lab.plan(made).specs) == [run_key(TEACHER.replace(seed=seed)) for seed in range(20)]
 
 
 def test_a_plan_looks_at_its_data_once_and_the_next_one_again(three_classes, monkeypatch):
@@ -129,7 +131,7 @@ def test_a_plan_looks_at_its_data_once_and_the_next_one_again(three_classes, mon
     image.write_bytes((image.parent / "1.png").read_bytes())
     after = lab.plan(specs)
     assert not before.specs.keys() & after.specs.keys()
-    assert list(after.specs) == list(map(identity.key, specs))
+    assert list(after.specs) == list(map(run_key, specs))
 
 
 def test_a_plan_notices_what_came_and_went_in_the_store():
@@ -301,7 +303,7 @@ def test_the_second_time_nothing_trains(monkeypatch, capsys):
     first = run(STUDENT, WEAK2)
     assert first.index.tolist() == [lab.run_key(STUDENT), lab.run_key(WEAK2)]
     assert {"student", "teacher_key", "seed", "test_accuracy", "student_images", "environment"} <= set(first)
-    monkeypatch.setattr(engine, "train_cohort", no_training)
+    monkeypatch.setattr(worker, "train_cohort", no_training)
     assert run(STUDENT, WEAK2, progress=True, workers=2).equals(first)
     assert "nothing to train: all 3 runs are in the store." in capsys.readouterr().out
 
@@ -341,18 +343,18 @@ def test_a_run_held_by_another_process_is_waited_for(tmp_path):
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"pid": os.getppid(), "host": store_module.socket.gethostname()}))
     stop.touch()
-    engine.train_cohort({key: TEACHER}, Store().root, stop)
+    worker.train_cohort({key: TEACHER}, Store().root, stop)
     assert not Store().has(key)
     path.unlink()
     stop.unlink()
-    engine.train_cohort({key: TEACHER}, Store().root, stop)
+    worker.train_cohort({key: TEACHER}, Store().root, stop)
     assert Store().has(key) and Store().lease(key) is None
 
 
 def test_a_stop_file_leaves_a_checkpoint_from_which_the_run_goes_on(tmp_path):
     key, stop = lab.run_key(TEACHER), tmp_path / "stop"
     stop.touch()
-    engine.train_cohort({key: TEACHER}, Store().root, stop)
+    worker.train_cohort({key: TEACHER}, Store().root, stop)
     assert not Store().has(key) and Store().load_checkpoint(key)[1]["step"] == 1
     run(TEACHER)
     lab.run([TEACHER], workers=0, progress=False, store=Store(tmp_path / "other"))
@@ -412,5 +414,5 @@ def test_ctrl_c_stops_a_command_and_its_workers(capsys):
 def test_a_worker_whose_parent_died_stops_and_keeps_its_place(monkeypatch, tmp_path):
     key = lab.run_key(TEACHER)
     monkeypatch.setattr(multiprocessing, "parent_process", lambda: SimpleNamespace(is_alive=lambda: False))
-    engine.train_cohort({key: TEACHER}, Store().root, tmp_path / "stop")
+    worker.train_cohort({key: TEACHER}, Store().root, tmp_path / "stop")
     assert Store().load_checkpoint(key)[1]["step"] == 1 and Store().lease(key) is None

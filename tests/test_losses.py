@@ -8,8 +8,9 @@ import pytest
 import torch
 from examples import CLASSES, ENTRIES, context, example_for, leaves, made, networks
 
-from kdlab import data, feasible
+from kdlab import data
 from kdlab.errors import SpecError
+from kdlab.lab import validation
 from kdlab.losses import Batch
 from kdlab.models import Outputs
 from kdlab.registry import create
@@ -214,8 +215,8 @@ def test_what_is_admitted_pulls_and_what_is_refused_does_not(name, classes, orig
     views = 4 if "turns" in facts["needs"] else 2 if "pairs" in facts["needs"] else 1
     spec = RunSpec(model="mine:Net", method=name, views=views, budget=Budget(1, "epochs", originals))
     try:
-        feasible._check_counts(spec, ENTRIES[name])
-        refused, noted = False, {note.split("its term ")[1].split()[0] for note in feasible.notes(spec)}
+        validation._check_counts(spec, ENTRIES[name])
+        refused, noted = False, {note.split("its term ")[1].split()[0] for note in validation.notes(spec)}
     except SpecError as error:
         refused, noted = True, set()
         assert name in str(error) and "teaches nothing" in str(error)

@@ -9,15 +9,15 @@ from examples import context, example, made
 from test_lab import no_training, nothing_was_written, run
 from test_losses_basic import ce_rows, kl, unit, wave
 
-from kdlab import engine
 from kdlab.errors import SpecError
+from kdlab.lab import worker
+from kdlab.lab.store import Store
 from kdlab.losses import Batch, Context
 from kdlab.losses.hsakd import auxiliary_heads, joint_rows, soft_rows, upright_cross_entropy
 from kdlab.losses.sskd import quarter_turns, reliable
 from kdlab.models import Outputs, Tapped, build
 from kdlab.registry import create
 from kdlab.spec import Budget, RunSpec
-from kdlab.store import Store
 
 # --- numpy, from the formulas -------------------------------------------------------------------------------------
 
@@ -402,7 +402,7 @@ def test_students_of_prepared_teachers(monkeypatch):
         parts = {k: v for k, v in store.weights(key, "method").items() if k.startswith("teacher_")}
         assert parts.keys() == {f"teacher_{k}" for k in store.weights(source, "method")}
         assert all(torch.equal(v, store.weights(source, "method")[k[8:]]) for k, v in parts.items())
-    monkeypatch.setattr(engine, "train_cohort", no_training)
+    monkeypatch.setattr(worker, "train_cohort", no_training)
     assert run(*specs).equals(table)
 
 

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from kdlab import lab, perspectives, plotting, report, stats
+from kdlab.lab.store import MissingRuns
 from kdlab.perspectives import NAMES
-from kdlab.store import MissingRuns
 
 SECTIONS = [
     "The claim", "Contrasts", "What would refute it", "Parameters", "Run", "Figures", "Table", "Verdict", "Limits",

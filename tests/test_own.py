@@ -10,15 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from kdlab import feasible, lab
+from kdlab import lab
 from kdlab.errors import SpecError
-from kdlab.feasible import SHOWN, refusal
 from kdlab.foreign import load, split, written
-from kdlab.identity import key
+from kdlab.lab import validation
+from kdlab.lab.keys import key
+from kdlab.lab.store import Store
+from kdlab.lab.validation import SHOWN, refusal
 from kdlab.perspectives import arms, compatibility, profile
 from kdlab.registry import catalogue, find, needs
 from kdlab.spec import Budget, RunSpec
-from kdlab.store import Store
 from kdlab.training import rehearsal
 from kdlab.widgets import LiveTrainer
 
@@ -247,7 +248,7 @@ def test_what_is_read_of_the_teacher_alone(method):
 
 @pytest.mark.parametrize("method", [m for m in catalogue("losses") if not shows_enough(m)])
 def test_what_is_refused_could_not_have_run(method, monkeypatch):
-    monkeypatch.setattr(feasible, "_check_shown", lambda spec, method: None)
+    monkeypatch.setattr(validation, "_check_shown", lambda spec, method: None)
     monkeypatch.setattr(rehearsal, "rehearse", lambda specs: None)
     with pytest.raises((SpecError, AttributeError, IndexError, TypeError)):
         lab.run(

@@ -13,13 +13,14 @@ import papermill
 import pytest
 from PIL import Image
 
-from kdlab import batch, data, export, lab, paths, perspectives, report, settings, workers
+from kdlab import batch, data, lab, paths, perspectives, report, settings
 from kdlab.errors import SpecError
-from kdlab.identity import steps
+from kdlab.lab import export, processes
+from kdlab.lab.keys import steps
+from kdlab.lab.store import Store
 from kdlab.perspectives import PROFILES, arms, budgets
 from kdlab.perspectives.given import check_injected, literal
 from kdlab.spec import Budget, Checkpoint, RunSpec
-from kdlab.store import Store
 
 # papermill and its kernel client leave sockets and event loops to the garbage collector.
 leaky = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -323,6 +324,6 @@ def test_what_stands_in_a_script_is_trained_in_its_process(cwd):
 def test_the_main_module_is_back_after_a_start():
     main = sys.modules["__main__"]
     before = getattr(main, "__file__", math.nan), getattr(main, "__spec__", math.nan)
-    with workers._main_unseen():
+    with processes._main_unseen():
         assert main.__file__ is None and main.__spec__ is None
     assert (getattr(main, "__file__", math.nan), getattr(main, "__spec__", math.nan)) == before

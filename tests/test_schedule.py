@@ -4,12 +4,14 @@ import itertools
 
 import pytest
 
-from kdlab import lab, progress, schedule
+from kdlab import lab
 from kdlab.errors import SpecError
-from kdlab.progress import Bar
-from kdlab.schedule import Job, balanced, makespan
+from kdlab.lab import costs as schedule
+from kdlab.lab import progress
+from kdlab.lab.costs import Job, balanced, makespan
+from kdlab.lab.progress import Bar
+from kdlab.lab.store import Store
 from kdlab.spec import Budget, RunSpec
-from kdlab.store import Store
 
 TEACHER = RunSpec(sizes=(320, 100, 100), model="resnet8_s2_w8", budget=Budget(4, "steps", 32), role="teacher")
 KD = TEACHER.replace(

@@ -10,7 +10,7 @@ import torch
 
 from kdlab import data, registry, rng
 from kdlab.errors import SpecError
-from kdlab.identity import key, teacher_key
+from kdlab.lab.keys import key, teacher_key
 from kdlab.registry import catalogue, find
 from kdlab.spec import Budget, Checkpoint, Optimiser, RunSpec, sweep
 

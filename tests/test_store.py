@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from kdlab import store as store_module
 from kdlab.errors import SpecError
-from kdlab.store import LATE_SECONDS, LEASE_SECONDS, Store
+from kdlab.lab import store as store_module
+from kdlab.lab.store import LATE_SECONDS, LEASE_SECONDS, Store
 
 KEY = "0123456789abcdef"
 DOCUMENTS = {"spec": {"seed": 0}, "result": {"test_accuracy": float("nan")}, "environment": {}}
@@ -38,7 +38,7 @@ def in_a_process(script: str, root: Path) -> list:
     """
     head = (
         "import json, os, signal, sys, time\nimport numpy as np\nfrom pathlib import Path\n"
-        "from kdlab import store as module\nfrom kdlab.store import Store\n"
+        "from kdlab.lab import store as module\nfrom kdlab.lab.store import Store\n"
         f"store, KEY = Store({str(root)!r}), {KEY!r}\n"
         "DOCUMENTS = {'spec': {}, 'result': {}, 'environment': {}}\n"
         "ARRAYS = {'logits': {'test': np.ones((4, 3), np.float32)}}\n"

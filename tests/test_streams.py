@@ -9,14 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kdlab import identity, lab, rng
+from kdlab import lab, rng
 from kdlab.data import load
+from kdlab.lab import keys
+from kdlab.lab.store import Store
 from kdlab.models import Outputs, build, outputs
 from kdlab.perspectives import NAMES, arms, study
 from kdlab.perspectives.profile import profile
 from kdlab.registry import catalogue
 from kdlab.spec import Budget, RunSpec
-from kdlab.store import Store
 from kdlab.training import Arm, Stopped, Views, train
 
 SIZES = (320, 100, 100)
@@ -90,7 +91,7 @@ def test_a_spec_given_as_a_teacher_becomes_one():
     plain = RunSpec(sizes=SIZES, budget=Budget(4, "steps", 32))
     student = plain.replace(method="kd", teacher=plain)
     assert student.teacher == plain.replace(role="teacher") and student.role == "student"
-    assert identity.key(student.teacher) != identity.key(plain)
+    assert keys.key(student.teacher) != keys.key(plain)
     assistant = student.replace(model="resnet8_s2_w4", teacher=student)
     last = assistant.replace(teacher=assistant)
     roles, one = [], last

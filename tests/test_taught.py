@@ -10,9 +10,9 @@ import torch
 from kdlab import lab
 from kdlab.data import load
 from kdlab.errors import SpecError
+from kdlab.lab.store import Store
 from kdlab.models import Outputs, build
 from kdlab.spec import Budget, RunSpec
-from kdlab.store import Store
 from kdlab.training import Layout, Taught, Views
 from kdlab.training.layout import question, reads_maps
 from kdlab.training.taught import limit

@@ -11,15 +11,16 @@ from safetensors.torch import save_file
 from scipy.stats import binom
 from torch import nn
 
-from kdlab import batch, data, engine, lab, metrics, perspectives, teachers
+from kdlab import batch, data, lab, metrics, perspectives
 from kdlab.cli import main
 from kdlab.errors import SpecError
-from kdlab.feasible import check
-from kdlab.identity import key
+from kdlab.lab import teachers, worker
+from kdlab.lab.keys import key
+from kdlab.lab.store import Store
+from kdlab.lab.teachers import PoorTeacher
+from kdlab.lab.validation import check
 from kdlab.models import build, heads, load_teacher
 from kdlab.spec import Budget, Checkpoint, Optimiser, RunSpec
-from kdlab.store import Store
-from kdlab.teachers import PoorTeacher
 from kdlab.training import predict
 
 GOOD = RunSpec(sizes=(320, 200, 100), model="resnet8_s2_w4", budget=Budget(40, "steps", 32), role="teacher")
@@ -117,7 +118,7 @@ def test_other_teachers_are_scored_on_the_student_s_val_images(good_file, kind):
 def test_a_borrowed_classifier_is_not_the_teacher_s_own():
     """SimKD's student answers through its teacher's classifier, but teaches without it: that is what is scored."""
     taught = STUDENT.replace(teacher=STUDENT.replace(method="simkd", budget=Budget(40, "steps", 32)))
-    score = engine.score  # above chance by its own row, at chance by what it says when it teaches
+    score = worker.score  # above chance by its own row, at chance by what it says when it teaches
     assert metrics.chance_p(round(2 * run(taught.teacher).iloc[0].val_accuracy), 200, 0.1) < 0.01
     assert "is not above chance" in teachers.weakness(score(taught, Store()))
     with pytest.raises(PoorTeacher):
@@ -128,15 +129,15 @@ def test_a_borrowed_classifier_is_not_the_teacher_s_own():
 
 def test_scores_of_files_are_kept_and_a_damaged_one_is_found_again(good_file, monkeypatch):
     spec, store = STUDENT.replace(teacher=checkpoint(good_file)), Store()
-    first = engine.score(spec, store)
+    first = worker.score(spec, store)
     [kept] = (store.root / teachers.FOLDER).iterdir()
     assert json.loads(kept.read_text())["document"] == first and kept.suffix == ".json"
     for damaged in (kept.read_bytes()[:20], b"", b"[]", b"{}", b"\xff\xfe"):
         kept.write_bytes(damaged)
-        assert teachers.known(spec, store) is None and engine.score(spec, store) == first
-    monkeypatch.setattr(engine, "_teacher", None)
-    assert engine.score(spec, store) == first
-    assert engine.score(spec.replace(seed=5, budget=Budget(9)), store) == first
+        assert teachers.known(spec, store) is None and worker.score(spec, store) == first
+    monkeypatch.setattr(worker, "_teacher", None)
+    assert worker.score(spec, store) == first
+    assert worker.score(spec.replace(seed=5, budget=Budget(9)), store) == first
     for other in (spec.replace(sizes=(320, 100, 100)), spec.replace(teacher=checkpoint(good_file, "resnet8_s2_w8"))):
         assert teachers.known(other, store) is None
 
@@ -229,7 +230,7 @@ def test_a_permuted_head_is_refused_and_put_in_order(good_file, tmp_path):
     refused(checkpoint(path), "not above chance")
     splits = data.load("fashion", sizes=GOOD.sizes)
     pair = checkpoint(good_file), checkpoint(path, classes=names)
-    own, mended = (engine._teacher(teacher, "", splits, Store()) for teacher in pair)
+    own, mended = (worker._teacher(teacher, "", splits, Store()) for teacher in pair)
     assert torch.equal(own.fc.weight, mended.fc.weight) and torch.equal(own.fc.bias, mended.fc.bias)
     np.testing.assert_array_equal(predict(own, splits.val), predict(mended, splits.val))
     for method in ("kd", "simkd"):  # one that reads logits and one that reads the classifier

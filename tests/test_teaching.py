@@ -12,7 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from kdlab import report, teaching
 from kdlab.errors import SpecError
-from kdlab.store import home
+from kdlab.paths import home
 
 MINUTES = {"01": 45, "02": 45, "03": 60, "04": 60, "05": 60, "06": 60, "07": 75, "08": 60}
 LESSONS = sorted(teaching.TEACHING.glob("*.ipynb"))
@@ -190,7 +190,7 @@ def draft(path, *sources):
 def test_refresh_keeps_what_a_second_run_shows(tmp_path, monkeypatch):
     monkeypatch.setenv("KDLAB_OUT", str(tmp_path / "out"))
     trains = (
-        "import os\nfrom kdlab.store import home\nrun = home() / 'runs' / 'a1'\n"
+        "import os\nfrom kdlab.paths import home\nrun = home() / 'runs' / 'a1'\n"
         "print('from the store' if run.exists() else 'training', home(), os.environ['KDLAB_INTERACTIVE'])\n"
         "run.mkdir(parents=True, exist_ok=True)\n(run / 'done.json').touch()"
     )

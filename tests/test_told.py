@@ -15,16 +15,17 @@ from scipy.optimize import check_grad, minimize
 from scipy.special import logsumexp
 from scipy.stats import binom
 
-from kdlab import baseline, data, datasheet, lab, memory, metrics
+from kdlab import data, lab, metrics
 from kdlab.data.source import Source, carve
 from kdlab.errors import SpecError
+from kdlab.lab import baseline, datasheet, memory
+from kdlab.lab.store import Store
 from kdlab.metrics import linear
 from kdlab.models import build
 from kdlab.plotting import contact
 from kdlab.plotting.contact import contact_sheet
 from kdlab.registry import catalogue
 from kdlab.spec import Budget, RunSpec
-from kdlab.store import Store
 
 SIZES = (320, 200, 500)
 SPEC = RunSpec(sizes=SIZES, model="resnet8_s2_w4", budget=Budget(2, "steps", 32))
@@ -340,7 +341,7 @@ def test_a_store_that_cannot_be_written_still_tells(monkeypatch):
 
 
 def test_telling_needs_no_torch():
-    script = f"import sys; from kdlab import datasheet; print(datasheet.told('fashion', {SIZES}, fit=True))\n"
+    script = f"import sys; from kdlab.lab import datasheet; print(datasheet.told('fashion', {SIZES}, fit=True))\n"
     script += "assert not {'torch', 'matplotlib'} & set(sys.modules), sys.modules.keys()"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and "a linear model on the pixels reaches" in done.stdout, done.stderr

@@ -12,11 +12,11 @@ import torch
 from kdlab import training
 from kdlab.augment import CropFlip
 from kdlab.data import load
+from kdlab.lab.store import Store
 from kdlab.losses.kd import KD
 from kdlab.models import build, outputs
 from kdlab.rng import generator
 from kdlab.spec import Budget, Optimiser, RunSpec
-from kdlab.store import Store
 from kdlab.training import Arm, Layout, Stopped, Views, slot_shares
 from kdlab.training.cohort import deterministic
 from kdlab.training.layout import Name

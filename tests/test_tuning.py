@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdlab import engine, lab, store, tuning
+from kdlab import lab, tuning
 from kdlab.errors import SpecError
-from kdlab.feasible import refusal
+from kdlab.lab import store, worker
+from kdlab.lab.validation import refusal
 from kdlab.perspectives import PROFILES, arms, profile
 from kdlab.perspectives import profile as find_profile
 from kdlab.perspectives.published import PATH, published
@@ -63,7 +64,7 @@ def test_tuning_end_to_end(tiny, tuned_file, capsys, monkeypatch):
     assert not any("test" in column for column in saved)
 
     # again: nothing trains; and what is kept is what later runs take
-    monkeypatch.setattr(engine, "train_cohort", None)
+    monkeypatch.setattr(worker, "train_cohort", None)
     assert not tuned_file.exists()
     tuning.tune(["kd", "at", "kd"], "smoke", {}, "100,101", workers=0, keep=True)
     assert "nothing to train" in capsys.readouterr().out

@@ -5,8 +5,8 @@ import torch
 
 from kdlab.augment import CropFlip
 from kdlab.data import load
-from kdlab.feasible import refusal
-from kdlab.identity import key
+from kdlab.lab.keys import key
+from kdlab.lab.validation import refusal
 from kdlab.models import build, outputs
 from kdlab.perspectives import arms, profile
 from kdlab.registry import catalogue

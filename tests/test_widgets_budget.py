@@ -19,11 +19,11 @@ from test_widgets_results import JDA, KD, PNG, TEACHER, WEAK2, shown_png, write_
 import kdlab
 from kdlab import batch, lab, perspectives
 from kdlab.errors import SpecError
-from kdlab.identity import steps
+from kdlab.lab.keys import steps
+from kdlab.lab.store import Store
 from kdlab.perspectives import arms
 from kdlab.plotting.look import LOOKS
 from kdlab.spec import Budget, Checkpoint, RunSpec
-from kdlab.store import Store
 from kdlab.widgets import BudgetExplorer
 from kdlab.widgets.runs import lines as lines
 from kdlab.widgets.runs import scene as scenes

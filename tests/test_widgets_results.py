@@ -19,9 +19,9 @@ import pytest
 from kdlab import data as datasets
 from kdlab import lab, metrics, stats
 from kdlab.errors import SpecError
-from kdlab.identity import normal, steps
+from kdlab.lab.keys import normal, steps
+from kdlab.lab.store import Store
 from kdlab.spec import Budget, Checkpoint, RunSpec
-from kdlab.store import Store
 from kdlab.widgets import ResultsBrowser
 from kdlab.widgets.explorer import STYLE
 from kdlab.widgets.runs import arms as arms

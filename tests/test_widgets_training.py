@@ -13,9 +13,9 @@ import pytest
 
 from kdlab import data, lab, stats, widgets
 from kdlab.errors import SpecError
+from kdlab.lab.store import Store, _alive
 from kdlab.perspectives import arms, profile
 from kdlab.spec import Checkpoint
-from kdlab.store import Store, _alive
 from kdlab.widgets import job as jobs
 from kdlab.widgets.job import Job
 from kdlab.widgets.question import CONTROL, Question, example, samples

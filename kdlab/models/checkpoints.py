@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from kdlab import weightfile
 from kdlab.errors import SpecError
+from kdlab.foreign import weightfile
 from kdlab.models import build
 from kdlab.models.contents import class_names, content, pick, sets
 from kdlab.models.names import Tensors, unwrapped, without

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from kdlab import weightfile
 from kdlab.errors import SpecError, choose
+from kdlab.foreign import weightfile
 from kdlab.models.names import Tensors, bare, groups, stripped
 
 USUAL = ("state_dict", "model", "net", "model_state_dict", "model_state", "network", "params", "weights", "module")

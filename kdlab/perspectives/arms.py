@@ -11,11 +11,11 @@ from typing import Any
 
 from kdlab.errors import SpecError
 from kdlab.foreign import split
-from kdlab.identity import steps
+from kdlab.lab.keys import steps
+from kdlab.lab.store import writing
 from kdlab.perspectives.profile import Profile
 from kdlab.registry import check_options, needs, preparations
 from kdlab.spec import Budget, RunSpec
-from kdlab.store import writing
 
 TUNED = Path(__file__).with_name("tuned.csv")
 TURNS = 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdlab.feasible import refusal
+from kdlab.lab.validation import refusal
 from kdlab.perspectives import arms as runs
 from kdlab.perspectives.profile import Profile
 from kdlab.spec import RunSpec

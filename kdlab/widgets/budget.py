@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from kdlab.errors import choose
-from kdlab.store import Store
+from kdlab.lab.store import Store
 from kdlab.widgets.explorer import Drawing
 from kdlab.widgets.runs import scene as scenes
 from kdlab.widgets.runs.arms import looks

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kdlab import lab
-from kdlab.identity import steps
+from kdlab.lab.keys import steps
+from kdlab.lab.processes import start
+from kdlab.lab.store import Store
 from kdlab.spec import RunSpec
-from kdlab.store import Store
-from kdlab.workers import start
 
 WATCH_EVERY = 0.5  # seconds
 _pool: futures.ProcessPoolExecutor | None = None

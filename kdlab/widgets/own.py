@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from kdlab import lab
-from kdlab.identity import steps
+from kdlab.lab.keys import steps
 from kdlab.paths import absolute
 from kdlab.registry import catalogue
 from kdlab.widgets.canvas import PLAIN, Sheet

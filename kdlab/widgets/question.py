@@ -9,9 +9,12 @@ from html import escape
 import numpy as np
 import pandas as pd
 
-from kdlab import data, datasheet, lab, perspectives, stats, weightfile
+from kdlab import data, lab, perspectives, stats
 from kdlab.augment import label_safety
 from kdlab.errors import SpecError, choose
+from kdlab.lab import datasheet
+from kdlab.lab.checkpoint import checkpoint
+from kdlab.lab.store import Store
 from kdlab.models.heads import order_of
 from kdlab.paths import home
 from kdlab.perspectives import PROFILES, arms
@@ -21,7 +24,6 @@ from kdlab.plotting.panels import contrast_panel, interval_dots
 from kdlab.registry import catalogue
 from kdlab.spec import Checkpoint, RunSpec
 from kdlab.stats import Contrast, Verdict
-from kdlab.store import Store
 from kdlab.widgets import canvas
 from kdlab.widgets.canvas import PLAIN, TEACHER, Sheet
 from kdlab.widgets.explorer import Drawing
@@ -115,7 +117,7 @@ class Question:
         network = arms.network(self.teacher)
         if not self.checkpoint:
             return arms.teacher(size).replace(**network)
-        file = weightfile.checkpoint("checkpoint", self.checkpoint, *network.values())
+        file = checkpoint("checkpoint", self.checkpoint, *network.values())
         order = order_of(self.classes, file.path, self.data) if self.classes.strip() else ()
         return replace(file, classes=order)
 

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from kdlab import stats
-from kdlab.damage import Damaged
 from kdlab.errors import SpecError
-from kdlab.store import Store
+from kdlab.lab.damage import Damaged
+from kdlab.lab.store import Store
 from kdlab.widgets.explorer import Drawing
 from kdlab.widgets.runs import table as tables
 from kdlab.widgets.runs import words as words

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from kdlab import data, lab, perspectives
 from kdlab.augment import CropFlip
+from kdlab.lab.store import Store
 from kdlab.models import build
 from kdlab.models.checkpoints import fit
+from kdlab.paths import home
 from kdlab.perspectives import Profile, arms
 from kdlab.perspectives.given import check_kernel
 from kdlab.rng import generator, stream_seed
 from kdlab.spec import RunSpec
-from kdlab.store import Store, home
 from kdlab.training.cohort import one_thread
 
 

@@ -10,13 +10,13 @@ import numpy as np
 from kdlab import lab, perspectives
 from kdlab.data import facts
 from kdlab.errors import SpecError
-from kdlab.feasible import refusal
 from kdlab.foreign import split
+from kdlab.lab.store import Store
+from kdlab.lab.validation import refusal
 from kdlab.perspectives import arms
 from kdlab.plotting.look import INK
 from kdlab.registry import catalogue, find, needs, preparations
 from kdlab.spec import Budget, RunSpec
-from kdlab.store import Store
 from kdlab.widgets import canvas
 from kdlab.widgets.canvas import PLAIN, STUDENT, TEACHER
 from kdlab.widgets.explorer import Drawing, Explorer

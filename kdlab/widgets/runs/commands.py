@@ -9,7 +9,7 @@ from dataclasses import replace
 from kdlab import data, perspectives
 from kdlab.errors import SpecError
 from kdlab.foreign import written
-from kdlab.identity import key, steps
+from kdlab.lab.keys import key, steps
 from kdlab.perspectives import PROFILES, Profile, arms
 from kdlab.spec import Checkpoint, RunSpec
 

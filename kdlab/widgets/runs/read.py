@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from kdlab import lab
-from kdlab.damage import Damaged, reading
-from kdlab.store import Store
+from kdlab.lab.damage import Damaged, reading
+from kdlab.lab.store import Store
 from kdlab.widgets.runs.arms import arm_names, run_facts
 
 _READ: dict[Path, dict[str, tuple[dict, dict]]] = {}

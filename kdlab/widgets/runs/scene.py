@@ -13,8 +13,8 @@ import pandas as pd
 
 import kdlab
 from kdlab.errors import SpecError, choose
+from kdlab.lab.store import Store
 from kdlab.plotting import load
-from kdlab.store import Store
 from kdlab.widgets.runs.arms import ACCURACIES
 from kdlab.widgets.runs.lines import ALIKE, UNITS, Point, alike, on_axis, points, prepared
 from kdlab.widgets.runs.read import read

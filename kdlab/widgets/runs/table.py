@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from kdlab.errors import SpecError, choose
-from kdlab.store import home, writing
+from kdlab.lab.store import writing
+from kdlab.paths import home
 from kdlab.widgets.runs.arms import ACCURACIES, TEACHER, arms_table
 
 ALL, NONE = "all", "none"

@@ -8,8 +8,8 @@ from typing import Any
 
 from kdlab import perspectives
 from kdlab.errors import SpecError
+from kdlab.lab.store import Store
 from kdlab.spec import Budget, RunSpec
-from kdlab.store import Store
 from kdlab.widgets.runs.arms import COSTS
 from kdlab.widgets.runs.commands import command, spec_of
 from kdlab.widgets.runs.lines import UNITS, Point, cost_words, seeds_words

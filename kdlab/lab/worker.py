@@ -17,15 +17,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from kdlab import damage, data, metrics, weightfile
+from kdlab import data, metrics
 from kdlab.errors import SpecError
-from kdlab.feasible import class_names
-from kdlab.identity import key as run_key
-from kdlab.identity import normal, steps, teacher_key
+from kdlab.foreign import weightfile
+from kdlab.lab import damage
+from kdlab.lab.keys import key as run_key
+from kdlab.lab.keys import normal, steps, teacher_key
+from kdlab.lab.store import Store
+from kdlab.lab.teachers import columns, keep, known, measure, own_run, refused
+from kdlab.lab.validation import class_names
 from kdlab.memo import asking_once
 from kdlab.spec import Checkpoint, RunSpec
-from kdlab.store import Store
-from kdlab.teachers import columns, keep, known, measure, own_run, refused
 
 SAVE_EVERY = 30.0
 TAUGHT = ".taught"  # folder of kept teacher outputs in the store, beside the runs

@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kdlab import damage, data
-from kdlab.damage import Damaged
-from kdlab.engine import TAUGHT, shared
-from kdlab.identity import steps, teacher_key
+from kdlab import data
+from kdlab.lab import damage
+from kdlab.lab.damage import Damaged
+from kdlab.lab.keys import steps, teacher_key
+from kdlab.lab.store import Store
+from kdlab.lab.worker import TAUGHT, shared
 from kdlab.spec import Checkpoint, RunSpec
-from kdlab.store import Store
 from kdlab.training.layout import Layout, company, question, reads_maps
 from kdlab.training.taught import kept, stream
 

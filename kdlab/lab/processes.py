@@ -15,8 +15,8 @@ import threading
 from collections.abc import Iterable, Iterator
 from multiprocessing.context import SpawnContext, SpawnProcess
 
-from kdlab import engine
 from kdlab.errors import SpecError
+from kdlab.lab import worker
 from kdlab.spec import Checkpoint, RunSpec
 
 _starting = threading.Lock()
@@ -43,7 +43,7 @@ def start(number: int) -> futures.ProcessPoolExecutor:
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise SpecError('a worker began this script anew; put what trains under `if __name__ == "__main__":`.')
-    return futures.ProcessPoolExecutor(number, mp_context=_Context(), initializer=engine.quiet)
+    return futures.ProcessPoolExecutor(number, mp_context=_Context(), initializer=worker.quiet)
 
 
 @contextlib.contextmanager

@@ -9,13 +9,14 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdlab.errors import SpecError, choose
 from kdlab.paths import absolute
-from kdlab.spec import Checkpoint
+
+if TYPE_CHECKING:
+    from kdlab.spec import Checkpoint
 
 SAVED = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
 AGAIN = "Download it again."
@@ -70,28 +71,6 @@ def means_file(text: str) -> bool:
     before = plain.partition("?weights=")[0]
     here = any(absolute(path).exists() for path in (plain, before))
     return here or before.lower().endswith(SAVED) or (os.sep in before and ":" not in before)
-
-
-def checkpoint(argument: str, text: str | Path, arch: str | None = None, options: Mapping | None = None) -> Checkpoint:
-    """The Checkpoint that a person names by a file, once the file looks like one of weights.
-
-    Args:
-        argument: what to call it in a refusal, such as ``"--teacher"``.
-        text: ``FILE`` or ``FILE?weights=NAME``.
-        arch: the model; None takes what kdlab wrote into the file when it exported it.
-        options: the model's own; None likewise.
-
-    Raises:
-        SpecError: saying what the file is instead, or that its model must be named.
-    """
-    path, weights = named(argument, text)
-    look(path)
-    own = metadata(path)
-    if arch is None and "arch" not in own:
-        raise SpecError(f"{argument} {path} is a file of weights that does not say its model; name it by --arch.")
-    if options is None:
-        options = json.loads(own.get("options", "{}")) if arch in (None, own.get("arch")) else {}
-    return Checkpoint(str(path), digest(path), arch or own["arch"], options, weights)
 
 
 def check(teacher: Checkpoint) -> None:

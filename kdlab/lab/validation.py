@@ -9,7 +9,7 @@ from typing import Any
 from kdlab import data
 from kdlab.errors import SpecError, choose
 from kdlab.foreign import LISTED, TAPPING, written
-from kdlab.identity import steps
+from kdlab.lab.keys import steps
 from kdlab.memo import by_identity, by_value
 from kdlab.registry import Entry, check_options, find, needs, parts_of
 from kdlab.spec import Checkpoint, RunSpec

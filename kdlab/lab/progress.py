@@ -6,10 +6,10 @@ import sys
 import time
 from collections.abc import Iterable
 
-from kdlab.identity import steps
+from kdlab.lab.costs import Job, makespan
+from kdlab.lab.keys import steps
+from kdlab.lab.store import Store
 from kdlab.memo import asking_once
-from kdlab.schedule import Job, makespan
-from kdlab.store import Store
 
 TRUSTED = 60.0  # seconds of work as predicted, which outweigh what was seen in the first moments
 

@@ -26,10 +26,10 @@ from typing import Any
 
 import numpy as np
 
-from kdlab import damage
-from kdlab.damage import Damaged
 from kdlab.errors import SpecError
-from kdlab.identity import SCHEMA
+from kdlab.lab import damage
+from kdlab.lab.damage import Damaged
+from kdlab.lab.keys import SCHEMA
 from kdlab.paths import absolute, home
 
 LEASE_SECONDS = 60.0

@@ -15,7 +15,7 @@ import numpy as np
 
 from kdlab import data
 from kdlab.errors import SpecError
-from kdlab.store import Store
+from kdlab.lab.store import Store
 
 LEVEL = 0.01  # of the test that a fit is above chance
 LOOK_EVERY = 0.2  # seconds between two looks at whether another process has finished the fit

@@ -20,10 +20,10 @@ import numpy as np
 
 from kdlab import data, metrics
 from kdlab.errors import SpecError
-from kdlab.identity import key, teacher_key
+from kdlab.lab.keys import key, teacher_key
+from kdlab.lab.store import Store
 from kdlab.registry import find, needs
 from kdlab.spec import Checkpoint, RunSpec
-from kdlab.store import Store
 
 FOLDER = ".teachers"
 REVISION = 1  # of what a score is made of

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from kdlab.batch import find_key
-from kdlab.damage import Damaged
 from kdlab.errors import SpecError
+from kdlab.lab.damage import Damaged
+from kdlab.lab.store import Store, writing
 from kdlab.paths import absolute
 from kdlab.registry import find
 from kdlab.spec import RunSpec
-from kdlab.store import Store, writing
 
 WEIGHTS = "student.safetensors"
 

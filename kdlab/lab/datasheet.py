@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from kdlab import baseline, data
+from kdlab import data
 from kdlab.data.source import Source
 from kdlab.errors import SpecError
+from kdlab.lab import baseline
+from kdlab.lab.store import Store
 from kdlab.spec import RunSpec
-from kdlab.store import Store
 
 WIDTH = 100
 

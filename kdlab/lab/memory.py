@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kdlab import data
-from kdlab.identity import teacher_key
+from kdlab.lab.keys import teacher_key
 from kdlab.spec import RunSpec
 
 PROCESS = 600_000_000  # bytes of Python with torch loaded

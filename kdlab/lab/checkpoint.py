@@ -1,0 +1,33 @@
+"""A teacher from a file of weights, as a person names it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from kdlab.errors import SpecError
+from kdlab.foreign.weightfile import digest, look, metadata, named
+from kdlab.spec import Checkpoint
+
+
+def checkpoint(argument: str, text: str | Path, arch: str | None = None, options: Mapping | None = None) -> Checkpoint:
+    """The Checkpoint that a person names by a file, once the file looks like one of weights.
+
+    Args:
+        argument: what to call it in a refusal, such as ``"--teacher"``.
+        text: ``FILE`` or ``FILE?weights=NAME``.
+        arch: the model; None takes what kdlab wrote into the file when it exported it.
+        options: the model's own; None likewise.
+
+    Raises:
+        SpecError: saying what the file is instead, or that its model must be named.
+    """
+    path, weights = named(argument, text)
+    look(path)
+    own = metadata(path)
+    if arch is None and "arch" not in own:
+        raise SpecError(f"{argument} {path} is a file of weights that does not say its model; name it by --arch.")
+    if options is None:
+        options = json.loads(own.get("options", "{}")) if arch in (None, own.get("arch")) else {}
+    return Checkpoint(str(path), digest(path), arch or own["arch"], options, weights)

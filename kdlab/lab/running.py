@@ -1,0 +1,202 @@
+"""Run what is missing of a list of specs, cohort by cohort, and hand back the table of all of them."""
+
+from __future__ import annotations
+
+import concurrent.futures as futures
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from kdlab import settings
+from kdlab.errors import SpecError
+from kdlab.lab import worker
+from kdlab.lab.costs import Job
+from kdlab.lab.damage import Damaged
+from kdlab.lab.keys import key as run_key
+from kdlab.lab.planning import Plan, plan
+from kdlab.lab.processes import in_main, start
+from kdlab.lab.progress import Bar
+from kdlab.lab.rows import keys_of, rows
+from kdlab.lab.store import Store
+from kdlab.lab.teachers import Gate, PoorTeacher
+from kdlab.registry import create, find
+from kdlab.spec import RunSpec
+
+
+class Halted(Exception):
+    """A run was asked to stop and did; unfinished runs keep their checkpoints."""
+
+
+def run(
+    *groups: Sequence[RunSpec],
+    workers: int | None = None,
+    progress: bool = True,
+    executor: futures.Executor | None = None,
+    after: Callable[[set[str]], None] | None = None,
+    halt: threading.Event | None = None,
+    store: Store | None = None,
+    require_teacher: bool = True,
+    said: str = "",
+) -> pd.DataFrame:
+    """Train what is missing and return the table of all asked-for runs.
+
+    Args:
+        *groups: lists of specs; earlier groups come first.
+        workers: processes; 0 trains in this one, None takes one per core. They do not import the calling script, so it
+            needs no ``if __name__ == "__main__":``; what is named ``__main__:Class`` is trained in this process.
+        progress: say what was read and planned, and show a progress bar with an ETA.
+        executor: any ``concurrent.futures`` executor, instead of local processes.
+        after: called with the set of finished keys whenever a cohort is done.
+        halt: set from another thread, asks for a clean stop; nothing looks at it when training in this process.
+        store: None takes the default store.
+        require_teacher: train the students of a teacher that is trained here only if it is above chance on val
+            (``teachers.weakness``); False is for trials too short for that, as in the smoke profile. A checkpoint
+            must always be.
+        said: a line to print below the plan.
+
+    Returns:
+        One row per run, indexed by key; see ``table``.
+
+    Raises:
+        SpecError: for a spec that cannot run, or a checkpoint that should not teach, before anything trains.
+        PoorTeacher: at the end, when students were not trained since their teacher is not above chance.
+        KeyboardInterrupt: after a clean stop; the same call goes on from the checkpoints.
+        Halted: likewise, when ``halt`` was set.
+
+    A run whose files turn out to be damaged is set aside and trained again.
+    """
+    settings.check()
+    store, met = store or Store(), set()
+    workers = (os.cpu_count() or 1) if workers is None else workers
+    if workers < 0:
+        raise SpecError(f"workers must be a non-negative integer, but got {workers!r}.")
+    while True:
+        try:
+            todo = plan(*groups, workers=workers, store=store)
+            told = worker.read(todo.specs[k] for k in todo.missing)
+            if progress:
+                print(todo.describe(fit=True), *told, *filter(None, [said]), sep="\n  ", flush=True)
+            if after:
+                after(set(todo.cached))
+            if todo.jobs:
+                if executor is None and os.environ.get("KDLAB_DEVICE", "cpu") != "cpu":
+                    _find_device()
+                rehearse(todo)
+                worker.examine((todo.specs[k] for k in todo.missing), store)
+                gate = Gate(lambda spec: worker.score(spec, store), require_teacher)
+                _train(todo, store, workers, progress, executor, after or (lambda keys: None), halt, gate)
+                if gate.held:
+                    raise _poor(gate, [spec for group in groups for spec in group], store)
+            return rows(store, keys_of([spec for group in groups for spec in group]))
+        except Damaged as error:
+            store.set_aside(error)
+            if (found := (error.key, error.file)) in met:  # once more would be the same again
+                raise
+            met.add(found)
+
+
+def _find_device() -> None:
+    """Refuse a device that torch does not find now rather than in every worker."""
+    from kdlab.training import device
+
+    device()
+
+
+def rehearse(todo: Plan) -> None:
+    """Build every network and method, and augmentations with options of their own, once: what is wrong is said now.
+
+    Raises:
+        SpecError: from the part that cannot be built.
+    """
+    parts = {}
+    for spec in (todo.specs[k] for k in todo.missing):
+        for kind, name, options in (
+            ("losses", spec.method, spec.method_options),
+            ("augment", spec.augmentation, spec.augmentation_options),
+        ):
+            if options:
+                parts[kind, name, repr(options)] = options
+    for (kind, name, _), options in parts.items():
+        defaults = find(kind, name).options
+        if own := {k: v for k, v in options.items() if v != defaults.get(k)}:
+            create(kind, name, **own)
+    from kdlab.training.rehearsal import rehearse
+
+    rehearse(todo.specs[k] for k in todo.missing)
+
+
+def _poor(gate: Gate, asked: list[RunSpec], store: Store) -> PoorTeacher:
+    """What to raise when runs were held back, with the rows of those that were not and of the poor teachers."""
+    keys = dict.fromkeys([*(teacher for teacher, _ in gate.poor), *map(run_key, asked)])
+    error = PoorTeacher(gate.verdict())
+    error.table = rows(store, [k for k in keys if store.has(k)])
+    return error
+
+
+def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, after, halt, gate: Gate) -> None:
+    # A notebook's threads may each run something, and stop their own.
+    stop = store.root / f".stop-{os.getpid()}-{threading.get_ident()}"
+    with store.disk():  # a disk that refuses says so before anything trains
+        stop.parent.mkdir(parents=True, exist_ok=True)
+        stop.touch()
+        stop.unlink()
+    here = in_main(todo.specs[key] for key in todo.missing)
+    if here and executor is None and workers and progress:
+        print("  in this process: what stands in a script or notebook itself, no worker can import", flush=True)
+    own = executor is None and workers > 0 and not here
+    if own:
+        executor = start(workers)
+    bar = Bar(todo.jobs, store, max(1, workers), shown=progress)
+    waiting, running, finished = list(todo.jobs), {}, set(todo.cached)
+
+    def ended(job: Job) -> None:
+        finished.update(filter(store.has, job.specs))
+        after(set(finished))
+
+    try:
+        while waiting or running:
+            if halt is not None and halt.is_set():
+                raise Halted("stopped; unfinished runs go on from their checkpoints")
+            for job in [j for j in waiting if j.needs <= finished | gate.held]:
+                if len(running) > max(workers, 1):
+                    break
+                waiting.remove(job)
+                specs = gate.admit(job.specs)
+                bar.drop(job.specs.keys() - specs.keys())
+                if specs and executor is None:
+                    worker.train_cohort(specs, store.root, stop, tick=bar.update)
+                    ended(job)
+                    break
+                if specs:
+                    running[executor.submit(worker.train_cohort, specs, store.root, stop)] = job
+            done, _ = futures.wait(running, timeout=0.5, return_when=futures.FIRST_COMPLETED) if running else ((), ())
+            for future in done:
+                job = running.pop(future)
+                future.result()
+                ended(job)
+            bar.update()
+            if not running and waiting and not any(j.needs <= finished | gate.held for j in waiting):
+                raise SpecError("the remaining runs wait for a teacher that did not finish; see `kdlab runs`.")
+    except BaseException as error:
+        _ask_to_stop(stop, running)
+        if isinstance(error, KeyboardInterrupt) and progress:
+            print("\nstopped cleanly: finished runs are kept, the others go on from their checkpoints.\n"
+                  "Run the same command again to continue.", flush=True)  # fmt: skip
+        raise
+    finally:
+        bar.close()
+        if own:
+            executor.shutdown(wait=True, cancel_futures=True)
+        with contextlib.suppress(OSError):
+            stop.unlink(missing_ok=True)
+
+
+def _ask_to_stop(stop: Path, running: dict) -> None:
+    with contextlib.suppress(OSError):  # a disk that refuses must not hide why we stop
+        stop.parent.mkdir(parents=True, exist_ok=True)
+        stop.touch()
+    futures.wait(running, timeout=60)
