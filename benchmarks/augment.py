@@ -41,8 +41,8 @@ from kdlab.augment import POLICIES
 from kdlab.augment.operations import SCALES
 from kdlab.data import load
 from kdlab.data.sets import ImageSet
-from kdlab.training.cohort import keep_memory
 from kdlab.training.layout import Layout
+from kdlab.training.loop import keep_memory
 from kdlab.training.views import Views
 
 BAR = 15

@@ -333,7 +333,7 @@ def doctor() -> str:
     import torch
 
     from kdlab.training import device
-    from kdlab.training.taught import limit
+    from kdlab.training.teacher_cache import limit
 
     def told(ask) -> str:
         try:

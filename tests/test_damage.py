@@ -14,7 +14,7 @@ from kdlab.lab.damage import Damaged
 from kdlab.lab.store import Store
 from kdlab.lab.worker import TAUGHT
 from kdlab.spec import Budget, RunSpec
-from kdlab.training.taught import kept
+from kdlab.training.teacher_cache import kept
 
 TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(2, "steps", 32))
 STUDENT = TEACHER.replace(method="kd", teacher=TEACHER)

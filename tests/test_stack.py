@@ -11,11 +11,12 @@ from kdlab.data import load
 from kdlab.models import build, outputs
 from kdlab.registry import catalogue
 from kdlab.spec import Budget, Optimiser, RunSpec
-from kdlab.training import Arm, Views, abreast, grouped
-from kdlab.training.cohort import one_thread
-from kdlab.training.grouped import Shape, Ways
+from kdlab.training import Arm, Views
+from kdlab.training.fusion import convolution, stepper
+from kdlab.training.fusion.convolution import Shape, Ways
+from kdlab.training.fusion.network import Stack, same
 from kdlab.training.layout import company
-from kdlab.training.stack import Stack, same
+from kdlab.training.loop import one_thread
 
 ORIGINALS, STEPS = 16, 4
 KD = RunSpec(
@@ -45,13 +46,13 @@ def images(count, rows=24, seed=0):
 @pytest.mark.parametrize("group", [0, 1, 2, 3, 6])
 def test_kernels_put_together_come_apart_and_nothing_stands_between_students(group):
     kernels = torch.arange(1.0, 6 * 5 * 2 * 9 + 1).view(6, 5, 2, 3, 3)
-    whole, group = grouped.together(kernels.unbind(0), group), group or 1
+    whole, group = convolution.together(kernels.unbind(0), group), group or 1
     expected = torch.zeros(30, 2 * group, 3, 3)
     for student in range(6):
         place = 2 * (student % group)
         expected[5 * student : 5 * student + 5, place : place + 2] = kernels[student]
     assert torch.equal(whole, expected)
-    assert torch.equal(grouped.apart(whole, 6, group), kernels)
+    assert torch.equal(convolution.apart(whole, 6, group), kernels)
 
 
 @pytest.mark.parametrize("group", [0, 1, 2, 4])
@@ -61,25 +62,25 @@ def test_each_way_of_convolving_is_that_of_each_student(group, stride, size):
     x = torch.randn(6, 12, 9, 9, dtype=torch.float64, generator=draw)
     kernels = torch.randn(4, 5, 3, size, size, dtype=torch.float64, generator=draw)
     shape = Shape(4, (6, 3, 9, 9), (5, 3, size, size), (stride,) * 2, (size // 2,) * 2, False)
-    own = [part.clone().requires_grad_() for part in grouped.each(x, 4)]
+    own = [part.clone().requires_grad_() for part in convolution.each(x, 4)]
     weights = [kernel.clone().requires_grad_() for kernel in kernels]
     made = [F.conv2d(a, w, stride=stride, padding=size // 2) for a, w in zip(own, weights, strict=True)]
     g = torch.randn(6, 20, *made[0].shape[2:], dtype=torch.float64, generator=draw)
-    torch.autograd.backward(made, grouped.each(g, 4))
-    kernel = grouped.together(kernels, group)
-    assert torch.allclose(grouped.convolve(x, kernel, shape, group), torch.cat(made, 1), rtol=1e-12)
-    pulled = grouped.input_gradient(g, x, kernel, shape, group)
+    torch.autograd.backward(made, convolution.each(g, 4))
+    kernel = convolution.together(kernels, group)
+    assert torch.allclose(convolution.convolve(x, kernel, shape, group), torch.cat(made, 1), rtol=1e-12)
+    pulled = convolution.input_gradient(g, x, kernel, shape, group)
     assert torch.allclose(pulled, torch.cat([part.grad for part in own], 1), rtol=1e-12)
-    pulled = grouped.apart(grouped.kernel_gradient(g, x, kernel, shape, group), 4, group)
+    pulled = convolution.apart(convolution.kernel_gradient(g, x, kernel, shape, group), 4, group)
     assert torch.allclose(pulled, torch.stack([w.grad for w in weights]), rtol=1e-12)
 
 
 def test_only_a_way_with_the_right_bits_is_taken(monkeypatch):
     shape = Shape(4, (8, 4, 14, 14), (4, 4, 3, 3), (1, 1), (1, 1), False)
     slightly_off = lambda x, kernel, shape, group: true(x, kernel, shape, group) * (1 + 1e-7 * (group > 0))  # noqa: E731
-    true = grouped.convolve
-    monkeypatch.setattr(grouped, "convolve", slightly_off)
-    assert grouped.ways.__wrapped__(shape).forward == 0
+    true = convolution.convolve
+    monkeypatch.setattr(convolution, "convolve", slightly_off)
+    assert convolution.ways.__wrapped__(shape).forward == 0
 
 
 # --- a stack ------------------------------------------------------------------------------------------------------
@@ -114,10 +115,10 @@ def widest(monkeypatch):
         right = read(asked[0](), 0)
         return max(group for group, work in asked.items() if torch.equal(read(work(), group), right))
 
-    monkeypatch.setattr(grouped, "_fastest", pick)
-    grouped.ways.cache_clear()
+    monkeypatch.setattr(convolution, "_fastest", pick)
+    convolution.ways.cache_clear()
     yield
-    grouped.ways.cache_clear()
+    convolution.ways.cache_clear()
 
 
 @pytest.mark.parametrize("lost", ["weights", "gradient"])
@@ -143,8 +144,8 @@ def test_zeros_between_students_would_carry_what_is_not_finite():
     shape = Shape(2, (4, 4, 6, 6), (4, 4, 3, 3), (1, 1), (1, 1), False)
     x, kernels = torch.randn(4, 8, 6, 6), torch.randn(2, 4, 4, 3, 3)
     x[:, :4] = float("nan")
-    assert grouped.convolve(x, grouped.together(kernels, 2), shape, 2)[:, 4:].isnan().any()
-    assert grouped.convolve(x, grouped.together(kernels, 0), shape, 0)[:, 4:].isfinite().all()
+    assert convolution.convolve(x, convolution.together(kernels, 2), shape, 2)[:, 4:].isnan().any()
+    assert convolution.convolve(x, convolution.together(kernels, 0), shape, 0)[:, 4:].isfinite().all()
 
 
 def test_a_stack_leaves_the_students_as_they_are_otherwise():
@@ -165,8 +166,8 @@ def test_a_stack_leaves_the_students_as_they_are_otherwise():
 
 @pytest.mark.parametrize("count", range(1, 40))
 def test_sizes_add_up_and_nobody_is_left_alone(count):
-    found = abreast.sizes(count)
-    assert sum(found) == count and set(found) <= set(abreast.SIZES) | ({1} if count == 1 else set())
+    found = stepper.sizes(count)
+    assert sum(found) == count and set(found) <= set(stepper.SIZES) | ({1} if count == 1 else set())
 
 
 def train(specs, splits, teacher):
@@ -223,9 +224,9 @@ def test_who_does_not_get_its_own_bits_or_gains_nothing_goes_alone(monkeypatch):
     specs = {"kd": KD, "ccd": KD.replace(method="ccd")}
     stacked = train(specs, splits, teacher)
     assert [stacked[name][2] for name in specs] == [STEPS] * 2
-    for where, what, answer in ((abreast, "same", False), (grouped, "ways", Ways())):
+    for where, what, answer in ((stepper, "same", False), (convolution, "ways", Ways())):
         with monkeypatch.context() as patch:
-            patch.setattr(abreast, "_tried", {})
+            patch.setattr(stepper, "_tried", {})
             patch.setattr(where, what, lambda *asked, answer=answer: answer)
             apart = train(specs, splits, teacher)
         assert [apart[name][2] for name in specs] == [0, 0]

@@ -15,7 +15,7 @@ from kdlab.models import Outputs, build
 from kdlab.spec import Budget, RunSpec
 from kdlab.training import Layout, Taught, Views
 from kdlab.training.layout import question, reads_maps
-from kdlab.training.taught import limit
+from kdlab.training.teacher_cache import limit
 
 ORIGINALS, STEPS, LOTS = 32, 12, 10**9
 TEACHER = RunSpec(sizes=(320, 100, 100), model="resnet8_s2_w8", budget=Budget(4, "steps", ORIGINALS), role="teacher")

@@ -22,7 +22,7 @@ from kdlab.lab.store import Store
 from kdlab.lab.worker import TAUGHT, shared
 from kdlab.spec import Checkpoint, RunSpec
 from kdlab.training.layout import Layout, company, question, reads_maps
-from kdlab.training.taught import kept, stream
+from kdlab.training.teacher_cache import kept, stream
 
 ARMS_IN_A_COHORT = 16
 UNEVEN = 1.03  # cohorts are split until the last worker ends at most so much after an even share

@@ -81,7 +81,7 @@ def train_cohort(specs: dict[str, RunSpec], root: Path, stop: Path, tick: Callab
 def _train_claimed(specs: dict[str, RunSpec], store: Store, stop: Path, tick) -> bool:
     """Train runs to the end, or until asked to stop: then True."""
     from kdlab.training import Arm, Stopped, Taught, Views, device, predict, train
-    from kdlab.training.taught import limit
+    from kdlab.training.teacher_cache import limit
 
     if not specs:
         return False
@@ -281,7 +281,7 @@ def score(spec: RunSpec, store: Store) -> dict[str, Any]:
     if (found := known(spec, store)) is not None:
         return found
     from kdlab.training import device, predict
-    from kdlab.training.cohort import one_thread
+    from kdlab.training.loop import one_thread
 
     where = device()
     splits = _splits(spec.data, spec.sizes, data.fingerprint(spec.data))

@@ -5,16 +5,16 @@ from __future__ import annotations
 import importlib
 
 _HOMES = {
-    "Arm": "arm",
+    "Arm": "student",
     "Layout": "layout",
-    "Result": "cohort",
-    "Stopped": "cohort",
-    "Taught": "taught",
+    "Result": "loop",
+    "Stopped": "loop",
+    "Taught": "teacher_cache",
     "Views": "views",
-    "device": "cohort",
-    "predict": "cohort",
+    "device": "loop",
+    "predict": "loop",
     "slot_shares": "layout",
-    "train": "cohort",
+    "train": "loop",
 }
 __all__ = list(_HOMES)
 

@@ -17,9 +17,9 @@ from kdlab.losses.base import Batch
 from kdlab.models import Outputs, outputs
 from kdlab.registry import create
 from kdlab.rng import global_stream
+from kdlab.training.images import Pictures
 from kdlab.training.layout import Layout, Name, View, question
-from kdlab.training.pictures import Pictures
-from kdlab.training.taught import Taught
+from kdlab.training.teacher_cache import Taught
 
 
 class Views(Pictures):

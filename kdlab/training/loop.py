@@ -23,8 +23,8 @@ import torch
 from kdlab import metrics, settings
 from kdlab.errors import SpecError
 from kdlab.rng import global_stream
-from kdlab.training.abreast import Abreast
-from kdlab.training.arm import Arm
+from kdlab.training.fusion.stepper import Abreast
+from kdlab.training.student import Arm
 from kdlab.training.views import Views
 
 CURVE_POINTS = 4

@@ -2,7 +2,7 @@
 
 Small operations cost more to start than to do, and a few channels leave most of a vector empty. So the maps of K
 students lie side by side as channels of one batch, and each operation runs once for all of them: BatchNorm, ReLU and
-the mean over positions do not mix channels anyway, and convolutions are those of ``kdlab.training.grouped``.
+the mean over positions do not mix channels anyway, and convolutions are those of ``kdlab.training.fusion.convolution``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlab.models import Outputs, outputs
-from kdlab.training.grouped import Convolution, apart, each, together
+from kdlab.training.fusion.convolution import Convolution, apart, each, together
 
 
 class Normalisation(nn.Module):

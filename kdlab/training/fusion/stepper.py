@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterable, Iterator
 
 from kdlab.models import Outputs
-from kdlab.training.arm import Arm
-from kdlab.training.stack import Stack, same
+from kdlab.training.fusion.network import Stack, same
+from kdlab.training.student import Arm
 from kdlab.training.views import Views
 
 SIZES = (8, 6, 4, 3, 2)  # students in a stack: numbers that fall into even groups
