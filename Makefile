@@ -39,7 +39,7 @@ figures: $(VENV)/.ready ## train what is missing, run the notebooks, draw figure
 	$(BIN)/kdlab figures --profile $(PROFILE) $(ARGS)
 
 publish: $(VENV)/.ready ## copy the finished figures of PROFILE to figures/ and refresh the README
-	$(BIN)/python -c "from kdlab import readme, report; report.publish('$(PROFILE)'); readme.write()"
+	$(BIN)/python -c "from kdlab.report import publish, readme; publish('$(PROFILE)'); readme.write()"
 
 test: lint ## lint, unit tests, a real browser where there is one, and every notebook
 	@$(MAKE) --no-print-directory -j$(JOBS) test-units test-notebooks
@@ -61,7 +61,7 @@ lint: $(VENV)/.ready-test ## check style and formatting of code and notebooks
 	$(BIN)/ruff format --check .
 
 readme: $(VENV)/.ready ## rewrite the README's tables from figures/, the registry and the tests
-	$(BIN)/python -c "from kdlab import readme; readme.write()"
+	$(BIN)/python -c "from kdlab.report import readme; readme.write()"
 
 teaching: $(VENV)/.ready ## execute the teaching notebooks and keep their outputs
 	$(BIN)/python -m kdlab.teaching $(ARGS)

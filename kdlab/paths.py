@@ -16,6 +16,7 @@ import os
 from pathlib import Path
 
 OUT, DATA = "KDLAB_OUT", "KDLAB_DATA"
+CHECKOUT = Path(__file__).resolve().parents[1]  # the folder that holds ``kdlab``, notebooks and figures
 
 
 def absolute(path: str | os.PathLike) -> Path:
@@ -33,8 +34,7 @@ def home() -> Path:
     """Where everything kdlab writes goes: ``$KDLAB_OUT``, else ``out`` in the checkout, else ``out`` right here."""
     if os.environ.get(OUT):
         return absolute(os.environ[OUT])
-    checkout = Path(__file__).resolve().parent.parent
-    return (checkout if (checkout / "pyproject.toml").exists() else Path.cwd()) / "out"
+    return (CHECKOUT if (CHECKOUT / "pyproject.toml").exists() else Path.cwd()) / "out"
 
 
 def settle() -> None:
@@ -45,3 +45,10 @@ def settle() -> None:
     os.environ[OUT] = str(home())
     if os.environ.get(DATA) or os.path.isdir("data"):
         os.environ[DATA] = str(absolute(os.environ.get(DATA) or "data"))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old or the new one, never half of it."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from test_told import shapes
 
-from kdlab import batch, lab, listing
+from kdlab import lab
 from kdlab.augment.safety import label_safety
-from kdlab.cli import main
+from kdlab.cli import commands, main, tables
 from kdlab.data import data_root
 from kdlab.lab import store, worker
 from kdlab.lab.store import Store
@@ -119,9 +119,9 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(kdlab, monkeypatch, tmp_path,
 
 
 def test_a_failed_notebook_gives_exit_code_1(kdlab, monkeypatch):
-    monkeypatch.setattr(batch, "figures", lambda *given, **options: False)
+    monkeypatch.setattr(commands, "figures", lambda *given, **options: False)
     assert kdlab("figures")[0] == 1
-    monkeypatch.setattr(batch, "figures", lambda *given, **options: True)
+    monkeypatch.setattr(commands, "figures", lambda *given, **options: True)
     assert kdlab("figures")[0] == 0
 
 
@@ -138,7 +138,7 @@ def test_a_bug_still_shows_its_traceback(kdlab, monkeypatch):
     def broken(*given, **options):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(batch, "doctor", broken)
+    monkeypatch.setattr(commands, "doctor", broken)
     monkeypatch.setattr(sys, "argv", ["kdlab", "doctor"])
     with pytest.raises(ZeroDivisionError):
         main()
@@ -239,14 +239,14 @@ def test_data_without_a_name_lists_what_is_here(kdlab):
 
 def assert_fits(out):
     """Lines fit the terminal, and no docstring's word is cut."""
-    assert max(map(len, out.splitlines())) <= listing.WIDTH
+    assert max(map(len, out.splitlines())) <= tables.WIDTH
     assert not any(line != line.rstrip() for line in out.splitlines())
 
 
 def test_methods_are_listed_by_knowledge_and_preparations_apart(kdlab):
     code, out, _ = kdlab("methods")
     assert code == 0 and assert_fits(out) is None
-    students, _, prepare = out.partition(f"\n{listing.PREPARING}\n")
+    students, _, prepare = out.partition(f"\n{tables.PREPARING}\n")
     names = set(re.findall(r"^(\w+)  ", prepare, re.MULTILINE))
     assert names == preparations() and {"ft_paraphraser", "hsakd_joint"} <= names
     assert names | set(re.findall(r"^(\w+)  ", students, re.MULTILINE)) - {"name"} == set(catalogue("losses"))
@@ -285,7 +285,7 @@ def test_augmentations_tell_options_deeds_and_label_safety(kdlab):
 
 
 def test_listings_import_no_torch():
-    script = "import sys; from kdlab import cli, listing; listing.methods(); listing.augmentations(None, 'fashion')\n"
-    script += "listing.data()\n"
+    script = "import sys; from kdlab.cli import tables; tables.methods(); tables.augmentations(None, 'fashion')\n"
+    script += "tables.data()\n"
     script += "assert not {'torch', 'pandas', 'matplotlib'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0

@@ -27,7 +27,7 @@ from kdlab.lab.keys import key as run_key
 from kdlab.lab.store import MissingRuns, Store
 from kdlab.losses.kd import KD
 from kdlab.models import build
-from kdlab.perspectives import arms
+from kdlab.perspectives import recipes
 from kdlab.spec import Budget, Checkpoint, RunSpec, sweep
 
 TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(4, "steps", 32), role="teacher")
@@ -407,7 +407,7 @@ def test_ctrl_c_stops_a_command_and_its_workers(capsys):
     assert "stopped cleanly" in out and "Run the same command again to continue." in out
     [left] = Store().root.glob(".checkpoints/*")
     assert not list(Store().root.glob(".leases/*")) + list(Store().root.glob(".stop*"))
-    spec = arms.kd(perspectives.profile("smoke")).replace(budget=Budget(60, "epochs", 30))
+    spec = recipes.kd(perspectives.profile("smoke")).replace(budget=Budget(60, "epochs", 30))
     assert left.stem == lab.run_key(spec) and "goes on from its checkpoint" in lab.plan([spec]).describe()
 
 

@@ -12,9 +12,10 @@ import nbformat
 import pandas as pd
 import pytest
 
-from kdlab import lab, perspectives, plotting, report, stats
+from kdlab import lab, perspectives, plotting, stats
 from kdlab.lab.store import MissingRuns
 from kdlab.perspectives import NAMES
+from kdlab.report import notebooks
 
 SECTIONS = [
     "The claim", "Contrasts", "What would refute it", "Parameters", "Run", "Figures", "Table", "Verdict", "Limits",
@@ -25,7 +26,7 @@ PARAMETERS = dict.fromkeys(perspectives.PARAMETERS)
 
 def read(name: str) -> nbformat.NotebookNode:
     """A notebook, valid."""
-    notebook = nbformat.read(report.NOTEBOOKS / f"{name}.ipynb", as_version=nbformat.NO_CONVERT)
+    notebook = nbformat.read(notebooks.NOTEBOOKS / f"{name}.ipynb", as_version=nbformat.NO_CONVERT)
     nbformat.validate(notebook)
     return notebook
 
@@ -42,7 +43,7 @@ def code(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 
 
 def test_every_perspective_has_a_notebook_and_no_other_lies_there():
-    assert {path.stem for path in report.NOTEBOOKS.glob("*.ipynb")} == set(NAMES)
+    assert {path.stem for path in notebooks.NOTEBOOKS.glob("*.ipynb")} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -55,7 +56,7 @@ class TestForm:
         assert all("-" in cell.id or cell.id.isalpha() for cell in notebook.cells), "ids are words, not random"
 
     def test_takes_the_same_parameters_as_the_others(self, name):
-        assert report.parameters(report.NOTEBOOKS / f"{name}.ipynb") == PARAMETERS
+        assert notebooks.parameters(notebooks.NOTEBOOKS / f"{name}.ipynb") == PARAMETERS
         body = ast.parse(next(c.source for c in code(read(name)) if "parameters" in c.metadata.get("tags", []))).body
         assert all(isinstance(line, ast.Assign) and isinstance(line.value, ast.Constant) for line in body)
 

@@ -17,7 +17,7 @@ from kdlab.lab import validation
 from kdlab.lab.keys import key
 from kdlab.lab.store import Store
 from kdlab.lab.validation import SHOWN, refusal
-from kdlab.perspectives import arms, compatibility, profile
+from kdlab.perspectives import compatibility, profile, recipes
 from kdlab.registry import catalogue, find, needs
 from kdlab.spec import Budget, RunSpec
 from kdlab.training import rehearsal
@@ -215,8 +215,8 @@ def spec_of(method, student=PLAIN, teacher=PLAIN):
     size = profile("smoke", student=student, teacher=teacher).replace(
         sizes=(320, 20, 20), budget=Budget(2, "steps", 8), teacher_budget=Budget(2, "steps", 8)
     )
-    spec = arms.method(size, method, {})
-    return arms.weak2(spec) if "pairs" in needs(find("losses", method), {}) else spec
+    spec = recipes.method(size, method, {})
+    return recipes.weak2(spec) if "pairs" in needs(find("losses", method), {}) else spec
 
 
 def shows_enough(method, networks=("student", "teacher")):

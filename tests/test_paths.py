@@ -13,13 +13,15 @@ import papermill
 import pytest
 from PIL import Image
 
-from kdlab import batch, data, lab, paths, perspectives, report, settings
+from kdlab import data, lab, paths, perspectives, settings
+from kdlab.cli import commands
 from kdlab.errors import SpecError
 from kdlab.lab import export, processes
 from kdlab.lab.keys import steps
 from kdlab.lab.store import Store
-from kdlab.perspectives import PROFILES, arms, budgets
+from kdlab.perspectives import PROFILES, budgets, recipes
 from kdlab.perspectives.given import check_injected, literal
+from kdlab.report import notebooks
 from kdlab.spec import Budget, Checkpoint, RunSpec
 
 # papermill and its kernel client leave sockets and event loops to the garbage collector.
@@ -93,7 +95,7 @@ def test_figures_of_a_relative_folder_are_drawn(cwd, monkeypatch, capsys):
     """The documented command, whose notebook stands in another folder."""
     photos(cwd / "photos", 2, 30)
     given = {"data": "folder:photos", "epochs": 0.5, "teacher_epochs": 0.5}
-    assert batch.figures(["few_shot"], "smoke", given, ["seeds=2"], workers=0), capsys.readouterr().err
+    assert commands.figures(["few_shot"], "smoke", given, ["seeds=2"], workers=0), capsys.readouterr().err
     figures = paths.home() / "smoke" / "figures"
     record = json.loads((figures / "few_shot-fractions.json").read_text())
     assert record["meta"]["overrides"]["data"] == f"folder:{cwd / 'photos'}"
@@ -147,9 +149,9 @@ def test_what_is_said_by_hand_is_taken(cwd):
     assert size.budget == Budget(3, "epochs", 20) and size.teacher_budget == Budget(7, "epochs", 20)
     size = perspectives.profile("smoke", data="folder:photos", steps=33)
     assert size.budget.steps(128, 1) == 33 and size.budget.unit == "epochs" and size.budget.originals_per_step == 12
-    assert steps(arms.ce(size)) == 33
+    assert steps(recipes.ce(size)) == 33
     half = perspectives.profile("smoke", steps=45)
-    assert steps(arms.ce(half)) == 45 and half.teacher_budget == PROFILES["smoke"].teacher_budget
+    assert steps(recipes.ce(half)) == 45 and half.teacher_budget == PROFILES["smoke"].teacher_budget
     assert perspectives.profile("quick") is PROFILES["quick"] or perspectives.profile("quick") == PROFILES["quick"]
     for wrong, said in (({"epochs": 1, "steps": 2}, "epochs and steps exclude each other"),
                         ({"originals": 0}, "originals must be an integer of at least 1, but got 0"),
@@ -174,13 +176,13 @@ def test_figures_and_run_share_a_folder_s_teacher(cwd, capsys):
     wanted = {lab.run_key(spec.teacher) for spec in study.specs if spec.teacher}
     unsaid = ["teacher", "arch", "student", "views", "ratio", "epochs", "steps", "teacher_epochs", "originals"]
     given = dict.fromkeys(unsaid) | {"data": "folder:photos", "augmentation": "weak", "fraction": 1.0}
-    table = batch.distil("kd", "smoke", seed=0, seeds=1, workers=0, **given)
+    table = commands.distil("kd", "smoke", seed=0, seeds=1, workers=0, **given)
     assert table.index[0] in wanted and table["steps"].tolist() == [40, 20]
-    assert batch.distil("kd", "smoke", seed=0, seeds=1, workers=0, only_plan=True, **given | {"steps": 7}) is None
+    assert commands.distil("kd", "smoke", seed=0, seeds=1, workers=0, only_plan=True, **given | {"steps": 7}) is None
     assert "1 in the store, 1 to train" in capsys.readouterr().out
     # A fraction below the profile's smallest makes the steps smaller still.
     given |= {"fraction": 0.03}
-    assert batch.distil("kd", "smoke", seed=0, seeds=1, workers=0, **given)["steps"].iloc[1] == 2
+    assert commands.distil("kd", "smoke", seed=0, seeds=1, workers=0, **given)["steps"].iloc[1] == 2
 
 
 # --- what a notebook is given -------------------------------------------------------------------------------------
@@ -212,7 +214,7 @@ def test_a_parameter_that_a_notebook_does_not_have_is_refused():
 
 @leaky
 @pytest.mark.parametrize(
-    "notebook", [report.NOTEBOOKS / "ratio_sweep.ipynb", report.NOTEBOOKS.parent / "explore.ipynb"]
+    "notebook", [notebooks.NOTEBOOKS / "ratio_sweep.ipynb", notebooks.NOTEBOOKS.parent / "explore.ipynb"]
 )
 def test_papermill_stops_at_an_unknown_parameter(notebook, tmp_path):
     with pytest.raises(
@@ -244,7 +246,7 @@ def test_a_wrong_variable_is_refused_before_anything_trains(monkeypatch, tmp_pat
     monkeypatch.setenv(name, value.format(file=tmp_path / "file"))
     for attempt in (
         lambda: lab.run([TEACHER], workers=0),
-        lambda: batch.figures(None, "smoke", {}, [], only_plan=True),
+        lambda: commands.figures(None, "smoke", {}, [], only_plan=True),
     ):
         with pytest.raises(SpecError, match=said):
             attempt()
@@ -260,7 +262,7 @@ def test_a_device_that_is_not_there_is_refused_before_anything_trains(monkeypatc
 
 
 def test_every_variable_that_is_read_is_checked_and_in_the_readme(monkeypatch):
-    checkout = Path(report.NOTEBOOKS).parents[1]
+    checkout = Path(notebooks.NOTEBOOKS).parents[1]
     read = {
         word for path in (checkout / "kdlab").rglob("*.py") for word in re.findall(r"KDLAB_[A-Z_]+", path.read_text())
     }

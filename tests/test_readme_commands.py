@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdlab import cli, lab, report
+from kdlab import lab
+from kdlab.cli import app
+from kdlab.report import notebooks
 from kdlab.spec import Budget, RunSpec
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -45,7 +47,7 @@ ADDED = dict.fromkeys(AS_WRITTEN, "") | {
     "kdlab augmentations --data NAME": "",
     "papermill notebooks/perspectives/ratio_sweep.ipynb out.ipynb -p profile smoke": "--no-progress-bar",
 }  # fmt: skip
-PLACES = {"notebooks/perspectives/ratio_sweep.ipynb": str(report.NOTEBOOKS / "ratio_sweep.ipynb")}
+PLACES = {"notebooks/perspectives/ratio_sweep.ipynb": str(notebooks.NOTEBOOKS / "ratio_sweep.ipynb")}
 NOT_RUN = {
     "kdlab lab": "serves until it is stopped; tests/test_serve.py and tests/browser start it",
     "kdlab lab --voila": "serves until it is stopped; tests/test_serve.py and tests/browser start it",
@@ -112,7 +114,7 @@ def run(words: list[str], monkeypatch, capsys) -> tuple[int, str]:
     terminated = signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(SystemExit) as stop:
-            cli.main()
+            app.main()
     finally:
         signal.signal(signal.SIGTERM, terminated)
     said = capsys.readouterr()

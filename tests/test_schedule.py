@@ -214,7 +214,7 @@ def test_a_checkpoint_tells_its_step_without_its_tensors(tmp_path):
 
 
 def test_bench_lists_every_script_and_refuses_others(capsys):
-    from kdlab import bench
+    from kdlab.cli import bench
 
     assert bench.bench([], listed=True)
     listed = capsys.readouterr().out

@@ -17,7 +17,8 @@ import urllib.request
 import nbformat
 import pytest
 
-from kdlab import perspectives, serve
+from kdlab import perspectives
+from kdlab.cli import serve
 from kdlab.errors import SpecError
 
 LESSONS = [
@@ -241,9 +242,9 @@ def status(url: str) -> int:
 
 SCRIPT = """
 import functools, pathlib, sys
-from kdlab import cli, serve
+from kdlab.cli import main, serve
 serve.voila = functools.partial(serve.voila, notebook=pathlib.Path(sys.argv.pop()))
-cli.main()
+main()
 """
 
 

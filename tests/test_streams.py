@@ -14,8 +14,8 @@ from kdlab.data import load
 from kdlab.lab import keys
 from kdlab.lab.store import Store
 from kdlab.models import Outputs, build, outputs
-from kdlab.perspectives import NAMES, arms, study
-from kdlab.perspectives.profile import profile
+from kdlab.perspectives import NAMES, recipes, study
+from kdlab.perspectives.profiles import profile
 from kdlab.registry import catalogue
 from kdlab.spec import Budget, RunSpec
 from kdlab.training import Arm, Stopped, Views, train
@@ -115,7 +115,7 @@ def test_in_every_perspective_arms_of_one_role_share_streams_and_teachers_have_t
 
 @pytest.mark.parametrize("method", ["ft_paraphraser", "sskd_head", "hsakd_joint"])
 def test_what_prepares_a_teacher_draws_for_itself(method):
-    spec = arms.method(profile("smoke"), method)
+    spec = recipes.method(profile("smoke"), method)
     assert spec.streams == ("preparation/1" if spec.teacher else "teacher")
 
 

@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from scipy.stats import binom
 from torch import nn
 
-from kdlab import batch, data, lab, metrics, perspectives
+from kdlab import data, lab, metrics, perspectives
 from kdlab.cli import main
 from kdlab.errors import SpecError
-from kdlab.lab import teachers, worker
+from kdlab.lab import query, teachers, worker
 from kdlab.lab.keys import key
 from kdlab.lab.store import Store
 from kdlab.lab.teachers import PoorTeacher
@@ -408,7 +408,7 @@ def test_a_file_s_order_on_the_command_line(monkeypatch, capsys, tmp_path):
     assert kdlab(monkeypatch, *words, "--teacher-classes", "Balken,Auge") == 0
     out = capsys.readouterr().out
     assert "the teacher's checkpoint is scored on val before anything trains" in out
-    [row] = batch.select(lab.table(), ["method=kd"]).itertuples()
+    [row] = query.select(lab.table(), ["method=kd"]).itertuples()
     assert row.teacher_val_accuracy == 100 and row.teacher_val_ece < 0.5
     assert kdlab(monkeypatch, "run", "kd", "--profile", "smoke", "--teacher-classes", "a,b") == 2
     assert "--teacher-classes 'a,b' is for a teacher from a file" in capsys.readouterr().err

@@ -10,14 +10,15 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from kdlab import report, teaching
 from kdlab.errors import SpecError
 from kdlab.paths import home
+from kdlab.report import notebooks
+from kdlab.teaching import builder
 
 MINUTES = {"01": 45, "02": 45, "03": 60, "04": 60, "05": 60, "06": 60, "07": 75, "08": 60}
-LESSONS = sorted(teaching.TEACHING.glob("*.ipynb"))
-SOLUTIONS = sorted((teaching.TEACHING / "solutions").glob("*.ipynb"))
-CHEAP = teaching.TEACHING / "01_soft_targets.ipynb"  # trains nothing but the room
+LESSONS = sorted(builder.TEACHING.glob("*.ipynb"))
+SOLUTIONS = sorted((builder.TEACHING / "solutions").glob("*.ipynb"))
+CHEAP = builder.TEACHING / "01_soft_targets.ipynb"  # trains nothing but the room
 IGNORED = "nbval-ignore-output"
 # Folders of some machine, and addresses in its memory.
 MACHINE = re.compile(r"/(home|root|Users|tmp|var|work|mnt)/|[A-Z]:\\|0x[0-9a-f]{6,}")
@@ -65,7 +66,7 @@ def name(path):
 def test_eight_lessons_each_with_solutions():
     assert [path.stem[:2] for path in LESSONS] == list(MINUTES)
     assert [path.name for path in SOLUTIONS] == [path.name for path in LESSONS]
-    assert teaching.notebooks() == LESSONS + SOLUTIONS
+    assert builder.notebooks() == LESSONS + SOLUTIONS
 
 
 @pytest.mark.parametrize("path", LESSONS + SOLUTIONS, ids=name)
@@ -85,10 +86,10 @@ class TestEveryNotebook:
         assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
 
     def test_outputs_are_few_small_and_without_trouble(self, path):
-        assert path.stat().st_size < teaching.LIMIT
+        assert path.stat().st_size < builder.LIMIT
         outputs = [output for cell in code(read(path)) for output in cell.outputs]
         assert not any(o.output_type == "error" or o.get("name") == "stderr" for o in outputs)
-        assert {kind for o in outputs for kind in o.get("data", {})} <= set(teaching.KEPT), "static only"
+        assert {kind for o in outputs for kind in o.get("data", {})} <= set(builder.KEPT), "static only"
 
     def test_pictures_say_what_they_show(self, path):
         for cell in code(read(path)):
@@ -98,7 +99,7 @@ class TestEveryNotebook:
                     assert len(alt) > 20 and not alt.startswith("<"), cell.id
 
     def test_parameters_are_literals_and_the_first_code(self, path):
-        known = report.parameters(path)
+        known = notebooks.parameters(path)
         assert known["profile"] == "quick" and known["interactive"] is None
         first = code(read(path))[0]
         assert tagged(first, "parameters")
@@ -164,7 +165,7 @@ class TestLesson:
 
 @pytest.mark.parametrize("path", SOLUTIONS, ids=name)
 def test_solutions_are_right(path):
-    notebook, lesson = read(path), read(teaching.TEACHING / path.name)
+    notebook, lesson = read(path), read(builder.TEACHING / path.name)
     heading, summary = notebook.cells[0].source.split("\n\n")[:2]
     assert heading == lesson.cells[0].source.split("\n\n")[0] + ": solutions" and summary.endswith(".")
     assert exercises(notebook) == exercises(lesson)
@@ -196,7 +197,7 @@ def test_refresh_keeps_what_a_second_run_shows(tmp_path, monkeypatch):
     )
     shows = "from IPython.display import Image, display\ndisplay({'text/plain': 'a', 'x/y': 'b'}, raw=True)\n1 + 1"
     path = draft(tmp_path / "draft.ipynb", trains, shows)
-    teaching.refresh(path)
+    builder.refresh(path)
     notebook = read(path)
     first, second = code(notebook)
     assert first.outputs == [new_output("stream", name="stdout", text="from the store out 0\n")]
@@ -217,20 +218,20 @@ def test_refresh_leaves_the_file_alone_when_a_cell_misbehaves(tmp_path, source, 
     path = draft(tmp_path / "draft.ipynb", source)
     before = path.read_bytes()
     with pytest.raises(SpecError, match=re.escape(said)):
-        teaching.refresh(path)
+        builder.refresh(path)
     assert path.read_bytes() == before
 
 
 def test_widgets_and_unknown_names_are_refused(monkeypatch):
-    view = new_output("display_data", data={teaching.WIDGET: {"model_id": "1"}, "text/plain": "VBox()"})
+    view = new_output("display_data", data={builder.WIDGET: {"model_id": "1"}, "text/plain": "VBox()"})
     with pytest.raises(SpecError, match="shows a widget"):
-        teaching._output("a cell", view)
+        builder._output("a cell", view)
     with pytest.raises(SpecError, match="'01_soft_targets'"):
-        teaching.refresh_all(["01_soft_target"])
+        builder.refresh_all(["01_soft_target"])
 
 
 def test_paths_of_this_machine_get_names(monkeypatch):
-    said = teaching._without_paths(f"{home() / 'runs'} {teaching.CHECKOUT / 'kdlab'}")
+    said = builder._without_paths(f"{home() / 'runs'} {builder.CHECKOUT / 'kdlab'}")
     assert said == f"{os.path.join('out', 'runs')} {os.path.join('kdlab', 'kdlab')}"
 
 
@@ -255,4 +256,4 @@ def test_a_lesson_runs_through_papermill_with_and_without_controls(trained, tmp_
     cells = json.loads((tmp_path / "out.ipynb").read_text())["cells"]
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     assert not any(output["output_type"] == "error" or output.get("name") == "stderr" for output in outputs)
-    assert any(teaching.WIDGET in output.get("data", {}) for output in outputs) == interactive
+    assert any(builder.WIDGET in output.get("data", {}) for output in outputs) == interactive

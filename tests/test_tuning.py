@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdlab import lab, tuning
+from kdlab import lab
 from kdlab.errors import SpecError
 from kdlab.lab import store, worker
 from kdlab.lab.validation import refusal
-from kdlab.perspectives import PROFILES, arms, profile
+from kdlab.perspectives import PROFILES, profile, recipes, tuning
 from kdlab.perspectives import profile as find_profile
 from kdlab.perspectives.published import PATH, published
 from kdlab.registry import catalogue, find, preparations
@@ -24,10 +24,10 @@ SMOKE = PROFILES["smoke"]
 @pytest.fixture
 def tuned_file(monkeypatch, tmp_path):
     """A choice file of the test's own, empty at first."""
-    monkeypatch.setattr(arms, "TUNED", tmp_path / "tuned.csv")
-    arms.tuned.cache_clear()
-    yield arms.TUNED
-    arms.tuned.cache_clear()
+    monkeypatch.setattr(recipes, "TUNED", tmp_path / "tuned.csv")
+    recipes.tuned.cache_clear()
+    yield recipes.TUNED
+    recipes.tuned.cache_clear()
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_tuning_end_to_end(tiny, tuned_file, capsys, monkeypatch):
         option, default = defaults[row.method]
         assert (row.option, row.weight) == (option, row.factor * default)
         for seed in (100, 101):
-            spec = arms.weak2(arms.kd(tiny, row.method, method_options={option: row.weight})).at_seed(seed)
+            spec = recipes.weak2(recipes.kd(tiny, row.method, method_options={option: row.weight})).at_seed(seed)
             assert getattr(row, f"seed_{seed}") == lab.table([spec])["val_accuracy"].item()
         assert row.val_accuracy == pytest.approx((row.seed_100 + row.seed_101) / 2)
     assert table.groupby("method")["chosen"].sum().tolist() == [1, 1]
@@ -85,13 +85,13 @@ def test_a_plan_trains_and_writes_nothing(kept_default, capsys):
 
 @pytest.fixture
 def kept_default(tuned_file):
-    arms.keep_tuned("smoke", [{"method": "kd", "option": "kd_weight", "factor": 4.0, "weight": 4.0}])
+    recipes.keep_tuned("smoke", [{"method": "kd", "option": "kd_weight", "factor": 4.0, "weight": 4.0}])
 
 
 def test_candidates_start_from_the_defaults_whatever_was_kept(kept_default):
     assert [c.weight for c in tuning.candidates("kd")] == [0.25, 1.0, 4.0]
     default = tuning.candidates("kd")[1].spec(SMOKE)
-    assert lab.run_key(default) == lab.run_key(arms.weak2(arms.kd(SMOKE)))
+    assert lab.run_key(default) == lab.run_key(recipes.weak2(recipes.kd(SMOKE)))
 
 
 def test_all_get_the_same_budget(tuned_file):
@@ -138,21 +138,21 @@ def test_the_table_shows_what_the_rule_saw():
 
 
 def test_kept_choices_replace_only_their_own(tuned_file):
-    arms.keep_tuned("quick", [{"method": "at", "option": "weight", "factor": 0.25, "weight": 250.0}])
+    recipes.keep_tuned("quick", [{"method": "at", "option": "weight", "factor": 0.25, "weight": 250.0}])
     rows = [{"method": m, "option": "weight", "factor": f, "weight": f * 2} for m, f in (("at", 4.0), ("sp", 1.0))]
-    arms.keep_tuned("smoke", rows)
-    arms.keep_tuned("smoke", [{"method": "rkd", "option": "weight", "factor": 4.0, "weight": 0.1}])
+    recipes.keep_tuned("smoke", rows)
+    recipes.keep_tuned("smoke", [{"method": "rkd", "option": "weight", "factor": 4.0, "weight": 0.1}])
     assert tuned_file.read_text() == (
         "profile,method,option,factor,weight\nquick,at,weight,0.25,250.0\n"
         "smoke,at,weight,4.0,8.0\nsmoke,rkd,weight,4.0,0.1\nsmoke,sp,weight,1.0,2.0\n"
     )
-    assert arms.tuned("smoke") == {"at": {"weight": 8.0}, "rkd": {"weight": 0.1}}  # a kept default changes nothing
-    assert arms.tuned("quick") == {"at": {"weight": 250.0}} and arms.tuned("paper") == {}
+    assert recipes.tuned("smoke") == {"at": {"weight": 8.0}, "rkd": {"weight": 0.1}}  # a kept default changes nothing
+    assert recipes.tuned("quick") == {"at": {"weight": 250.0}} and recipes.tuned("paper") == {}
 
 
 def test_the_committed_choices_can_run():
     for name in PROFILES:
-        for method, options in arms.tuned(name).items():
+        for method, options in recipes.tuned(name).items():
             assert options.keys() == {find("losses", method).facts["tune"]}
 
 
@@ -161,7 +161,7 @@ def test_the_committed_choices_can_run():
 
 @pytest.mark.parametrize("name", catalogue("losses"))
 def test_every_method_can_run_from_a_profile(name):
-    spec = arms.method(SMOKE, name)
+    spec = recipes.method(SMOKE, name)
     assert spec.method == name
     needs = find("losses", name).facts["needs"]
     assert (spec.views == 4) == ("turns" in needs) and (spec.teacher is not None) == ("teacher" in needs)
@@ -169,36 +169,36 @@ def test_every_method_can_run_from_a_profile(name):
     assert spec.model == (SMOKE.teacher if preparing else SMOKE.student)
     if spec.views == 1 and "pairs" in needs:
         assert "views=2" in refusal(spec)
-        spec = arms.weak2(spec)
+        spec = recipes.weak2(spec)
     assert refusal(spec) is None
-    jda = refusal(arms.augmented(spec, SMOKE))
+    jda = refusal(recipes.augmented(spec, SMOKE))
     assert ("makes its own views" in jda) if "turns" in needs else jda is None
 
 
 def test_prepared_teachers_have_the_teacher_s_network_and_budget():
     paper = find_profile("paper", data="fashion")
-    teacher = arms.method(paper, "sskd").teacher
+    teacher = recipes.method(paper, "sskd").teacher
     assert (teacher.method, teacher.views, teacher.model) == ("sskd_head", 4, "wrn_40_2")
     assert (teacher.budget, teacher.optimiser) == (paper.teacher_budget, paper.teacher_optimiser)
-    assert teacher.teacher == arms.teacher(paper)
-    assert arms.method(paper, "ft").teacher == arms.method(paper, "ft_paraphraser")
-    assert arms.method(paper, "ft").teacher.views == 1
-    assert arms.method(paper, "hsakd_joint").teacher is None
+    assert teacher.teacher == recipes.teacher(paper)
+    assert recipes.method(paper, "ft").teacher == recipes.method(paper, "ft_paraphraser")
+    assert recipes.method(paper, "ft").teacher.views == 1
+    assert recipes.method(paper, "hsakd_joint").teacher is None
     with pytest.raises(SpecError, match="Did you mean 'kd'"):
-        arms.method(paper, "kdd")
+        recipes.method(paper, "kdd")
 
 
 def test_tuned_weights_reach_methods_but_not_the_other_perspectives(tuned_file, kept_default):
-    assert arms.method(SMOKE, "kd").method_options == {"kd_weight": 4.0}
-    assert arms.method(SMOKE, "kd", {}) == arms.kd(SMOKE) and arms.kd(SMOKE).method_options == {}
-    assert arms.method(SMOKE, "at").method_options == {}
-    assert arms.method(profile("quick"), "kd") == arms.kd(profile("quick"))
-    assert arms.method(SMOKE, "ce") == arms.ce(SMOKE)
+    assert recipes.method(SMOKE, "kd").method_options == {"kd_weight": 4.0}
+    assert recipes.method(SMOKE, "kd", {}) == recipes.kd(SMOKE) and recipes.kd(SMOKE).method_options == {}
+    assert recipes.method(SMOKE, "at").method_options == {}
+    assert recipes.method(profile("quick"), "kd") == recipes.kd(profile("quick"))
+    assert recipes.method(SMOKE, "ce") == recipes.ce(SMOKE)
 
 
 def test_choices_are_read_without_torch():
-    script = "import sys; from kdlab.perspectives import arms, profile; arms.method(profile('smoke'), 'kd')\n"
-    script += "from kdlab import tuning; assert 'torch' not in sys.modules"
+    script = "import sys; from kdlab.perspectives import profile, recipes; recipes.method(profile('smoke'), 'kd')\n"
+    script += "from kdlab.perspectives import tuning; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
 
 

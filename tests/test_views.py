@@ -8,7 +8,7 @@ from kdlab.data import load
 from kdlab.lab.keys import key
 from kdlab.lab.validation import refusal
 from kdlab.models import build, outputs
-from kdlab.perspectives import arms, profile
+from kdlab.perspectives import profile, recipes
 from kdlab.registry import catalogue
 from kdlab.rng import generator
 from kdlab.spec import Budget, Checkpoint, RunSpec
@@ -151,10 +151,10 @@ METHODS = {name: entry.facts for name, entry in catalogue("losses").items()}
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_runs_only_where_its_needs_are_met(name):
-    """Every registered method can run as ``arms.method`` has it, and not without what it needs."""
+    """Every registered method can run as ``recipes.method`` has it, and not without what it needs."""
     needs = METHODS[name]["needs"]
-    spec = arms.method(profile("smoke"), name)
-    good = arms.weak2(spec) if "pairs" in needs else spec
+    spec = recipes.method(profile("smoke"), name)
+    good = recipes.weak2(spec) if "pairs" in needs else spec
     assert refusal(good) is None
     if "teacher" in needs:
         assert "needs a teacher" in refusal(good.replace(teacher=None))

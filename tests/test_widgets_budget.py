@@ -17,11 +17,12 @@ from scipy import stats as scipy_stats
 from test_widgets_results import JDA, KD, PNG, TEACHER, WEAK2, shown_png, write_run
 
 import kdlab
-from kdlab import batch, lab, perspectives
+from kdlab import lab, perspectives
+from kdlab.cli import commands
 from kdlab.errors import SpecError
 from kdlab.lab.keys import steps
 from kdlab.lab.store import Store
-from kdlab.perspectives import arms
+from kdlab.perspectives import recipes
 from kdlab.plotting.look import LOOKS
 from kdlab.spec import Budget, Checkpoint, RunSpec
 from kdlab.widgets import BudgetExplorer
@@ -272,7 +273,7 @@ def test_words_tell_what_is_held_and_what_it_costs():
 def trained_by(code, monkeypatch):
     """Keys of the students that a command line would train."""
     asked = []
-    monkeypatch.setattr(batch.lab, "run", lambda specs, **_: asked.extend(specs))
+    monkeypatch.setattr(commands.lab, "run", lambda specs, **_: asked.extend(specs))
     if code.startswith("kdlab run"):
         words = shlex.split(code)[2:]
         given = dict.fromkeys(
@@ -285,7 +286,7 @@ def trained_by(code, monkeypatch):
             name = option.removeprefix("--")
             assert name in given
             given[name] = kinds.get(name, str)(value)
-        batch.distil(words[0], given.pop("profile"), workers=0, **given)
+        commands.distil(words[0], given.pop("profile"), workers=0, **given)
     else:
         exec(code, {"RunSpec": RunSpec, "Store": Store, "lab": lab, "Budget": Budget})
     return [lab.run_key(spec) for spec in asked if spec.teacher is not None or spec.method != "ce"]
@@ -300,11 +301,11 @@ def commands_of(explorer):
 def test_the_command_for_a_published_gap_trains_just_that(monkeypatch):
     codes = commands_of(BudgetExplorer(runs="published", shots=10))
     size = perspectives.profile("quick")
-    wanted = arms.augmented(arms.kd(size), size, ratio=0.25).replace(fraction=0.1)
+    wanted = recipes.augmented(recipes.kd(size), size, ratio=0.25).replace(fraction=0.1)
     keys = [lab.run_key(wanted.at_seed(seed)) for seed in range(6)]
     assert trained_by(codes["kd jda at 25 %"], monkeypatch) == keys
     codes = commands_of(BudgetExplorer(runs="published", unit="steps", budget=465, shots=10))
-    wanted = wanted.replace(budget=arms.equal_steps(size))
+    wanted = wanted.replace(budget=recipes.equal_steps(size))
     assert "--epochs 51.6667" in codes["kd jda at 25 %"]
     assert trained_by(codes["kd jda at 25 %"], monkeypatch) == [lab.run_key(wanted.at_seed(s)) for s in range(6)]
 
@@ -324,7 +325,7 @@ def test_the_command_for_a_gap_in_the_store(sweep, monkeypatch):
 )  # fmt: skip
 def test_commands_of_a_profile(changes, monkeypatch):
     size = perspectives.profile("quick")
-    spec = arms.augmented(arms.kd(size), size).replace(**changes)
+    spec = recipes.augmented(recipes.kd(size), size).replace(**changes)
     code = command(spec, [0, 1])
     assert code.startswith("kdlab run")
     assert trained_by(code, monkeypatch) == [lab.run_key(spec.at_seed(seed)) for seed in (0, 1)]
@@ -332,7 +333,7 @@ def test_commands_of_a_profile(changes, monkeypatch):
 
 def test_what_no_command_can_say_is_left_to_python():
     size = perspectives.profile("quick")
-    spec = arms.kd(size).replace(method_options={"temperature": 2.0})
+    spec = recipes.kd(size).replace(method_options={"temperature": 2.0})
     assert command(spec, [0]) == "" and command(spec, [3, 4], "abcd").startswith("spec = RunSpec.from_dict(Store()")
     assert command(spec.replace(data="folder:/gone"), [0]) == ""
 

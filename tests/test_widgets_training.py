@@ -14,7 +14,7 @@ import pytest
 from kdlab import data, lab, stats, widgets
 from kdlab.errors import SpecError
 from kdlab.lab.store import Store, _alive
-from kdlab.perspectives import arms, profile
+from kdlab.perspectives import profile, recipes
 from kdlab.spec import Checkpoint
 from kdlab.widgets import job as jobs
 from kdlab.widgets.job import Job
@@ -55,7 +55,7 @@ def reached(step: int, job: Job) -> threading.Event:
 
 def long_spec(steps: int = 4000, seed: int = 0):
     size = profile("smoke")
-    spec = arms.kd(size).at_seed(seed)
+    spec = recipes.kd(size).at_seed(seed)
     return spec.replace(budget=type(spec.budget)(steps, "steps", spec.budget.originals_per_step))
 
 
@@ -173,7 +173,7 @@ class TestLiveTrainer:
         result = Store().read(key, "result")
         assert f"{result['test_accuracy']:.1f} % on test" in trainer.picture.value and key in trainer.picture.value
         assert trainer.bar.value == trainer.bar.max and not trainer.control["start"].disabled
-        assert trainer.spec() == arms.kd(profile("smoke")).at_seed(0).replace(budget=trainer.spec().budget)
+        assert trainer.spec() == recipes.kd(profile("smoke")).at_seed(0).replace(budget=trainer.spec().budget)
 
     def test_pause_continue_stop(self):
         trainer = widgets.LiveTrainer(amount=5000, unit="steps", seed=1)

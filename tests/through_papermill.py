@@ -11,7 +11,8 @@ from pathlib import Path
 import nbformat
 import papermill
 
-from kdlab import report, teaching
+from kdlab import report
+from kdlab.teaching import builder
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -33,7 +34,7 @@ def trouble(path: Path, folder: Path) -> str:
 
 def main() -> int:
     """Run them all."""
-    notebooks = [teaching.TEACHING.parent / "explore.ipynb", *teaching.notebooks()]
+    notebooks = [builder.TEACHING.parent / "explore.ipynb", *builder.notebooks()]
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         for path in notebooks:

@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from kdlab.batch import find_key
 from kdlab.errors import SpecError
 from kdlab.lab.damage import Damaged
+from kdlab.lab.query import find_key
 from kdlab.lab.store import Store, writing
 from kdlab.paths import absolute
 from kdlab.registry import find

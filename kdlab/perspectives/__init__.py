@@ -21,7 +21,7 @@ from kdlab.errors import choose
 from kdlab.paths import absolute, home
 from kdlab.perspectives.budgets import told
 from kdlab.perspectives.given import PARAMETERS, parameters
-from kdlab.perspectives.profile import PROFILES, Profile, profile
+from kdlab.perspectives.profiles import PROFILES, Profile, profile
 from kdlab.spec import RunSpec
 
 __all__ = [

@@ -27,7 +27,7 @@ from kdlab.perspectives.given import whole
 from kdlab.spec import Budget
 
 if TYPE_CHECKING:
-    from kdlab.perspectives.profile import Profile
+    from kdlab.perspectives.profiles import Profile
 
 MOST = 10  # times the profile's epochs
 LEAST_STEPS = 4  # an epoch of the whole set

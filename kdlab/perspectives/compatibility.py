@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kdlab.lab.validation import refusal
-from kdlab.perspectives import arms as runs
-from kdlab.perspectives.profile import Profile
+from kdlab.perspectives import recipes
+from kdlab.perspectives.profiles import Profile
 from kdlab.spec import RunSpec
 from kdlab.stats import Contrast
 
@@ -46,14 +46,14 @@ def label(method: str) -> str:
 
 def cells(profile: Profile, method: str) -> dict[str, RunSpec]:
     """A row of the grid: column name to spec, whether it can run or not."""
-    one = runs.method(profile, method)
+    one = recipes.method(profile, method)
     if one.views > 1:  # a method with views of its own is a competitor, not a row to be augmented
         return {OWN: one}
-    alone = {ALONE: one, MATCHED: runs.matched(one)} if method in (profile.one_view or profile.grid) else {}
+    alone = {ALONE: one, MATCHED: recipes.matched(one)} if method in (profile.one_view or profile.grid) else {}
     return (
         alone
-        | {"weak2": runs.weak2(one)}
-        | {policy: runs.augmented(one, profile, policy) for policy in profile.policies}
+        | {"weak2": recipes.weak2(one)}
+        | {policy: recipes.augmented(one, profile, policy) for policy in profile.policies}
     )
 
 
@@ -71,7 +71,7 @@ def impossible(profile: Profile) -> dict[str, str]:
 
 def weights(profile: Profile) -> dict[str, dict[str, float]]:
     """The methods whose own weight differs from its default, and what it is: chosen by ``kdlab tune`` on val."""
-    return {m: options for m, options in runs.tuned(profile.name).items() if m in profile.grid}
+    return {m: options for m, options in recipes.tuned(profile.name).items() if m in profile.grid}
 
 
 def contrasts(profile: Profile) -> list[Contrast]:

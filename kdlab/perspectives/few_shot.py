@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kdlab.perspectives import arms as runs
-from kdlab.perspectives.profile import Profile
+from kdlab.perspectives import recipes
+from kdlab.perspectives.profiles import Profile
 from kdlab.spec import RunSpec
 from kdlab.stats import Contrast
 
@@ -31,15 +31,15 @@ def arm(base: str, fraction: float, unit: str = "epochs") -> str:
 
 def arms(profile: Profile) -> dict[str, RunSpec]:
     """CE, weak2, JDA and CCD at every fraction and equal epochs; weak2 and JDA at equal steps too."""
-    kd = runs.kd(profile)
+    kd = recipes.kd(profile)
     whole = {
-        "ce": runs.ce(profile),
-        "weak2": runs.weak2(kd),
-        "jda": runs.augmented(kd, profile),
-        "ccd": runs.augmented(runs.kd(profile, "ccd"), profile),
+        "ce": recipes.ce(profile),
+        "weak2": recipes.weak2(kd),
+        "jda": recipes.augmented(kd, profile),
+        "ccd": recipes.augmented(recipes.kd(profile, "ccd"), profile),
     }
     made = {arm(b, f): s.replace(fraction=f) for f in sorted(profile.fractions, reverse=True) for b, s in whole.items()}
-    same = runs.equal_steps(profile)
+    same = recipes.equal_steps(profile)
     for f in (*sorted(profile.step_fractions, reverse=True), 1.0):
         made |= {arm(b, f, "steps"): whole[b].replace(fraction=f, budget=same) for b in STEP_BASES}
     return made

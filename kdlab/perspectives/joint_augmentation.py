@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kdlab.perspectives import arms as runs
-from kdlab.perspectives.profile import Profile
+from kdlab.perspectives import recipes
+from kdlab.perspectives.profiles import Profile
 from kdlab.spec import RunSpec
 from kdlab.stats import Contrast
 
@@ -27,12 +27,12 @@ FIGURES = {
 
 def arms(profile: Profile) -> dict[str, RunSpec]:
     """CE, KD, weak2, each single operation, JDA, and KD under other streams as the null control."""
-    kd = runs.kd(profile)
-    made = {"ce": runs.ce(profile), "kd": kd, "weak2": runs.weak2(kd)}
-    made |= {name: runs.augmented(kd, profile, name) for name in profile.operations}
-    made |= {"jda": runs.augmented(kd, profile), "kd again": kd.replace(replicate=1)}
+    kd = recipes.kd(profile)
+    made = {"ce": recipes.ce(profile), "kd": kd, "weak2": recipes.weak2(kd)}
+    made |= {name: recipes.augmented(kd, profile, name) for name in profile.operations}
+    made |= {"jda": recipes.augmented(kd, profile), "kd again": kd.replace(replicate=1)}
     if profile.matched:
-        made["matched"] = runs.matched(kd)
+        made["matched"] = recipes.matched(kd)
     return made
 
 

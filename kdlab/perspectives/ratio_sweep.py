@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kdlab.perspectives import arms as runs
-from kdlab.perspectives.profile import Profile
+from kdlab.perspectives import recipes
+from kdlab.perspectives.profiles import Profile
 from kdlab.spec import RunSpec
 from kdlab.stats import Contrast
 
@@ -33,11 +33,11 @@ def copies_arm(copies: int, unit: str) -> str:
 
 def arms(profile: Profile) -> dict[str, RunSpec]:
     """Shares of two rows per original; copies at equal epochs, and at the images of one copy."""
-    kd = runs.kd(profile)
-    made = {share_arm(r): runs.augmented(kd, profile, ratio=r) if r else runs.weak2(kd) for r in profile.shares}
-    images = runs.equal_images(profile)
+    kd = recipes.kd(profile)
+    made = {share_arm(r): recipes.augmented(kd, profile, ratio=r) if r else recipes.weak2(kd) for r in profile.shares}
+    images = recipes.equal_images(profile)
     for copies in profile.copies:
-        spec = runs.augmented(kd, profile, views=copies + 1, ratio=copies / (copies + 1)) if copies else kd
+        spec = recipes.augmented(kd, profile, views=copies + 1, ratio=copies / (copies + 1)) if copies else kd
         made[copies_arm(copies, "epochs")] = spec
         made[copies_arm(copies, "images")] = spec.replace(budget=replace(images))
     return made

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kdlab.perspectives import arms as runs
-from kdlab.perspectives.profile import Profile
+from kdlab.perspectives import recipes
+from kdlab.perspectives.profiles import Profile
 from kdlab.spec import RunSpec
 from kdlab.stats import Contrast
 
@@ -25,17 +25,17 @@ FIGURES = {
 
 def arms(profile: Profile) -> dict[str, RunSpec]:
     """Teachers {weak, JDA} by students {weak2, JDA}; with matched controls also a teacher on two weak views."""
-    weak, joint = runs.kd(profile), runs.kd(profile, joint_teacher=True)
-    teacher = runs.teacher(profile)
+    weak, joint = recipes.kd(profile), recipes.kd(profile, joint_teacher=True)
+    teacher = recipes.teacher(profile)
     made = {"teacher weak": teacher}
     if profile.matched:
-        made["teacher weak2"] = runs.weak2(teacher)
+        made["teacher weak2"] = recipes.weak2(teacher)
     return made | {
-        "teacher jda": runs.teacher(profile, joint=True),
-        "weak2": runs.weak2(weak),
-        "jda": runs.augmented(weak, profile),
-        "weak2 under jda teacher": runs.weak2(joint),
-        "jda under jda teacher": runs.augmented(joint, profile),
+        "teacher jda": recipes.teacher(profile, joint=True),
+        "weak2": recipes.weak2(weak),
+        "jda": recipes.augmented(weak, profile),
+        "weak2 under jda teacher": recipes.weak2(joint),
+        "jda under jda teacher": recipes.augmented(joint, profile),
     }
 
 

@@ -17,7 +17,7 @@ from kdlab.lab.checkpoint import checkpoint
 from kdlab.lab.store import Store
 from kdlab.models.heads import order_of
 from kdlab.paths import home
-from kdlab.perspectives import PROFILES, arms
+from kdlab.perspectives import PROFILES, recipes
 from kdlab.perspectives.budgets import originals
 from kdlab.plotting.look import style
 from kdlab.plotting.panels import contrast_panel, interval_dots
@@ -109,14 +109,14 @@ class Question:
         some = originals(PROFILES["quick"].budget.originals_per_step, facts["train"])
         budget = replace(size.budget, amount=float(self.epochs), originals_per_step=some)
         size = size.replace(budget=budget, teacher_budget=budget)
-        spec = arms.method(size, self.method).replace(teacher=self._teacher(size))
-        rich = {policy: arms.augmented(spec, size, policy) for policy in self.augmentations if policy != "weak"}
-        return {CONTROL: arms.weak2(spec)} | rich
+        spec = recipes.method(size, self.method).replace(teacher=self._teacher(size))
+        rich = {policy: recipes.augmented(spec, size, policy) for policy in self.augmentations if policy != "weak"}
+        return {CONTROL: recipes.weak2(spec)} | rich
 
     def _teacher(self, size) -> RunSpec | Checkpoint:
-        network = arms.network(self.teacher)
+        network = recipes.network(self.teacher)
         if not self.checkpoint:
-            return arms.teacher(size).replace(**network)
+            return recipes.teacher(size).replace(**network)
         file = checkpoint("checkpoint", self.checkpoint, *network.values())
         order = order_of(self.classes, file.path, self.data) if self.classes.strip() else ()
         return replace(file, classes=order)

@@ -15,7 +15,7 @@ from kdlab.lab.store import Store
 from kdlab.models import build
 from kdlab.models.checkpoints import fit
 from kdlab.paths import home
-from kdlab.perspectives import Profile, arms
+from kdlab.perspectives import Profile, recipes
 from kdlab.perspectives.given import check_kernel
 from kdlab.rng import generator, stream_seed
 from kdlab.spec import RunSpec
@@ -103,7 +103,7 @@ def room(profile: str | None = None, *, method: str = "kd", seed: int = 0, progr
     """
     check_kernel()
     size = perspectives.profile(profile, **given)
-    student = arms.method(size, method).at_seed(seed)
+    student = recipes.method(size, method).at_seed(seed)
     specs = {"teacher": student.teacher, "student": student}
     missing = bool(lab.plan(list(specs.values())).missing)
     lab.run(list(specs.values()), workers=1, progress=progress and missing, require_teacher=size.requires_teacher)

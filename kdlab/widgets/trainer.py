@@ -13,7 +13,7 @@ from kdlab.errors import SpecError
 from kdlab.foreign import split
 from kdlab.lab.store import Store
 from kdlab.lab.validation import refusal
-from kdlab.perspectives import arms
+from kdlab.perspectives import recipes
 from kdlab.plotting.look import INK
 from kdlab.registry import catalogue, find, needs, preparations
 from kdlab.spec import Budget, RunSpec
@@ -81,7 +81,7 @@ class LiveTrainer(Explorer):
         views, ratio = (None if s[name] == USUAL else s[name] for name in ("views", "ratio"))
         if views is None and "pairs" in needs(find("losses", s["method"]), {}):
             views = 2
-        spec = arms.viewed(arms.method(size, s["method"]), size, s["augmentation"], views, ratio)
+        spec = recipes.viewed(recipes.method(size, s["method"]), size, s["augmentation"], views, ratio)
         budget = Budget(float(s["amount"]), s["unit"], size.budget.originals_per_step)
         spec = spec.replace(budget=budget).at_seed(s["seed"])
         if why := refusal(spec):

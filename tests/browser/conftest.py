@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kdlab import serve
+from kdlab.cli import serve
 
 from .driving import Lab
 from .servers import WAIT, Server, start

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import pytest
 
-from kdlab import serve
+from kdlab.cli import serve
 
 WAIT = 180.0  # seconds until something counts as broken; a machine may be busy with other work
 

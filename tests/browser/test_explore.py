@@ -161,7 +161,7 @@ def test_every_explorer_answers(lab, screenshots):
 
 
 def test_the_classroom_page_works(voila, page, screenshots):
-    from kdlab import serve
+    from kdlab.cli import serve
 
     visit(page, voila(serve.NOTEBOOKS / "explore.ipynb"))
     box = explorer(page, "temperatureexplorer")

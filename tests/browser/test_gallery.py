@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_markdown_cell, new_notebook
 
-from kdlab import pages
+from kdlab.report import pages
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PHONE, TABLET, DESKTOP = (390, 844), (820, 1180), (1400, 900)

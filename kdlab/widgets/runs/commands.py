@@ -10,7 +10,7 @@ from kdlab import data, perspectives
 from kdlab.errors import SpecError
 from kdlab.foreign import written
 from kdlab.lab.keys import key, steps
-from kdlab.perspectives import PROFILES, Profile, arms
+from kdlab.perspectives import PROFILES, Profile, recipes
 from kdlab.spec import Checkpoint, RunSpec
 
 
@@ -26,7 +26,7 @@ def spec_of(size: Profile, method: str, augmentation: str, views: int, ratio: fl
     """
     options = {"policy": size.policy} if augmentation == "jda" else {}
     ratio = 0.0 if augmentation == "weak" else ratio
-    return arms.method(size, method, {}).replace(
+    return recipes.method(size, method, {}).replace(
         views=views, augmentation=augmentation, ratio=ratio, augmentation_options=options
     )
 

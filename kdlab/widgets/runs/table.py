@@ -54,7 +54,7 @@ def narrowed(table: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
             table = table[table[column].isna() if value == NONE else table[column] == value]
     if not settings["where"].strip():
         return table
-    from kdlab.batch import select  # what the command line does; the static twin may never need it
+    from kdlab.lab.query import select  # what the command line does; the static twin may never need it
 
     try:
         conditions = shlex.split(settings["where"])

@@ -9,11 +9,11 @@ from html import escape
 from pathlib import Path
 
 from kdlab.errors import SpecError
-from kdlab.listing import by_knowledge, deed, families, preparing, summary
-from kdlab.pages import load_verdicts, write_text
+from kdlab.paths import CHECKOUT, write_text
 from kdlab.registry import Entry
+from kdlab.report.pages import load_verdicts
+from kdlab.report.parts import by_knowledge, deed, families, preparing, summary
 
-CHECKOUT = Path(__file__).resolve().parents[1]
 BLOCKS = ("verdicts", "methods", "augmentations")
 # Module-level names in tests/test_losses_*.py that list methods, and what being listed there proves.
 PROOFS = {"RESTATED": "numpy", "AGAINST_TORCHDISTILL": "torchdistill", "GOLDEN": "golden vector"}

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from kdlab import __version__
+from kdlab.paths import CHECKOUT, write_text
 from kdlab.perspectives import NAMES
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Where a notebook output holds text: beside its data, and in it.
 TEXT_PARTS = ("text", "evalue", "traceback")
 TEXT_KINDS = ("text/plain", "text/html", "text/markdown")
-TEACHING = Path(__file__).resolve().parents[1] / "notebooks" / "teaching"
+TEACHING = CHECKOUT / "notebooks" / "teaching"
 # Pixels; figures are drawn one column or two columns wide, and two of one column stand side by side.
 BROAD = 1000
 # A sentence has ended, and another begins.
@@ -32,13 +33,6 @@ SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9])")
 FORMULA = re.compile(r"<(code|pre)\b.*?</\1>|\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$]+)\$", re.DOTALL)
 # A link to a file beside the notebook: no address of another site, no place in the page itself.
 LOCAL_LINK = re.compile(r'<a href="(?![\w+.-]+:|#)([^"#]*)(#[^"]*)?"[^>]*>(.*?)</a>', re.DOTALL)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old or the new one, never half of it."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
 
 
 def load_verdicts(figures: Path) -> list[dict[str, Any]]:
@@ -213,7 +207,7 @@ def _relink(body: str, place: str) -> str:
 
 def _forget_paths(notebook: Any, folder: Path) -> None:
     """Write folders of this machine as ``.`` in sources and texts: pages are published, paths are private."""
-    places = [str(folder), str(Path(__file__).resolve().parents[1])]
+    places = [str(folder), str(CHECKOUT)]
 
     def neutral(value: Any) -> Any:
         if isinstance(value, list):

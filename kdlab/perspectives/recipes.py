@@ -13,7 +13,7 @@ from kdlab.errors import SpecError
 from kdlab.foreign import split
 from kdlab.lab.keys import steps
 from kdlab.lab.store import writing
-from kdlab.perspectives.profile import Profile
+from kdlab.perspectives.profiles import Profile
 from kdlab.registry import check_options, needs, preparations
 from kdlab.spec import Budget, RunSpec
 

@@ -1,4 +1,4 @@
-"""The command line. ``--help`` imports neither torch nor matplotlib; the work is in ``kdlab.batch``."""
+"""The command line. ``--help`` imports neither torch nor matplotlib; the work is in ``kdlab.cli.commands``."""
 
 from __future__ import annotations
 
@@ -71,11 +71,11 @@ def figures(
     p: Annotated[Optional[list[str]], typer.Option("-p", help="notebook parameter, key=value")] = None,  # noqa: UP045
 ) -> None:
     """Train what is missing, run the notebooks, draw figures, verdicts and the gallery page."""
-    from kdlab import batch
+    from kdlab.cli import commands
 
     given = {"data": data, "teacher": teacher, "student": student, "seeds": seeds}
     given |= {"epochs": epochs, "steps": steps, "teacher_epochs": teacher_epochs, "originals": originals}
-    done = batch.figures(names or None, profile, given, p or [], workers=workers, only_plan=plan)
+    done = commands.figures(names or None, profile, given, p or [], workers=workers, only_plan=plan)
     raise typer.Exit(0 if done else 1)
 
 
@@ -105,15 +105,16 @@ def run(
     plan: Annotated[bool, typer.Option("--plan", help="say what would be trained, and stop")] = False,
 ) -> None:
     """One distillation without a notebook: teacher, student, and how well they did."""
-    from kdlab import batch
+    from kdlab.cli import commands
+    from kdlab.lab import query
 
-    table = batch.distil(
+    table = commands.distil(
         method, profile, data=data, teacher=teacher, arch=arch, teacher_classes=teacher_classes, student=student,
         augmentation=augmentation, views=views, ratio=ratio, epochs=epochs, steps=steps, teacher_epochs=teacher_epochs,
         originals=originals, fraction=fraction, seed=seed, seeds=seeds, workers=workers, only_plan=plan,
     )  # fmt: skip
     if table is not None:
-        print(batch.show(table))
+        print(query.show(table))
 
 
 @app.command()
@@ -123,17 +124,17 @@ def runs(
     limit: Annotated[int, typer.Option(help="rows to print")] = 40,
 ) -> None:
     """The finished runs; `kdlab runs method=kd fraction=0.1` filters."""
-    from kdlab import batch, lab
-    from kdlab.lab import store
+    from kdlab import lab
+    from kdlab.lab import query, store
 
-    table = batch.select(lab.table(), where or [])
+    table = query.select(lab.table(), where or [])
     if csv:
         csv = paths.absolute(csv)
         with store.writing(csv):
             table.to_csv(csv)
         print(f"{len(table)} runs written to {csv}")
         return
-    print(batch.show(table.head(limit)) if len(table) else "no finished run matches.")
+    print(query.show(table.head(limit)) if len(table) else "no finished run matches.")
     if len(table) > limit:
         print(f"... {len(table) - limit} more; --limit or --csv FILE shows them.")
 
@@ -141,9 +142,9 @@ def runs(
 @app.command()
 def compare(first: str, second: str) -> None:
     """What differs between two runs, and the paired test over all seeds that both have."""
-    from kdlab import batch
+    from kdlab.cli import commands
 
-    print(batch.compare(first, second))
+    print(commands.compare(first, second))
 
 
 @app.command()
@@ -160,9 +161,9 @@ def data(
     sheet: Annotated[Optional[Path], typer.Option(help="write the contact sheet to this png file")] = None,  # noqa: UP045
 ) -> None:
     """What a data set holds as it is read: classes, images, oddities, a linear model, and a contact sheet."""
-    from kdlab import listing
+    from kdlab.cli import tables
 
-    print(listing.data(name, sheet))
+    print(tables.data(name, sheet))
 
 
 @app.command()
@@ -170,9 +171,9 @@ def methods(
     name: Annotated[Optional[str], typer.Argument(help="show this one in full, with its options")] = None,  # noqa: UP045
 ) -> None:
     """The distillation methods, by the knowledge they pass on, and what they need."""
-    from kdlab import listing
+    from kdlab.cli import tables
 
-    print(listing.methods(name))
+    print(tables.methods(name))
 
 
 @app.command()
@@ -181,9 +182,9 @@ def augmentations(
     data: Annotated[Optional[str], typer.Option("--data", help="say which may change a label of these data")] = None,  # noqa: UP045
 ) -> None:
     """The augmentations, and which of them mix images or pick rows."""
-    from kdlab import listing
+    from kdlab.cli import tables
 
-    print(listing.augmentations(name, data))
+    print(tables.augmentations(name, data))
 
 
 @app.command()
@@ -199,7 +200,7 @@ def tune(
     keep: Annotated[bool, typer.Option("--keep", help="let perspectives use the chosen weights")] = False,
 ) -> None:
     """Try each method's own weight at 1/4, 1 and 4 times its default, and choose on val."""
-    from kdlab import tuning
+    from kdlab.perspectives import tuning
 
     given = {"data": data, "teacher": teacher, "student": student}
     tuning.tune(methods, profile, given, seeds, workers=workers, only_plan=plan, keep=keep)
@@ -208,9 +209,9 @@ def tune(
 @app.command()
 def doctor() -> None:
     """Versions, device, data, disk and the state of the store."""
-    from kdlab import batch
+    from kdlab.cli import commands
 
-    print(batch.doctor())
+    print(commands.doctor())
 
 
 @app.command()
@@ -219,7 +220,7 @@ def bench(
     listed: Annotated[bool, typer.Option("--list", help="say what there is, and stop")] = False,
 ) -> None:
     """Measure speed as ratios: augmentation, cohorts, workers, scale (benchmarks/README.md)."""
-    from kdlab import bench
+    from kdlab.cli import bench
 
     raise typer.Exit(0 if bench.bench(names or [], listed=listed) else 1)
 
@@ -232,13 +233,9 @@ def lab(
     share: Annotated[bool, typer.Option("--share", help="with --voila: let others in the network open it")] = False,
 ) -> None:
     """Open the notebooks in JupyterLab, or one page of them with --voila."""
-    from kdlab import serve
+    from kdlab.cli import serve
 
     if share and not voila:
         raise SpecError("--share needs --voila: whoever opens JupyterLab can run anything on this machine.")
     browser = not no_browser
     raise typer.Exit(serve.voila(port, browser, share) if voila else serve.lab(port, browser))
-
-
-if __name__ == "__main__":
-    main()

@@ -19,9 +19,7 @@ from nbformat import NotebookNode
 
 from kdlab.errors import SpecError, choose
 from kdlab.lab.store import Store
-from kdlab.pages import write_text
-from kdlab.paths import home
-from kdlab.readme import CHECKOUT
+from kdlab.paths import CHECKOUT, home, write_text
 
 if TYPE_CHECKING:
     from IPython.display import Image
@@ -183,7 +181,3 @@ def _without_paths(text: str) -> str:
     for place, name in sorted(names.items(), key=lambda pair: -len(pair[0])):
         text = text.replace(place, name)
     return text
-
-
-if __name__ == "__main__":
-    refresh_all(sys.argv[1:])

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from kdlab.errors import SpecError, choose
-from kdlab.readme import CHECKOUT
+from kdlab.paths import CHECKOUT
 
 FOLDER = CHECKOUT / "benchmarks"
 SHARED = ("images", "paired", "pillow_jda")  # what scripts import; they measure nothing themselves

@@ -19,10 +19,9 @@ from typing import Any
 from kdlab import __version__
 from kdlab.errors import SpecError, choose
 from kdlab.lab import store
-from kdlab.pages import gallery, html, lessons, load_verdicts, unfinished, write_text
-from kdlab.paths import settle
+from kdlab.paths import CHECKOUT, settle, write_text
 from kdlab.perspectives.given import literal
-from kdlab.readme import CHECKOUT
+from kdlab.report.pages import gallery, html, lessons, load_verdicts, unfinished
 
 NOTEBOOKS = CHECKOUT / "notebooks" / "perspectives"
 PUBLISHED = ("png", "svg", "csv", "json")

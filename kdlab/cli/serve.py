@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kdlab.errors import SpecError
-from kdlab.readme import CHECKOUT
+from kdlab.paths import CHECKOUT
 
 NOTEBOOKS = CHECKOUT / "notebooks"
 LAUNCHER, PAGE = "start.ipynb", "explore.ipynb"

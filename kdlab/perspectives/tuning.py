@@ -18,9 +18,9 @@ from kdlab import lab, settings
 from kdlab.errors import SpecError
 from kdlab.lab.store import writing
 from kdlab.paths import home
-from kdlab.perspectives import PROFILES, Profile, arms, lengths
+from kdlab.perspectives import PROFILES, Profile, lengths, recipes
 from kdlab.perspectives import profile as find_profile
-from kdlab.perspectives.profile import seeds as distinct
+from kdlab.perspectives.profiles import seeds as distinct
 from kdlab.registry import find, preparations
 from kdlab.spec import RunSpec
 
@@ -44,8 +44,8 @@ class Candidate:
 
     def spec(self, profile: Profile) -> RunSpec:
         """The run that tries it, at the first seed: two weak views, or the views that the method makes itself."""
-        spec = arms.method(profile, self.method, {self.option: self.weight})
-        return arms.weak2(spec) if spec.views == 1 else spec
+        spec = recipes.method(profile, self.method, {self.option: self.weight})
+        return recipes.weak2(spec) if spec.views == 1 else spec
 
 
 def tune(
@@ -99,7 +99,7 @@ def tune(
         table.to_csv(target, index=False)
     print(f"\n{show(table)}\n\n{RULE}\n\nwritten to {target}")
     if keep:
-        print(f"kept in {arms.keep_tuned(size.name, table[table['chosen']].to_dict('records'))}")
+        print(f"kept in {recipes.keep_tuned(size.name, table[table['chosen']].to_dict('records'))}")
     return table
 
 

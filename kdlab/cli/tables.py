@@ -8,16 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from kdlab.errors import SpecError, choose
-from kdlab.registry import REQUIRED, Entry, catalogue, find, preparations
+from kdlab.registry import REQUIRED, Entry, find
+from kdlab.report.parts import KNOWLEDGE, by_knowledge, deed, families, preparing, summary
 
 WIDTH = 100
-KNOWLEDGE = {
-    "none": "No teacher",
-    "logits": "Logits: what the teacher answers",
-    "features": "Features: what the teacher's layers show",
-    "relations": "Relations: how the teacher's rows lie to each other",
-    "contrastive": "Contrastive: which rows belong together",
-}
 PREPARING = "Preparations: they train a teacher's parts for the methods that read those"
 SECTIONS = ("Args:", "Attributes:", "Raises:", "Returns:")
 
@@ -91,21 +85,6 @@ def _method_row(entry: Entry) -> tuple[str, ...]:
     return entry.name, facts.get("coupling", ""), ", ".join(facts.get("needs", ())) or "nothing", summary(entry)
 
 
-def by_knowledge() -> dict[str, list[Entry]]:
-    """The methods that train a student, by their fact ``knowledge``."""
-    apart = preparations()
-    students = [e for name, e in catalogue("losses").items() if name not in apart]
-    kinds = dict.fromkeys([*KNOWLEDGE, *(str(e.facts.get("knowledge")) for e in students)])
-    groups = {kind: [e for e in students if str(e.facts.get("knowledge")) == kind] for kind in kinds}
-    return {kind: entries for kind, entries in groups.items() if entries}
-
-
-def preparing() -> list[Entry]:
-    """The methods that prepare a teacher."""
-    apart = preparations()
-    return [e for name, e in catalogue("losses").items() if name in apart]
-
-
 def augmentations(name: str | None = None, data: str | None = None) -> str:
     """All augmentations, or one of them in full.
 
@@ -129,24 +108,6 @@ def augmentations(name: str | None = None, data: str | None = None) -> str:
         rows.append((", ".join(e.name for e in entries), deed(entries[0]), options, told))
     lines = _tables(("name", "does", "options", "what it does"), {"": rows}, (6, 24))
     return "\n".join([*lines, "", "`kdlab augmentations NAME` shows one in full."])
-
-
-def families() -> list[list[Entry]]:
-    """The augmentations, those of one class together."""
-    found: dict[tuple[str, str], list[Entry]] = {}
-    for entry in catalogue("augment").values():
-        found.setdefault((entry.module, entry.target), []).append(entry)
-    return list(found.values())
-
-
-def deed(entry: Entry) -> str:
-    """Whether an augmentation ``mixes`` images or ``picks`` rows; empty when it only changes each image."""
-    return ", ".join(word for word in ("mixes", "picks") if entry.facts.get(word))
-
-
-def summary(entry: Entry) -> str:
-    """The first paragraph of a part's text, in one line."""
-    return " ".join(entry.doc.split())
 
 
 def in_full(entry: Entry) -> str:

@@ -20,22 +20,21 @@ from typing import Any
 import pandas as pd
 
 from kdlab import data as datasets
-from kdlab import lab, listing, pages, perspectives, report, settings, stats
+from kdlab import lab, perspectives, settings, stats
+from kdlab.cli import tables
 from kdlab.errors import SpecError, choose
 from kdlab.foreign import split, weightfile
 from kdlab.lab.checkpoint import checkpoint
 from kdlab.lab.damage import Damaged
+from kdlab.lab.query import find_key, show
 from kdlab.lab.store import Store
 from kdlab.lab.teachers import PoorTeacher
 from kdlab.lab.worker import TAUGHT, read
 from kdlab.paths import home
-from kdlab.perspectives import arms
+from kdlab.perspectives import recipes
 from kdlab.registry import catalogue
+from kdlab.report import notebooks, pages
 from kdlab.spec import Checkpoint, RunSpec
-
-SHOWN = ["arm", "student", "teacher", "method", "augmentation", "views", "ratio", "fraction", "seed", "steps",
-         "student_images", "teacher_forwards", "teacher_val_accuracy", "val_accuracy", "test_accuracy",
-         "diverged"]  # fmt: skip
 
 
 def figures(
@@ -66,7 +65,7 @@ def figures(
     _check_lengths(given)
     given = {k: v for k, v in given.items() if v is not None}
     names = [choose("perspective", n, perspectives.NAMES) for n in dict.fromkeys(names or perspectives.NAMES)]
-    extra = {name: report.check(report.NOTEBOOKS / f"{name}.ipynb", parameters) for name in names}
+    extra = {name: notebooks.check(notebooks.NOTEBOOKS / f"{name}.ipynb", parameters) for name in names}
     if reserved := {"profile", "out_dir"} & {key for values in extra.values() for key in values}:
         raise SpecError(f"-p {min(reserved)}=... is for papermill alone; here --profile, and KDLAB_OUT for the folder.")
     studies = {name: perspectives.study(name, profile, **given | extra[name]) for name in names}
@@ -131,8 +130,8 @@ class Press:
             if name not in self.jobs:
                 self.jobs[name] = self.pool.submit(self._print, name)
 
-    def _print(self, name: str) -> report.Outcome:
-        outcome = report.run_notebook(name, self.profile, self.folder, self.given | self.extra[name])
+    def _print(self, name: str) -> notebooks.Outcome:
+        outcome = notebooks.run_notebook(name, self.profile, self.folder, self.given | self.extra[name])
         minutes, seconds = divmod(round(time.monotonic() - self.started), 60)
         with self.lock:
             said = f"FAILED: {outcome.error}" if outcome.error else self._verdict(name)
@@ -144,7 +143,7 @@ class Press:
         path = self.folder / "figures" / f"{name}.verdict.json"
         return json.loads(path.read_text())["overall"] if path.exists() else "done"
 
-    def finish(self) -> list[report.Outcome]:
+    def finish(self) -> list[notebooks.Outcome]:
         """Wait for all notebooks."""
         self.pool.shutdown(wait=True)
         return [job.result() for job in self.jobs.values()]
@@ -194,9 +193,9 @@ def distil(
         fractions=(*size.fractions, given["fraction"]), originals=given["originals"], epochs=given["epochs"],
         teacher_epochs=given["teacher_epochs"],
     )  # fmt: skip
-    spec = arms.method(size, method, {}).replace(fraction=given["fraction"])
+    spec = recipes.method(size, method, {}).replace(fraction=given["fraction"])
     if ":" in method and spec.teacher is None:
-        spec = spec.replace(teacher=arms.teacher(size))  # foreign code may not say what it needs
+        spec = spec.replace(teacher=recipes.teacher(size))  # foreign code may not say what it needs
     if file and isinstance(spec.teacher, RunSpec):
         if order:
             from kdlab.models.heads import order_of
@@ -206,7 +205,7 @@ def distil(
         spec = spec.replace(teacher=first if spec.teacher.teacher is not None else file)
     if given["ratio"] and given["augmentation"] == "weak":
         raise SpecError(f"--ratio {given['ratio']:g} needs an --augmentation other than weak.")
-    spec = arms.viewed(spec, size, given["augmentation"], given["views"], given["ratio"])
+    spec = recipes.viewed(spec, size, given["augmentation"], given["views"], given["ratio"])
     if given["epochs"] is not None and given["steps"] is not None:
         raise SpecError(f"--epochs and --steps exclude each other, but got {given['epochs']:g} and {given['steps']}.")
     if given["epochs"] is not None:
@@ -243,46 +242,6 @@ def _checkpoint(teacher: str | None, arch: str | None) -> Checkpoint | None:
         return None
     name, options = split(arch) if arch else (None, None)
     return checkpoint("--teacher", teacher, name, options or None)
-
-
-def show(table: pd.DataFrame) -> str:
-    """A table of runs for the terminal."""
-    columns = [c for c in SHOWN if c in table and not table[c].isna().all()]
-    return table[columns].to_string(float_format=lambda v: f"{v:.2f}")
-
-
-def select(table: pd.DataFrame, where: Sequence[str]) -> pd.DataFrame:
-    """Rows that match all ``column=value`` filters.
-
-    Raises:
-        SpecError: for an unknown column, with the nearest.
-    """
-    for condition in where:
-        column, equals, value = condition.partition("=")
-        if not equals:
-            raise SpecError(f"a filter must look like column=value, but got {condition!r}.")
-        values = table[choose("column", column, table.columns)]
-        numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-        try:
-            table = table[values == float(value) if numeric else values.astype(str).str.lower() == value.lower()]
-        except ValueError:
-            raise SpecError(f"column {column!r} holds numbers, but got {value!r}.") from None
-    return table
-
-
-def find_key(prefix: str) -> str:
-    """The one finished run whose key starts with ``prefix``.
-
-    Raises:
-        SpecError: when there is none, or more than one.
-    """
-    keys = Store().keys()
-    found = [k for k in keys if k.startswith(prefix)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise SpecError(f"key {prefix!r} fits {len(found)} runs: {', '.join(found[:5])} ...")
-    raise SpecError(f"no finished run has a key that starts with {prefix!r}; `kdlab runs` lists {len(keys)}.")
 
 
 def compare(first: str, second: str) -> str:
@@ -353,7 +312,7 @@ def doctor() -> str:
     lines += [f"environment: {fault}" for fault in settings.faults()]
     threads = f"torch threads in a run: 1 (of {torch.get_num_threads()})"
     lines.append(f"device {told(device)}, {os.cpu_count()} cores, {threads}")
-    lines += [listing.data_line(name) for name in datasets.READERS]
+    lines += [tables.data_line(name) for name in datasets.READERS]
     lines.append(f"output {home()}: {free:.1f} GiB free, {'writable' if _writable(home()) else 'NOT WRITABLE'}")
     lines.append(f"store: {len(keys) - len(bad)} finished runs, {len(bad)} damaged and set aside")
     lines += [f"  damaged {key}: {', '.join(files)}" for key, files in bad.items()]
