@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -151,10 +150,9 @@ def _check_shown(spec: RunSpec, method: Entry) -> None:
     for who, name, options, parts in networks:
         if ":" in name:
             learns = who == "student" or isinstance(spec.teacher, RunSpec)
-            # Foreign code has imported torch already.
-            tried = importlib.import_module("kdlab.models.trial").trial(
-                name, options, data.facts(spec.data)["classes"], data.shape(spec.data), learns
-            )
+            from kdlab.models.trial import trial  # foreign code has imported torch already
+
+            tried = trial(name, options, data.facts(spec.data)["classes"], data.shape(spec.data), learns)
             if missing := [part for part in parts if part not in tried.shows]:
                 raise SpecError(_unshown(spec.method, who, name, dict(options), missing[0], tried))
 
