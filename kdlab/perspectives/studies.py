@@ -1,0 +1,247 @@
+"""A perspective in a profile, ready to plan, run and draw: its arms, verdicts, figures, captions and conclusion."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+
+from kdlab import lab, stats
+from kdlab.data import DESCRIPTIONS, SPLITS, facts
+from kdlab.errors import choose
+from kdlab.paths import absolute, home
+from kdlab.perspectives import NAMES
+from kdlab.perspectives.budgets import told
+from kdlab.perspectives.profiles import PROFILES, Profile, profile
+from kdlab.spec import RunSpec
+
+COSTS = ["student_images", "teacher_forwards", "steps", "seconds"]
+OVERALL = {
+    "supported": "Every contrast of the claim came out as it predicts, after correction for their number.",
+    "contradicted": "At least one contrast of the claim came out significantly the other way.",
+    "undecided": "No contrast speaks significantly against the claim, but these seeds do not settle all of them. That "
+    "is neither evidence for an effect nor evidence that there is none.",
+}
+
+
+@dataclass
+class Study:
+    """A perspective in a profile: everything that was decided before the first run.
+
+    Attributes:
+        name: of the perspective.
+        module: its text, arms, contrasts and figures.
+        profile: sizes and grids.
+    """
+
+    name: str
+    module: ModuleType
+    profile: Profile
+
+    @property
+    def arms(self) -> dict[str, RunSpec]:
+        """Arm name to its spec at the first seed."""
+        return self.module.arms(self.profile)
+
+    @property
+    def specs(self) -> list[RunSpec]:
+        """All runs: every arm at every seed."""
+        arms = self.arms
+        return [spec.at_seed(seed) for seed in self.profile.seeds for spec in arms.values()]
+
+    @property
+    def contrasts(self) -> list[stats.Contrast]:
+        """What was listed in advance."""
+        return self.module.contrasts(self.profile)
+
+    def run(self, workers: int | None = None, progress: bool = True) -> pd.DataFrame:
+        """Train what is missing and return the table.
+
+        Args:
+            workers: processes; None takes the profile's own number.
+            progress: show a progress bar.
+        """
+        size = self.profile
+        workers = size.workers if workers is None else workers
+        lab.run(self.specs, workers=workers, progress=progress, require_teacher=size.requires_teacher)
+        return self.table()
+
+    def table(self) -> pd.DataFrame:
+        """One row per arm and seed, from the store alone; never trains.
+
+        Raises:
+            MissingRuns: when a run is not in the store.
+        """
+        arms = self.arms
+        specs = [spec.at_seed(seed) for spec in arms.values() for seed in self.profile.seeds]
+        found = lab.table(specs)
+        keys = [lab.run_key(spec) for spec in specs]
+        labels = [arm for arm in arms for _ in self.profile.seeds]
+        return found.loc[keys].reset_index().assign(arm=labels)
+
+    def verdicts(self, table: pd.DataFrame) -> list[stats.Verdict]:
+        """Decide the contrasts."""
+        return stats.decide(table, self.contrasts)
+
+    def figures(self, table: pd.DataFrame, verdicts: list[stats.Verdict] | None = None) -> dict[str, Any]:
+        """Draw the perspective: figure name to matplotlib Figure."""
+        return self.module.figures(table, verdicts or self.verdicts(table), self.profile)
+
+    def summary(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Accuracy beside cost, one row per arm.
+
+        Args:
+            table: from ``table`` or ``run``.
+
+        Returns:
+            Indexed by arm: seeds that finished, their mean ``test_accuracy`` in percent and its 95 % t-interval
+            ``low`` to ``high``, the mean ``teacher_val_accuracy`` of their teachers, and the median cost of a run:
+            images the student saw, images the teacher labelled, optimiser steps, and seconds of the student's own steps
+            (an even share of those taken as one network).
+        """
+        rows = {}
+        for arm, runs in table.groupby("arm", sort=False):
+            good = runs[~runs["diverged"].astype(bool)]
+            mean = stats.interval(good["test_accuracy"])
+            accuracy = {"seeds": mean.n, "test_accuracy": mean.mean, "low": mean.low, "high": mean.high}
+            accuracy |= {name: good[name].mean() for name in ("teacher_val_accuracy",) if name in good}
+            rows[arm] = accuracy | runs[COSTS].median().to_dict()
+        whole = dict.fromkeys(["seeds", *COSTS[:-1]], int)
+        return pd.DataFrame.from_dict(rows, orient="index").astype(whole)
+
+    def conclusion(self, verdicts: list[stats.Verdict]) -> str:
+        """The outcome in words, as Markdown: the claim, what to be careful about, and each contrast's sentence."""
+        outcome = stats.overall(verdicts)
+        lines = [f"**The claim is {outcome} on these data, networks and budgets.** {OVERALL[outcome]}", ""]
+        for verdict in verdicts:
+            role = verdict.contrast.role
+            lines.append(f"- {'' if role == 'claim' else f'({role}) '}{verdict.reason}")
+            if role == "positive control" and verdict.outcome != "supported":
+                lines.append("  Without it this setting can hardly speak about the claim.")
+            if role == "null control" and verdict.outcome == "contradicted":
+                lines.append("  A run differs from its own repetition: read every other effect with that in mind.")
+            lines += [f"  Note: {flag}." for flag in verdict.flags]
+        if self.profile.name == "smoke":
+            lines += ["", "This is a smoke run: it shows that everything works, and is evidence of nothing."]
+        return "\n".join(lines)
+
+    def folder(self, given: Path | str | None = None) -> Path:
+        """Where figures go: the given folder, or ``out/<profile>/figures``."""
+        return absolute(given) if given else home() / self.profile.name / "figures"
+
+    def save(self, table: pd.DataFrame, folder: Path | str | None = None) -> dict[str, Any]:
+        """Write figures, their data and the verdict.
+
+        Args:
+            table: from ``table`` or ``run``.
+            folder: None takes ``out/<profile>/figures``.
+
+        Returns:
+            The verdict document that ``<name>.verdict.json`` holds.
+        """
+        from kdlab import plotting
+
+        folder = self.folder(folder)
+        verdicts = self.verdicts(table)
+        names = []
+        for name, figure in self.figures(table, verdicts).items():
+            if self.profile.name == "smoke":
+                plotting.watermark(figure, "smoke")
+            names.append(f"{self.name}-{name}")
+            plotting.save(
+                figure, folder, names[-1], table=plain(table), caption=self.caption(name), alt=self.alt(name, verdicts),
+                meta={"perspective": self.name, "figure": name, "profile": self.profile.name,
+                      "overrides": self._overrides()},
+            )  # fmt: skip
+        document = {
+            "perspective": self.name, "profile": self.profile.name, "title": self.module.TITLE,
+            "question": self.module.QUESTION, "claim": self.module.CLAIM, "overall": stats.overall(verdicts),
+            "verdicts": json.loads(stats.as_table(verdicts).to_json(orient="records", double_precision=15)),
+            "figures": names, "runs": int(table["key"].nunique()), "seeds": list(self.profile.seeds),
+        }  # fmt: skip
+        plotting.write(folder / f"{self.name}.verdict.json", json.dumps(document, indent=1))
+        return document
+
+    def _overrides(self) -> dict[str, Any]:
+        """What differs from the named profile, so that a figure can be redrawn from its json."""
+        base, own = PROFILES[self.profile.name], self.profile
+        fields = ("seeds", "data", "student", "teacher")
+        changed = {f: getattr(own, f) for f in fields if getattr(own, f) != getattr(base, f)}
+        if (own.budget, own.teacher_budget) != (base.budget, base.teacher_budget):  # all, so that no folder is read
+            b, t = own.budget, own.teacher_budget
+            changed |= {"epochs": b.amount, "teacher_epochs": t.amount, "originals": b.originals_per_step}
+        return changed
+
+    def alt(self, name: str, verdicts: list[stats.Verdict]) -> str:
+        """Alternative text: what the figure shows and what was found, in words."""
+        found = " ".join(v.reason for v in verdicts if v.contrast.role == "claim")
+        return f"{self.module.FIGURES[name]} {found}"
+
+    def caption(self, name: str) -> str:
+        """Data, networks, formula, budget, seeds, interval and selection rule, in that order."""
+        p = self.profile
+        b, t = p.budget, p.teacher_budget
+        train, val, test = p.sizes or (facts(p.data)[split] for split in SPLITS)
+        return (
+            f"{self.module.FIGURES[name]} Data: {DESCRIPTIONS.get(p.data, _folder(p.data))}, "
+            f"{train:,} train, {val:,} val and {test:,} test images. "
+            f"Teacher {p.teacher} ({t.amount:g} epochs), student {p.student} ({b.amount:g} epochs, "
+            f"{b.originals_per_step} originals a step). {self.module.FORMULA} "
+            f"{len(p.seeds)} seeds, each with its own teacher, initial weights, order and augmentation; "
+            "points are seeds, bars 95 % t-intervals, effects are paired by seed. "
+            "Last epoch, test set scored once; nothing was selected on it."
+        )
+
+
+def study(name: str, profile_name: str | None = None, **overrides: Any) -> Study:
+    """A perspective ready to plan, run and draw.
+
+    Args:
+        name: one of ``NAMES``.
+        profile_name: smoke, quick, full or paper; None means ``$KDLAB_PROFILE``, else quick.
+        **overrides: profile fields to change (``seeds``, ``data``, ``student``, ``teacher``), and ``epochs`` or
+            ``steps`` of a student, ``teacher_epochs``, ``originals`` a step; None leaves one alone.
+
+    Raises:
+        SpecError: for an unknown perspective, profile, field or value, before anything trains.
+    """
+    module = importlib.import_module(f"kdlab.perspectives.{choose('perspective', name, NAMES)}")
+    return Study(name, module, profile(profile_name, **overrides))
+
+
+def redraw(path: Path | str):
+    """The Figure of a saved json file, from its records alone: no store, no training.
+
+    Args:
+        path: a figure's json file.
+    """
+    from kdlab import plotting
+
+    table, record = plotting.load(path)
+    meta = record["meta"]
+    again = study(meta["perspective"], meta["profile"], **meta["overrides"])
+    figure = again.figures(table)[meta["figure"]]
+    if meta["profile"] == "smoke":
+        plotting.watermark(figure, "smoke")
+    return figure
+
+
+def lengths(size: Profile) -> str:
+    """What a profile's lengths are, in a line, where they are not those of its name; else empty."""
+    return told(size, PROFILES[size.name])
+
+
+def _folder(name: str) -> str:
+    """A folder of images in a caption: its own name, not where it lies on somebody's disk."""
+    path, _, options = name.partition("?")
+    return f"folder {Path(path).name}{f' ({options})' if options else ''}"
+
+
+def plain(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns of a table that a figure may use, without what differs between machines (seconds, revisions)."""
+    return table.drop(columns=["seconds", "revision"], errors="ignore")
