@@ -26,10 +26,10 @@ from kdlab.perspectives import recipes
 from kdlab.plotting.look import LOOKS
 from kdlab.spec import Budget, Checkpoint, RunSpec
 from kdlab.widgets import BudgetExplorer
-from kdlab.widgets.runs import lines as lines
-from kdlab.widgets.runs import scene as scenes
 from kdlab.widgets.runs.arms import looks
-from kdlab.widgets.runs.commands import command
+from kdlab.widgets.sweep import lines
+from kdlab.widgets.sweep import selection as scenes
+from kdlab.widgets.sweep.commands import command
 
 FIGURES = Path(kdlab.__file__).parents[1] / "figures"
 

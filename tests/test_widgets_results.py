@@ -24,10 +24,10 @@ from kdlab.lab.store import Store
 from kdlab.spec import Budget, Checkpoint, RunSpec
 from kdlab.widgets import ResultsBrowser
 from kdlab.widgets.explorer import STYLE
+from kdlab.widgets.results import run
+from kdlab.widgets.results import table as tables
 from kdlab.widgets.runs import arms as arms
 from kdlab.widgets.runs import read as reading
-from kdlab.widgets.runs import run as run
-from kdlab.widgets.runs import table as tables
 
 PNG = b"\x89PNG\r\n\x1a\n"
 SIZES = (320, 200, 500)

@@ -16,8 +16,8 @@ from kdlab.errors import SpecError
 from kdlab.lab.store import Store, _alive
 from kdlab.perspectives import profile, recipes
 from kdlab.spec import Checkpoint
-from kdlab.widgets import job as jobs
-from kdlab.widgets.job import Job
+from kdlab.widgets import background_run as jobs
+from kdlab.widgets.background_run import Job
 from kdlab.widgets.question import CONTROL, Question, example, samples
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -123,7 +123,7 @@ class TestJob:
 def test_a_killed_kernel_loses_nothing(tmp_path):
     """The process that trains notices that its notebook is gone, keeps a checkpoint and ends."""
     script = (
-        "import time\nfrom tests.test_widgets_training import long_spec\nfrom kdlab.widgets.job import Job\n"
+        "import time\nfrom tests.test_widgets_training import long_spec\nfrom kdlab.widgets.background_run import Job\n"
         "if __name__ == '__main__':\n"
         "    job = Job([long_spec(100_000)]).start()\n"
         "    while list(job.progress().values())[-1]['step'] < 20: time.sleep(0.1)\n"

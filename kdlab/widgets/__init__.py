@@ -9,13 +9,13 @@ import importlib
 
 _HOMES = {
     "AugmentationExplorer": "augmentation",
-    "BudgetExplorer": "budget",
+    "BudgetExplorer": "sweep.explorer",
     "ConfidenceExplorer": "confidence",
     "Drawing": "explorer",
     "Explorer": "explorer",
     "LiveTrainer": "trainer",
     "OwnImages": "own",
-    "ResultsBrowser": "results",
+    "ResultsBrowser": "results.browser",
     "Room": "rooms",
     "TemperatureExplorer": "temperature",
     "is_interactive": "explorer",

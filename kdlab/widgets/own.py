@@ -9,9 +9,9 @@ from kdlab import lab
 from kdlab.lab.keys import steps
 from kdlab.paths import absolute
 from kdlab.registry import catalogue
+from kdlab.widgets.background_run import Job
 from kdlab.widgets.canvas import PLAIN, Sheet
 from kdlab.widgets.explorer import Drawing, Explorer
-from kdlab.widgets.job import Job
 from kdlab.widgets.question import Question, example, samples, verdict_drawing
 
 TEACHERS = (

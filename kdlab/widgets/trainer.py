@@ -18,9 +18,9 @@ from kdlab.plotting.look import INK
 from kdlab.registry import catalogue, find, needs, preparations
 from kdlab.spec import Budget, RunSpec
 from kdlab.widgets import canvas
+from kdlab.widgets.background_run import Job
 from kdlab.widgets.canvas import PLAIN, STUDENT, TEACHER
 from kdlab.widgets.explorer import Drawing, Explorer
-from kdlab.widgets.job import Job
 
 USUAL = "usual"  # views and ratio as they go with the augmentation
 KEPT = 4  # earlier runs of this widget that stay in the picture

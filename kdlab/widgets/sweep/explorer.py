@@ -9,13 +9,13 @@ import pandas as pd
 from kdlab.errors import choose
 from kdlab.lab.store import Store
 from kdlab.widgets.explorer import Drawing
-from kdlab.widgets.runs import scene as scenes
 from kdlab.widgets.runs.arms import looks
-from kdlab.widgets.runs.chart import line_chart
 from kdlab.widgets.runs.controls import FILL, Following, nothing
-from kdlab.widgets.runs.lines import UNITS
-from kdlab.widgets.runs.scene import ALL, Scene
-from kdlab.widgets.runs.told import axis, held_words, number, tell, words_of
+from kdlab.widgets.sweep import selection as scenes
+from kdlab.widgets.sweep.captions import axis, held_words, number, tell, words_of
+from kdlab.widgets.sweep.chart import line_chart
+from kdlab.widgets.sweep.lines import UNITS
+from kdlab.widgets.sweep.selection import ALL, Scene
 
 SOURCES = {"published figures": "published", "my store": "store"}
 DIMENSIONS = ("ratio", "shots", "budget")

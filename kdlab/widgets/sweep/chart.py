@@ -13,8 +13,8 @@ from matplotlib.ticker import MaxNLocator
 
 from kdlab.widgets import canvas
 from kdlab.widgets.explorer import Spot
-from kdlab.widgets.runs.lines import Point
 from kdlab.widgets.runs.panels import axes, pixels, stack, wiped
+from kdlab.widgets.sweep.lines import Point
 
 HEIGHT, LEFT, WIDE, TALL, LOW = 520, 78, 690, 330, 62  # pixels
 LINE = 34  # letters in a line of a label

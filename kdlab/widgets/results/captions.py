@@ -6,10 +6,10 @@ from html import escape
 
 from kdlab import stats
 from kdlab.widgets.explorer import Drawing
+from kdlab.widgets.results.selection import Shown
 from kdlab.widgets.runs.arms import ACCURACIES, COSTS, TEACHER
 from kdlab.widgets.runs.controls import FILL, nothing
 from kdlab.widgets.runs.read import Runs
-from kdlab.widgets.runs.shown import Shown
 
 HINDSIGHT = "These arms were chosen after seeing results: this is a hint, and a claim listed in advance is a test."
 UNTOLD = ("what", "files", "steps")  # a name, a digest, and what stands among the costs

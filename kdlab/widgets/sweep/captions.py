@@ -11,10 +11,10 @@ from kdlab.errors import SpecError
 from kdlab.lab.store import Store
 from kdlab.spec import Budget, RunSpec
 from kdlab.widgets.runs.arms import COSTS
-from kdlab.widgets.runs.commands import command, spec_of
-from kdlab.widgets.runs.lines import UNITS, Point, cost_words, seeds_words
 from kdlab.widgets.runs.panels import interval_words
-from kdlab.widgets.runs.scene import AXES, Scene, values
+from kdlab.widgets.sweep.commands import command, spec_of
+from kdlab.widgets.sweep.lines import UNITS, Point, cost_words, seeds_words
+from kdlab.widgets.sweep.selection import AXES, Scene, values
 
 MOST_COMMANDS = 3
 ORIGINS = {"published": "Published figures (profile quick: 6,000 train, 1,000 val, 5,000 test images)",

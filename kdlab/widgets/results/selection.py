@@ -12,9 +12,9 @@ import pandas as pd
 
 from kdlab import data as datasets
 from kdlab.errors import SpecError, choose
+from kdlab.widgets.results.table import narrowed, ordered
 from kdlab.widgets.runs.arms import ACCURACIES, view_name
 from kdlab.widgets.runs.read import Runs
-from kdlab.widgets.runs.table import narrowed, ordered
 
 
 class Shown(NamedTuple):

@@ -13,14 +13,14 @@ from kdlab.errors import SpecError
 from kdlab.lab.damage import Damaged
 from kdlab.lab.store import Store
 from kdlab.widgets.explorer import Drawing
-from kdlab.widgets.runs import table as tables
-from kdlab.widgets.runs import words as words
+from kdlab.widgets.results import captions as words
+from kdlab.widgets.results import table as tables
+from kdlab.widgets.results.run import run_picture
+from kdlab.widgets.results.selection import Shown, select, truth
 from kdlab.widgets.runs.arms import ACCURACIES, looks
 from kdlab.widgets.runs.controls import Following
 from kdlab.widgets.runs.panels import Picture, cached, comparison, notice, stack
 from kdlab.widgets.runs.read import Runs, read
-from kdlab.widgets.runs.run import run_picture
-from kdlab.widgets.runs.shown import Shown, select, truth
 
 IN_WORDS = 12  # rows of the table in a static twin
 CHOSEN = {"arm_a": None, "arm_b": None, "run": None}

@@ -16,8 +16,8 @@ from kdlab.errors import SpecError, choose
 from kdlab.lab.store import Store
 from kdlab.plotting import load
 from kdlab.widgets.runs.arms import ACCURACIES
-from kdlab.widgets.runs.lines import ALIKE, UNITS, Point, alike, on_axis, points, prepared
 from kdlab.widgets.runs.read import read
+from kdlab.widgets.sweep.lines import ALIKE, UNITS, Point, alike, on_axis, points, prepared
 
 PUBLISHED = Path(kdlab.__file__).resolve().parents[1] / "figures"
 FILES = ("ratio_sweep-shares.json", "few_shot-fractions.json")
