@@ -42,7 +42,7 @@ from kdlab.augment.operations import SCALES
 from kdlab.data import load
 from kdlab.data.sets import ImageSet
 from kdlab.training.layout import Layout
-from kdlab.training.loop import keep_memory
+from kdlab.training.runtime import keep_memory
 from kdlab.training.views import Views
 
 BAR = 15

@@ -28,7 +28,7 @@ from kdlab.data.sets import Splits
 from kdlab.models import build, outputs
 from kdlab.spec import Budget, RunSpec
 from kdlab.training import Arm, Views, train
-from kdlab.training.loop import keep_memory, one_thread
+from kdlab.training.runtime import keep_memory, one_thread
 
 COHORTS = (1, 2, 4, 8, 16)
 PAIRS = {

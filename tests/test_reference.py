@@ -13,7 +13,7 @@ from kdlab.rng import generator, stream_seed
 from kdlab.spec import Budget, RunSpec
 from kdlab.training import Arm, Views
 from kdlab.training import train as train_cohort
-from kdlab.training.loop import one_thread
+from kdlab.training.runtime import one_thread
 
 ORIGINALS, STEPS = 32, 13
 KD = RunSpec(

@@ -16,7 +16,7 @@ from kdlab.training.fusion import convolution, stepper
 from kdlab.training.fusion.convolution import Shape, Ways
 from kdlab.training.fusion.network import Stack, same
 from kdlab.training.layout import company
-from kdlab.training.loop import one_thread
+from kdlab.training.runtime import one_thread
 
 ORIGINALS, STEPS = 16, 4
 KD = RunSpec(

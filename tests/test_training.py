@@ -19,7 +19,7 @@ from kdlab.rng import generator
 from kdlab.spec import Budget, Optimiser, RunSpec
 from kdlab.training import Arm, Layout, Stopped, Views, slot_shares
 from kdlab.training.layout import Name
-from kdlab.training.loop import deterministic
+from kdlab.training.runtime import deterministic
 
 ORIGINALS = 32
 BASE = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(12, "steps", ORIGINALS))

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import math
 import multiprocessing
 import os
-import platform
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -21,6 +18,7 @@ from kdlab import data, metrics
 from kdlab.errors import SpecError
 from kdlab.foreign import weightfile
 from kdlab.lab import damage
+from kdlab.lab.environment import environment
 from kdlab.lab.keys import key as run_key
 from kdlab.lab.keys import normal, steps, teacher_key
 from kdlab.lab.store import Store
@@ -281,7 +279,7 @@ def score(spec: RunSpec, store: Store) -> dict[str, Any]:
     if (found := known(spec, store)) is not None:
         return found
     from kdlab.training import device, predict
-    from kdlab.training.loop import one_thread
+    from kdlab.training.runtime import one_thread
 
     where = device()
     splits = _splits(spec.data, spec.sizes, data.fingerprint(spec.data))
@@ -314,35 +312,3 @@ def examine(specs: Iterable[RunSpec], store: Store) -> None:
         check_names(spec.teacher, class_names(spec.data), spec.data)
         if said := refused(spec.teacher, spec.data, score(spec, store)):
             raise SpecError(said)
-
-
-@functools.cache
-def environment() -> dict[str, Any]:
-    """What a result was computed with. The digest covers what can change numbers; git stands beside it."""
-    import numpy
-    import torch
-
-    from kdlab import __version__
-    from kdlab.training import device
-
-    where = device()
-    numbers = {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "device": torch.cuda.get_device_name() if where.startswith("cuda") else where,
-        "machine": platform.machine(),
-        "cpu": torch.backends.cpu.get_cpu_capability(),
-    }
-    digest = hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()[:8]
-    return numbers | {"digest": digest, "git": _git(), "kdlab": __version__}
-
-
-def _git() -> str:
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
-        )
-    except OSError:
-        return "unknown"
-    return done.stdout.strip() or "unknown"

@@ -11,7 +11,7 @@ _HOMES = {
     "Stopped": "loop",
     "Taught": "teacher_cache",
     "Views": "views",
-    "device": "loop",
+    "device": "runtime",
     "predict": "loop",
     "slot_shares": "layout",
     "train": "loop",

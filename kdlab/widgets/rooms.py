@@ -19,7 +19,7 @@ from kdlab.perspectives import Profile, recipes
 from kdlab.perspectives.given import check_kernel
 from kdlab.rng import generator, stream_seed
 from kdlab.spec import RunSpec
-from kdlab.training.loop import one_thread
+from kdlab.training.runtime import one_thread
 
 
 @dataclass(frozen=True)
