@@ -124,3 +124,15 @@ def test_set_up_is_done_once_and_again_when_its_files_change(copy, changed):
 def test_constraints_can_be_left_out(copy):
     assert "-c constraints.txt" in make("-n", "setup", folder=copy).stdout
     assert "-c " not in make("-n", "setup", "CONSTRAINTS=", "INSTALLER=pip", folder=copy).stdout.split("Installing")[1]
+
+
+def test_the_front_door_names_what_is_there_and_loads_nothing_heavy():
+    code = (
+        "import sys, kdlab\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'matplotlib'} & set(sys.modules); assert not heavy, heavy\n"
+        "assert all(getattr(kdlab, name) is not None and name in dir(kdlab) for name in kdlab.__all__)\n"
+        "assert kdlab.models.build is not None and kdlab.run is kdlab.lab.run and kdlab.plan is kdlab.lab.plan\n"
+        "try:\n    kdlab.nothing\nexcept AttributeError as error:\n    assert 'nothing' in str(error)\n"
+        "else:\n    raise AssertionError\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
