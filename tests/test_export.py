@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import kdlab
 from kdlab import lab
@@ -19,10 +20,11 @@ from kdlab.cli import main
 from kdlab.data import load
 from kdlab.errors import SpecError
 from kdlab.foreign import weightfile
+from kdlab.lab import worker
 from kdlab.lab.checkpoint import checkpoint
 from kdlab.lab.export import export
 from kdlab.lab.store import Store
-from kdlab.models import load_teacher
+from kdlab.models import build, load_teacher
 from kdlab.models.checkpoints import class_names
 from kdlab.spec import Budget, RunSpec
 
@@ -196,3 +198,15 @@ def test_a_damaged_run_is_not_exported(tmp_path):
     with pytest.raises(SpecError, match=f"run {key} was not exported, since student.safetensors"):
         export(key, tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.3])
+def test_a_teacher_of_another_normalisation_is_told(tmp_path, shift):
+    """It sees images as its student does; the plan says so where its file was trained on other numbers."""
+    train = load("fashion", sizes=ZOO.sizes).train
+    file = tmp_path / "teacher.safetensors"
+    rule = {"mean": json.dumps([train.mean[0] + shift]), "std": json.dumps(list(train.std))}
+    save_file(build(ZOO.model, 10, 1, seed=0).state_dict(), file, {"arch": ZOO.model, **rule})
+    [said] = worker.read([ZOO.replace(method="kd", teacher=checkpoint("--teacher", str(file)))])
+    words = f"mean and deviation {train.mean[0] + shift:.2f}, {train.std[0]:.2f}; here it sees them normalised by"
+    assert (words in said) == bool(shift)

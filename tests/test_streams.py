@@ -165,7 +165,7 @@ def test_bits_of_a_model_that_draws_do_not_depend_on_company_or_process(tmp_path
     assert not any(torch.equal(value, again[name]) for name, value in alone.items() if value.is_floating_point())
 
 
-def test_dropout_differs_from_step_to_step_and_pairs_arms(tmp_path):
+def test_dropout_differs_from_step_to_step_and_pairs_arms():
     """Arms of one role share the masks of a step, as they share its crops; two steps share none."""
     masks = []
     with torch.no_grad():

@@ -98,16 +98,14 @@ def decoded(asked: Asked, files: list[tuple[str, File]], name: str, again: bool 
         (Path(file.path), page) for (_, file), count in zip(files, made.pages, strict=True) for page in range(count)
     ]
     pages = [head for head, count in zip(headers, made.pages, strict=True) for _ in range(count)]
-    tops = _largest(jobs, pages, name)
-    made.notes += [
-        f"{sum(head.open_range for head in pages)} images of open range were scaled by the set's largest value, {top:g}"
-        for top in tops
-    ]
+    top = _largest(jobs, pages, name)
+    if top is not None:
+        count = sum(head.open_range for head in pages)
+        made.notes.append(f"{count} images of open range were scaled by the set's largest value, {top:g}")
 
     def one(job: tuple[Path, int]) -> tuple[np.ndarray, str]:
         path, page = job
         channels, height, width = made.shape
-        top = tops[0] if tops else None
         read = image.decode(path, channels, width, height, background=asked.background, largest=top, page=page)
         return read, _digest(read)
 
@@ -136,8 +134,8 @@ def decoded(asked: Asked, files: list[tuple[str, File]], name: str, again: bool 
     return made
 
 
-def _largest(jobs: list[tuple[Path, int]], pages: list[image.Header], name: str) -> list[float]:
-    """The largest value of the files that do not say theirs; none where there is no such file.
+def _largest(jobs: list[tuple[Path, int]], pages: list[image.Header], name: str) -> float | None:
+    """The largest value of the files that do not say theirs; None where there is no such file.
 
     Raises:
         SpecError: for whole numbers and floating point in one set, which can hardly have one unit.
@@ -149,7 +147,7 @@ def _largest(jobs: list[tuple[Path, int]], pages: list[image.Header], name: str)
             f"data {name!r}: some hold 32-bit whole numbers (such as {str(modes['I'])!r}) and some floating point "
             f"(such as {str(modes['F'])!r}); which value is white cannot be told. Save them all in one type."
         )
-    return [max(_in_threads(lambda job: image.largest(*job), list(ranged)))] if ranged else []
+    return max(_in_threads(lambda job: image.largest(*job), ranged), default=None)
 
 
 def _whose(flags: list[bool], classes: list[str]) -> str:

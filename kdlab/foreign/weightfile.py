@@ -53,7 +53,7 @@ def named(argument: str, text: str | Path) -> tuple[Path, str]:
     Raises:
         SpecError: for an option that is not ``weights``, or one without a value.
     """
-    plain = str(text).strip().strip("\"'").strip()
+    plain = _pasted(text)
     path, weights = absolute(plain), ""
     if "?" in plain and not path.exists():
         before, _, query = plain.rpartition("?")
@@ -65,9 +65,14 @@ def named(argument: str, text: str | Path) -> tuple[Path, str]:
     return path, weights
 
 
+def _pasted(text: str | Path) -> str:
+    """A path without the blanks and quotes that come along when it is pasted."""
+    return str(text).strip().strip("\"'").strip()
+
+
 def means_file(text: str) -> bool:
     """Whether a teacher is named by a file and not by a model: it exists, or is written as files of weights are."""
-    plain = text.strip().strip("\"'").strip()
+    plain = _pasted(text)
     before = plain.partition("?weights=")[0]
     here = any(absolute(path).exists() for path in (plain, before))
     return here or before.lower().endswith(SAVED) or (os.sep in before and ":" not in before)

@@ -19,6 +19,7 @@ import json
 import os
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -224,7 +225,7 @@ class Store:
             SpecError: when the disk refuses.
         """
         path = self.root / f"{name}.json"
-        aside = path.with_suffix(f".{os.getpid()}")
+        aside = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")  # explorers keep scores in threads
         with self.disk(), _removed_on_error(aside):
             path.parent.mkdir(parents=True, exist_ok=True)
             content = {"sha256": _document_digest(document), "document": document}
