@@ -7,7 +7,7 @@ from PIL import ImageOps
 from pillow_jda import PLAIN, POSTERIZE_BITS, from_pil, pillow, pillow_chain, to_pil
 from scipy import stats
 
-from kdlab.augment import POLICIES, CropFlip, JointAugmentation, Operation, QuarterTurn
+from kdlab.augment import JDA, POLICIES, CropFlip, Operation, QuarterTurn
 from kdlab.augment.operations import SCALES, Chain
 from kdlab.data import load
 from kdlab.errors import SpecError
@@ -61,7 +61,7 @@ def test_operation_agrees_with_pillow(images, name, k):
 @pytest.mark.parametrize("policy", POLICIES)
 def test_joint_augmentation_agrees_with_pillow(images, policy):
     """Whole chains, row by row: exact wherever the bicubic shear, the one inexact operation, did not fire."""
-    jda = JointAugmentation(policy)
+    jda = JDA(policy)
     images = images.repeat(3, 1, 1, 1)
     drawn = jda.draw(len(images), tuple(images.shape[1:]), generator(0, "test"))
     ours = jda.apply(images, drawn)
@@ -112,7 +112,7 @@ def test_tiny_images_pass_through_every_operation():
 
 AUGMENTATIONS = [
     *(create("augment", name) for name in catalogue("augment")),
-    *(JointAugmentation(policy) for policy in POLICIES),
+    *(JDA(policy) for policy in POLICIES),
     CropFlip(),
 ]
 
@@ -166,7 +166,7 @@ def test_draws_are_per_sample_and_leave_the_global_generator_alone(augmentation,
 
 @pytest.mark.parametrize(("policy", "mean"), [("cifar100", 4.2), ("cifar10", 7.0), ("imagenet", 5.0)])
 def test_operations_fire_as_often_as_they_should(policy, mean):
-    jda = JointAugmentation(policy)
+    jda = JDA(policy)
     drawn = jda.draw(20_000, (1, 28, 28), generator(1, "test"))
     fired = drawn["fired"].double()
     probability = mean / len(jda.steps)
@@ -182,7 +182,7 @@ def test_operations_fire_as_often_as_they_should(policy, mean):
 
 
 def test_cifar100_policy_leaves_the_published_share_untouched(test_images):
-    jda = JointAugmentation("cifar100")
+    jda = JDA("cifar100")
     effective = torch.tensor([not SCALES[name].does_nothing(k) for name, k in jda.steps])
     assert effective.sum() == 12
     fired = jda.draw(50_000, (1, 28, 28), generator(2, "test"))["fired"]
@@ -192,7 +192,7 @@ def test_cifar100_policy_leaves_the_published_share_untouched(test_images):
 def test_probability_of_a_single_operation_and_of_a_policy():
     drawn = Operation("invert", probability=0.25).draw(20_000, (1, 28, 28), generator(0, "test"))
     assert drawn["fired"].double().mean().item() == pytest.approx(0.25, abs=0.01)
-    assert not JointAugmentation(probability=0.0).draw(9, (1, 28, 28), generator(0, "x"))["fired"].any()
+    assert not JDA(probability=0.0).draw(9, (1, 28, 28), generator(0, "x"))["fired"].any()
 
 
 def test_quarter_turns_are_uniform_turns_of_the_image(test_images):
@@ -248,8 +248,8 @@ def test_the_catalogue_names_every_augmentation():
         (lambda: Operation("rotate", 1.5), "from 0 to 9, but got 1.5"),
         (lambda: Operation("invert", 3), "has no magnitude"),
         (lambda: Operation("rotate", probability=1.2), r"\[0, 1\], but got 1.2"),
-        (lambda: JointAugmentation("cifar"), "Did you mean 'cifar10"),
-        (lambda: JointAugmentation(probability=-0.1), r"\[0, 1\], but got -0.1"),
+        (lambda: JDA("cifar"), "Did you mean 'cifar10"),
+        (lambda: JDA(probability=-0.1), r"\[0, 1\], but got -0.1"),
         (lambda: CropFlip(-1), "padding"),
         (lambda: QuarterTurn().draw(2, (1, 4, 5), None), "square images"),
         (lambda: create("augment", "jda", polycy="cifar10"), "Did you mean 'policy'"),

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from kdlab.augment import geometric, pointwise
+from kdlab.augment.base import Augmentation
 from kdlab.augment.bytewise import put
 from kdlab.augment.check import number
 from kdlab.augment.operations import draw_signs
@@ -105,7 +106,7 @@ NARROW = ranges(shear=0.3, shift=_share, limit=150 / 331, turn=30.0, factor=0.9,
 WIDE = ranges(shear=0.99, shift=partial(geometric.shift, fill=0), limit=32.0, turn=135.0, factor=0.99, bits=2)
 
 
-class Drawn:
+class Drawn(Augmentation):
     """Operations drawn for each row: ``chosen`` tells which, and ``apply`` groups the rows by operation.
 
     Args:

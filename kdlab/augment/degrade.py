@@ -13,6 +13,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from kdlab.augment.base import Augmentation
 from kdlab.augment.check import number
 from kdlab.errors import choose
 from kdlab.registry import register
@@ -21,7 +22,7 @@ ONE = 1 << 22  # fixed-point 1 of the weights: the 22 bits of Pillow
 
 
 @register("noise", revision=1)
-class Noise:
+class Noise(Augmentation):
     """Add Gaussian noise to every value by itself, rounded and clipped to [0, 255].
 
     Args:
@@ -46,7 +47,7 @@ class Noise:
 
 
 @register("blur", revision=1)
-class Blur:
+class Blur(Augmentation):
     """Smooth with a Gaussian, cut off at 4 sigma, the image mirrored about its borders.
 
     ``out(i) = sum_d w(d) in(i + d),  w(d) ~ exp(-d^2 / (2 sigma^2)),  |d| <= floor(4 sigma + 1/2)``, along both axes
@@ -73,7 +74,7 @@ class Blur:
 
 
 @register("degrade", revision=1)
-class Degrade:
+class Degrade(Augmentation):
     """Lose resolution: average over squares of pixels, then enlarge to the old size.
 
     Sides are divided by ``factor``, rounded up; both ways are Pillow's resize (box; bicubic or nearest).

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from kdlab.augment.base import Augmentation
 from kdlab.augment.check import number
 from kdlab.registry import register
 
@@ -31,7 +32,7 @@ def hide(images: Tensor, hidden: Tensor, fill: int | None) -> Tensor:
 
 
 @register("cutout", revision=1)
-class Cutout:
+class Cutout(Augmentation):
     """Hide one square, its centre uniform over the image; what lies beyond the border is cut off.
 
     The paper fills normalised images with 0, the mean of the data. A policy does not know the data, so the default
@@ -65,7 +66,7 @@ class Cutout:
 
 
 @register("masking", revision=1)
-class Masking:
+class Masking(Augmentation):
     """Hide a share of the patches of a grid, other patches in every image.
 
     Args:

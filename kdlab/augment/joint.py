@@ -43,7 +43,7 @@ POLICIES = {
 
 
 @register("jda", revision=1)
-class JointAugmentation(Chain):
+class JDA(Chain):
     """JDA: every operation of a policy is tried once, in order, on each row.
 
     Args:

@@ -6,10 +6,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from kdlab.augment.base import Augmentation
 from kdlab.augment.check import number
 from kdlab.errors import SpecError, choose
 from kdlab.registry import register
@@ -51,8 +55,60 @@ def beta(alpha: float, n: int, generator: torch.Generator) -> Tensor:
     return torch.sigmoid(x - y)
 
 
+class Mixed(NamedTuple):
+    """Mixed images: row i shows the share ``share[i]`` of original ``own[i]``, and else original ``partner[i]``.
+
+    Attributes:
+        images: uint8 (B, C, H, W).
+        own: number of the row's own original in the batch, int64 (B,).
+        partner: number of the original mixed in, int64 (B,).
+        share: of the row's own original, float32 (B,) in [0, 1].
+    """
+
+    images: Tensor
+    own: Tensor
+    partner: Tensor
+    share: Tensor
+
+    def targets(self, labels: Tensor, classes: int) -> Tensor:
+        """Soft labels ``share onehot(labels[own]) + (1 - share) onehot(labels[partner])``, as cross-entropy takes them.
+
+        Args:
+            labels: classes of the originals, int64 (B,).
+            classes: number of classes K.
+
+        Returns:
+            float32 (B, K).
+        """
+        own, partner = (F.one_hot(labels[rows], classes) for rows in (self.own, self.partner))
+        return torch.lerp(partner.float(), own.float(), self.share[:, None])
+
+
+class Mixing(Augmentation):
+    """Base class of augmentations that mix images, and so labels; meant for views already cropped and mirrored.
+
+    >>> from kdlab.augment import CutMix
+    >>> images, labels = torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.tensor([1, 0])
+    >>> mixed = CutMix()(images, torch.Generator().manual_seed(0))
+    >>> mixed.images.shape, mixed.partner.tolist()
+    (torch.Size([2, 3, 32, 32]), [1, 0])
+    >>> mixed.targets(labels, classes=10).shape
+    torch.Size([2, 10])
+    """
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Mixed:
+        """Draw, then apply; arguments and errors as of every augmentation.
+
+        Returns:
+            The mixed images, and which originals they show how much of.
+        """
+        mixed, params = self._augmented(images, generator)
+        own = torch.arange(len(images), device=images.device)
+        return Mixed(mixed, own, params["partner"], params["share"])
+
+
 @register("mixup", revision=1, mixes=True, where="view")
-class MixUp:
+class MixUp(Mixing):
     """Blend with another image of the step.
 
     ``x = share x_i + (1 - share) x_partner,  share ~ Beta(alpha, alpha)``, one share a row
@@ -93,7 +149,7 @@ class MixUp:
 
 
 @register("cutmix", revision=1, mixes=True, where="view")
-class CutMix:
+class CutMix(Mixing):
     """Paste a box of another image of the step.
 
     The box has sides ``floor(side sqrt(1 - lambda))``, halved downwards, ``lambda ~ Beta(alpha, alpha)``, about a
@@ -162,6 +218,39 @@ class CutMixPick(CutMix):
     def __init__(self, alpha: float = 1.0, by: str = "teacher"):
         super().__init__(alpha)
         self.by = choose("by", by, ("teacher", "student"))
+
+    def __call__(
+        self, images: Tensor, generator: torch.Generator, logits: Callable[[Tensor], Tensor] | None = None
+    ) -> Mixed:
+        """Draw and apply CutMix twice, and keep the half on which a network is least sure.
+
+        Args:
+            images: uint8 (B, C, H, W) with 1 or 3 channels.
+            generator: CPU generator.
+            logits: the network, from uint8 images to logits (2 B, K), such as ``lambda x: teacher(normalise(x))``.
+
+        Returns:
+            B mixed rows; ``own`` may name an original once, twice or not at all.
+
+        Raises:
+            SpecError: without ``logits``, and for what every augmentation refuses.
+        """
+        if logits is None:
+            raise SpecError(
+                "cutmix_pick chooses by a network's entropy: call it with logits=, a function from uint8 images to "
+                "logits, such as logits=lambda x: teacher(normalise(x))."
+            )
+        halves = [super(CutMixPick, self).__call__(images, generator) for _ in range(2)]
+        candidates = Mixed(*map(torch.cat, zip(*halves, strict=True)))
+        with torch.no_grad():
+            kept = pick(entropy(logits(candidates.images)))
+        return Mixed(*(column[kept] for column in candidates))
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Entropy of the softmax of logits (B, K) in nats: (B,), in single precision."""
+    log_p = logits.float().log_softmax(1)
+    return -(log_p.exp() * log_p).sum(1)
 
 
 def pick(entropies: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from kdlab.augment import geometric, pointwise
+from kdlab.augment.base import Augmentation
 from kdlab.augment.bytewise import put
 from kdlab.errors import SpecError, choose
 from kdlab.registry import register
@@ -95,7 +96,7 @@ def draw_signs(n: int, width: int, generator: torch.Generator) -> Tensor:
     return torch.randint(2, (n, width), generator=generator, dtype=torch.int8) * 2 - 1
 
 
-class Chain:
+class Chain(Augmentation):
     """Operations tried one after another in a fixed order, each kept with the same probability, row by row.
 
     Args:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kdlab.augment.base import Augmentation
 from kdlab.errors import SpecError
 from kdlab.registry import register
 
 
 @register("rotation", revision=1)
-class QuarterTurn:
+class QuarterTurn(Augmentation):
     """Turn each image counter-clockwise by 90, 180 or 270 degrees, equally likely.
 
     The original row stands for 0 degrees, so 0 is never drawn.

@@ -6,13 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdlab.augment.base import Augmentation
 from kdlab.augment.bytewise import crops, put
 from kdlab.errors import SpecError
 from kdlab.registry import register
 
 
 @register("weak", revision=1)
-class Weak:
+class Weak(Augmentation):
     """No policy: the view is the original, to which training adds the crop and flip that every view gets."""
 
     def draw(self, n: int, image_shape: tuple[int, int, int], generator, guide=None) -> dict[str, Tensor]:
@@ -24,7 +25,7 @@ class Weak:
         return images
 
 
-class CropFlip:
+class CropFlip(Augmentation):
     """Pad with black, crop back to size at a random place, mirror every second image or so.
 
     Args:

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from kdlab.augment.mixing import pick
+from kdlab.augment.mixing import entropy, pick
 from kdlab.augment.weak import CropFlip
 from kdlab.losses.base import Batch
 from kdlab.models import Outputs, outputs
@@ -100,8 +100,7 @@ class Views(Pictures):
         """The half of two candidates a row that the picker is least sure of."""
         parts = [self._made(name.policy, name.copy, stream + prefix) for prefix in ("", "pick/")]
         logits = torch.cat([self._scores(name.picker, part.x) for part in parts])
-        log_p = logits.float().log_softmax(1)
-        kept = pick(-(log_p.exp() * log_p).sum(1))
+        kept = pick(entropy(logits))
         return View(*(torch.cat(column)[kept] for column in zip(*parts, strict=True)))
 
     def _scores(self, picker: str, x: Tensor) -> Tensor:
