@@ -14,11 +14,11 @@ import pytest
 from kdlab import data, lab, stats, widgets
 from kdlab.errors import SpecError
 from kdlab.lab.store import Store, _alive
-from kdlab.perspectives import profile, recipes
+from kdlab.perspectives import Study, profile, recipes
 from kdlab.spec import Checkpoint
 from kdlab.widgets import background_run as jobs
 from kdlab.widgets.background_run import Job
-from kdlab.widgets.question import CONTROL, Question, example, samples
+from kdlab.widgets.question import CONTROL, answer, custom_study, example, samples
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PATIENCE = 120  # seconds until something counts as broken
@@ -229,27 +229,27 @@ def folder(tmp_path):
     return example(30, (0, 5, 8))
 
 
-def question(folder: str, **changes) -> Question:
+def study(folder: str, **changes) -> Study:
     usual = {"folder": folder, "size": 28, "teacher": "resnet8_s2_w8", "checkpoint": "", "student": "resnet8_s2_w4"}
-    return Question(**usual | {"augmentations": ("jda", "invert"), "seeds": 2, "epochs": 1.0} | changes)
+    return custom_study(**usual | {"augmentations": ("jda", "invert"), "seeds": 2, "epochs": 1.0} | changes)
 
 
 class TestOwnImages:
     def test_arms_cost_the_same_and_share_the_teacher(self, folder):
-        made = question(folder).arms()
+        made = study(folder).arms
         assert list(made) == [CONTROL, "jda", "invert"]
         for spec in made.values():
             assert (spec.views, spec.data) == (2, f"folder:{folder}?size=28")
             assert (spec.budget, spec.teacher) == (made[CONTROL].budget, made[CONTROL].teacher)
         assert [s.ratio for s in made.values()] == [0.0, 0.5, 0.5]
-        lab.plan(question(folder).specs())
+        lab.plan(study(folder).specs)
 
     def test_the_answer_is_chosen_on_val(self, folder):
-        asked = question(folder)
-        lab.run(asked.specs(), workers=0, progress=False, require_teacher=False)
-        assert asked.finished()
-        table = asked.table()
-        said, verdicts = asked.answer(table)
+        custom = study(folder)
+        lab.run(custom.specs, workers=0, progress=False, require_teacher=False)
+        assert custom.finished
+        table = custom.table()
+        said, verdicts = answer(custom, table)
         for verdict, name in zip(verdicts, ("jda", "invert"), strict=True):
             wide = table.pivot(index="seed", columns="arm", values="val_accuracy")
             assert verdict.effect == pytest.approx((wide[name] - wide[CONTROL]).mean())
@@ -258,7 +258,7 @@ class TestOwnImages:
         control = better.loc[better.arm == CONTROL, "val_accuracy"].to_numpy()
         for name, sign in (("jda", 1), ("invert", -1)):
             better.loc[better.arm == name, "val_accuracy"] = control + sign * np.array([9.0, 9.2])
-        said, verdicts = asked.answer(better)
+        said, verdicts = answer(custom, better)
         assert said.startswith(f"Distil with jda: {9.1:+.1f} points")
         assert "Leave out invert" in said
         test = table.groupby("arm").test_accuracy.mean()
@@ -267,19 +267,19 @@ class TestOwnImages:
 
     def test_networks_of_ones_own_with_options(self, folder):
         typed = {"teacher": "torchvision.models:resnet18?width_per_group=8", "student": "resnet8_s2_w4"}
-        spec = question(folder, **typed, augmentations=("jda",), epochs=0.05, size=32).arms()["jda"]
+        spec = study(folder, **typed, augmentations=("jda",), epochs=0.05, size=32).arms["jda"]
         assert spec.teacher.model == "torchvision.models:resnet18"
         assert spec.teacher.model_options == {"width_per_group": 8}
 
     def test_a_checkpoint_teaches(self, folder, tmp_path):
-        teacher = question(folder, epochs=30.0).arms()[CONTROL].teacher  # a file must be above chance
+        teacher = study(folder, epochs=30.0).arms[CONTROL].teacher  # a file must be above chance
         lab.run([teacher], workers=0, progress=False)
         weights = Store().root / lab.run_key(teacher) / "student.safetensors"
-        spec = question(folder, checkpoint=str(weights)).arms()[CONTROL]
+        spec = study(folder, checkpoint=str(weights)).arms[CONTROL]
         assert isinstance(spec.teacher, Checkpoint) and spec.teacher.arch == "resnet8_s2_w8"
         lab.run([spec], workers=0, progress=False)
         with pytest.raises(SpecError, match="teacher checkpoint .*none.pth does not exist"):
-            question(folder, checkpoint=str(tmp_path / "none.pth")).arms()
+            study(folder, checkpoint=str(tmp_path / "none.pth"))
 
     def test_samples_count_the_images(self, folder):
         drawing = samples(f"folder:{folder}?size=28")

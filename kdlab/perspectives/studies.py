@@ -1,9 +1,10 @@
-"""A perspective in a profile, ready to plan, run and draw: its arms, verdicts, figures, captions and conclusion."""
+"""Studies: arms, seeds and contrasts listed in advance, from the runs to the table, the verdicts and the figures."""
 
 from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,7 @@ import pandas as pd
 from kdlab import lab, stats
 from kdlab.data import DESCRIPTIONS, SPLITS, facts
 from kdlab.errors import choose
+from kdlab.lab.store import Store
 from kdlab.paths import absolute, home
 from kdlab.perspectives import NAMES
 from kdlab.perspectives.budgets import told
@@ -29,35 +31,35 @@ OVERALL = {
 }
 
 
-@dataclass
+@dataclass(frozen=True)
 class Study:
-    """A perspective in a profile: everything that was decided before the first run.
+    """Arms, seeds and contrasts that were listed before the first run.
 
     Attributes:
-        name: of the perspective.
-        module: its text, arms, contrasts and figures.
-        profile: sizes and grids.
+        name: of the perspective, or any other.
+        profile: seeds, data, sizes and budgets.
+        arms: arm name to its spec at the first seed.
+        contrasts: of arms, listed in advance.
+        module: the perspective's texts and figures; a study without one is run, decided and summarised, but neither
+            drawn nor saved.
     """
 
     name: str
-    module: ModuleType
     profile: Profile
-
-    @property
-    def arms(self) -> dict[str, RunSpec]:
-        """Arm name to its spec at the first seed."""
-        return self.module.arms(self.profile)
+    arms: Mapping[str, RunSpec]
+    contrasts: Sequence[stats.Contrast]
+    module: ModuleType | None = None
 
     @property
     def specs(self) -> list[RunSpec]:
         """All runs: every arm at every seed."""
-        arms = self.arms
-        return [spec.at_seed(seed) for seed in self.profile.seeds for spec in arms.values()]
+        return [spec.at_seed(seed) for seed in self.profile.seeds for spec in self.arms.values()]
 
     @property
-    def contrasts(self) -> list[stats.Contrast]:
-        """What was listed in advance."""
-        return self.module.contrasts(self.profile)
+    def finished(self) -> bool:
+        """Whether all runs are in the store."""
+        store = Store()
+        return all(store.has(lab.run_key(spec)) for spec in self.specs)
 
     def run(self, workers: int | None = None, progress: bool = True) -> pd.DataFrame:
         """Train what is missing and return the table.
@@ -77,12 +79,9 @@ class Study:
         Raises:
             MissingRuns: when a run is not in the store.
         """
-        arms = self.arms
-        specs = [spec.at_seed(seed) for spec in arms.values() for seed in self.profile.seeds]
-        found = lab.table(specs)
-        keys = [lab.run_key(spec) for spec in specs]
-        labels = [arm for arm in arms for _ in self.profile.seeds]
-        return found.loc[keys].reset_index().assign(arm=labels)
+        runs = [(arm, spec.at_seed(seed)) for arm, spec in self.arms.items() for seed in self.profile.seeds]
+        found = lab.table([spec for _, spec in runs])
+        return found.loc[[lab.run_key(spec) for _, spec in runs]].reset_index().assign(arm=[arm for arm, _ in runs])
 
     def verdicts(self, table: pd.DataFrame) -> list[stats.Verdict]:
         """Decide the contrasts."""
@@ -210,8 +209,12 @@ def study(name: str, profile_name: str | None = None, **overrides: Any) -> Study
     Raises:
         SpecError: for an unknown perspective, profile, field or value, before anything trains.
     """
-    module = importlib.import_module(f"kdlab.perspectives.{choose('perspective', name, NAMES)}")
-    return Study(name, module, profile(profile_name, **overrides))
+    module, size = _module(name), profile(profile_name, **overrides)
+    return Study(name, size, module.arms(size), module.contrasts(size), module)
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"kdlab.perspectives.{choose('perspective', name, NAMES)}")
 
 
 def redraw(path: Path | str):
@@ -224,8 +227,8 @@ def redraw(path: Path | str):
 
     table, record = plotting.load(path)
     meta = record["meta"]
-    again = study(meta["perspective"], meta["profile"], **meta["overrides"])
-    figure = again.figures(table)[meta["figure"]]
+    module, size = _module(meta["perspective"]), profile(meta["profile"], **meta["overrides"])
+    figure = module.figures(table, stats.decide(table, module.contrasts(size)), size)[meta["figure"]]
     if meta["profile"] == "smoke":
         plotting.watermark(figure, "smoke")
     return figure

@@ -8,11 +8,12 @@ from typing import Any
 from kdlab import lab
 from kdlab.lab.keys import steps
 from kdlab.paths import absolute
+from kdlab.perspectives import Study
 from kdlab.registry import catalogue
 from kdlab.widgets.background_run import Job
 from kdlab.widgets.canvas import PLAIN, Sheet
 from kdlab.widgets.explorer import Drawing, Explorer
-from kdlab.widgets.question import Question, example, samples, verdict_drawing
+from kdlab.widgets.question import custom_study, example, samples, verdict_drawing
 
 TEACHERS = (
     "resnet8_s2_w16", "resnet8_s2_w32", "resnet20", "resnet56", "wrn_40_2", "vgg13", "torchvision.models:resnet18",
@@ -27,7 +28,7 @@ class OwnImages(Explorer):
     chosen one is told afterwards.
 
     Args:
-        **settings: as in ``Question`` (``folder``, ``size``, ``teacher``, ``checkpoint``, ``classes``,
+        **settings: as in ``custom_study`` (``folder``, ``size``, ``teacher``, ``checkpoint``, ``classes``,
             ``student``, ``augmentations``, ``seeds``, ``epochs``).
 
     Raises:
@@ -47,15 +48,15 @@ class OwnImages(Explorer):
         super().__init__(**settings)
         self.job: Job | None = None
 
-    def question(self) -> Question:
-        """What the present settings ask.
+    def study(self) -> Study:
+        """The study of the present settings.
 
         Raises:
-            SpecError: when it cannot be asked.
+            SpecError: when it cannot run.
         """
         s = self.settings
         folder = str(absolute(s["folder"].strip())) if s["folder"].strip() else ""
-        return Question(**s | {"folder": folder, "augmentations": tuple(s["augmentations"])})
+        return custom_study(**s | {"folder": folder})
 
     def plan(self) -> str:
         """What was read, what would be trained, how long it may take and what it costs, as an HTML fragment.
@@ -63,7 +64,7 @@ class OwnImages(Explorer):
         Raises:
             SpecError: when it cannot run.
         """
-        todo = lab.plan(self.question().specs())
+        todo = lab.plan(self.study().specs)
         runs = [todo.specs[key] for key in todo.missing]
         rows = sum(steps(s) * s.budget.originals_per_step * s.views for s in runs)
         taught = sum(steps(s) * s.budget.originals_per_step * s.views for s in runs if s.teacher is not None)
@@ -74,7 +75,7 @@ class OwnImages(Explorer):
 
     def static(self) -> Drawing:
         """Train what is missing, here and now but in another process, then draw the answer."""
-        lab.run(self.question().specs(), workers=1, progress=False)
+        lab.run(self.study().specs, workers=1, progress=False)
         return self.draw()
 
     def draw(self) -> Drawing:
@@ -85,10 +86,8 @@ class OwnImages(Explorer):
                 20, 52, "Type its path above, or press “Example” for a small one made of bundled images.", 14, PLAIN
             )
             return Drawing(sheet.png(), "No folder of images has been chosen yet")
-        question = self.question()
-        if question.finished():
-            return verdict_drawing(question, question.table())
-        return samples(question.data)
+        study = self.study()
+        return verdict_drawing(study, study.table()) if study.finished else samples(study.profile.data)
 
     # ---- controls ----------------------------------------------------------------------------------------------------
 
@@ -156,7 +155,7 @@ class OwnImages(Explorer):
         """Train what is missing."""
         with self.lock:
             self.look()
-            self.job = Job(self.question().specs(), self._tick)
+            self.job = Job(self.study().specs, self._tick)
         self.job.start()
 
     def pause(self) -> None:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from html import escape
 
 import numpy as np
 import pandas as pd
 
-from kdlab import data, lab, perspectives, stats
+from kdlab import data, perspectives
 from kdlab.augment import label_safety
 from kdlab.errors import SpecError, choose
 from kdlab.lab import datasheet
-from kdlab.lab.checkpoint import checkpoint
-from kdlab.lab.store import Store
+from kdlab.lab.checkpoint import checkpoint as find_checkpoint
 from kdlab.models.heads import order_of
 from kdlab.paths import home
-from kdlab.perspectives import PROFILES, recipes
+from kdlab.perspectives import PROFILES, Study, recipes
 from kdlab.perspectives.budgets import originals
 from kdlab.plotting.look import style
 from kdlab.plotting.panels import contrast_panel, interval_dots
 from kdlab.registry import catalogue
-from kdlab.spec import Checkpoint, RunSpec
 from kdlab.stats import Contrast, Verdict
 from kdlab.widgets import canvas
 from kdlab.widgets.canvas import PLAIN, TEACHER, Sheet
@@ -56,9 +54,11 @@ def example(images_per_class: int = 100, classes: Sequence[int] = (0, 2, 5)) -> 
     return str(root)
 
 
-@dataclass(frozen=True)
-class Question:
-    """A folder, a teacher, a student and the augmentations to choose from.
+def custom_study(
+    folder: str, size: int, teacher: str, checkpoint: str, student: str, augmentations: Sequence[str], seeds: int,
+    epochs: float, classes: str = "",
+) -> Study:  # fmt: skip
+    """Each augmentation against two weak views of equal cost, on the images of a folder, judged on val.
 
     Args:
         folder: path of the images: one sub-folder per class, or train/ and test/ with such.
@@ -70,105 +70,62 @@ class Question:
         augmentations: registered policies, each compared with two weak views of equal cost.
         seeds: how many, >= 2.
         epochs: of the student, and of a teacher that is trained here.
-        method: of distillation.
         classes: how the checkpoint's classes map to the folder's (``kdlab.models.heads.order_of``); empty where they
             stand in the same order.
 
     Raises:
         SpecError: for what cannot run, before anything trains.
     """
+    if not folder:
+        raise SpecError("folder must name a folder of images: one sub-folder per class.")
+    if not augmentations:
+        raise SpecError("augmentations must name at least one policy to compare with two weak views.")
+    for policy in augmentations:
+        choose("augmentations", policy, catalogue("augment"))
+    name = f"folder:{folder}?size={size}"
+    some = originals(PROFILES["quick"].budget.originals_per_step, data.facts(name)["train"])
+    length = {"epochs": float(epochs), "teacher_epochs": float(epochs), "originals": some}
+    profile = perspectives.profile("quick", data=name, student=student, teacher=teacher, seeds=seeds, **length)
+    spec = recipes.kd(profile)
+    if checkpoint:
+        file = find_checkpoint("checkpoint", checkpoint, *recipes.network(teacher).values())
+        order = order_of(classes, file.path, profile.data) if classes.strip() else ()
+        spec = spec.replace(teacher=replace(file, classes=order))
+    rich = [policy for policy in dict.fromkeys(augmentations) if policy != "weak"]
+    arms = {CONTROL: recipes.weak2(spec)} | {policy: recipes.augmented(spec, profile, policy) for policy in rich}
+    contrasts = [
+        Contrast(f"{style(policy)['label']} − {CONTROL}", {policy: 1, CONTROL: -1}, metric=METRIC) for policy in rich
+    ]
+    return Study("custom", profile, arms, contrasts)
 
-    folder: str
-    size: int
-    teacher: str
-    checkpoint: str
-    student: str
-    augmentations: tuple[str, ...]
-    seeds: int
-    epochs: float
-    method: str = "kd"
-    classes: str = ""
 
-    def __post_init__(self):
-        if not self.folder:
-            raise SpecError("folder must name a folder of images: one sub-folder per class.")
-        if not self.augmentations:
-            raise SpecError("augmentations must name at least one policy to compare with two weak views.")
-        for policy in self.augmentations:
-            choose("augmentations", policy, catalogue("augment"))
+def answer(study: Study, table: pd.DataFrame) -> tuple[str, list[Verdict]]:
+    """Which augmentation to distil with, in words, and the verdicts behind it.
 
-    @property
-    def data(self) -> str:
-        """The data set's name."""
-        return f"folder:{self.folder}?size={self.size}"
-
-    def arms(self) -> dict[str, RunSpec]:
-        """Arm name to its spec at the first seed: the control, then the augmentations."""
-        facts = data.facts(self.data)
-        size = perspectives.profile("quick", data=self.data, student=self.student)
-        some = originals(PROFILES["quick"].budget.originals_per_step, facts["train"])
-        budget = replace(size.budget, amount=float(self.epochs), originals_per_step=some)
-        size = size.replace(budget=budget, teacher_budget=budget)
-        spec = recipes.method(size, self.method).replace(teacher=self._teacher(size))
-        rich = {policy: recipes.augmented(spec, size, policy) for policy in self.augmentations if policy != "weak"}
-        return {CONTROL: recipes.weak2(spec)} | rich
-
-    def _teacher(self, size) -> RunSpec | Checkpoint:
-        network = recipes.network(self.teacher)
-        if not self.checkpoint:
-            return recipes.teacher(size).replace(**network)
-        file = checkpoint("checkpoint", self.checkpoint, *network.values())
-        order = order_of(self.classes, file.path, self.data) if self.classes.strip() else ()
-        return replace(file, classes=order)
-
-    def specs(self) -> list[RunSpec]:
-        """All runs: every arm at every seed."""
-        seeds, made = perspectives.profile("quick", seeds=self.seeds).seeds, self.arms()
-        return [spec.at_seed(seed) for seed in seeds for spec in made.values()]
-
-    def contrasts(self) -> list[Contrast]:
-        """Each augmentation minus the control, on val, since a choice is made."""
-        names = [name for name in dict.fromkeys(self.augmentations) if name != "weak"]
-        return [
-            Contrast(f"{style(name)['label']} − {CONTROL}", {name: 1, CONTROL: -1}, metric=METRIC) for name in names
-        ]
-
-    def finished(self) -> bool:
-        """Whether all runs are in the store."""
-        store = Store()
-        return all(store.has(lab.run_key(spec)) for spec in self.specs())
-
-    def table(self) -> pd.DataFrame:
-        """One row per arm and seed, from the store."""
-        specs, names = self.specs(), list(self.arms()) * self.seeds
-        found = lab.table(specs)
-        return found.loc[[lab.run_key(s) for s in specs]].reset_index().assign(arm=names)
-
-    def answer(self, table: pd.DataFrame) -> tuple[str, list[Verdict]]:
-        """Which augmentation to distil with, in words, and the verdicts behind it.
-
-        Args:
-            table: from ``table``.
-        """
-        verdicts = stats.decide(table, self.contrasts())
-        arm = {v.contrast.name: next(iter(v.contrast.weights)) for v in verdicts}
-        better = [v for v in verdicts if v.outcome == "supported"]
-        worse = [arm[v.contrast.name] for v in verdicts if v.outcome == "contradicted"]
-        if better:
-            best = max(better, key=lambda v: v.effect)
-            test = table.groupby("arm")["test_accuracy"].mean()
-            name = arm[best.contrast.name]
-            said = (
-                f"Distil with {name}: {best.effect:+.1f} points on val over two weak views of equal cost. On test, "
-                f"which was not used to choose: {test[name]:.1f} % against {test[CONTROL]:.1f} %."
-            )
-        else:
-            spread = min((v.detectable for v in verdicts if np.isfinite(v.detectable)), default=np.nan)
-            needed = [v.needed for v in verdicts if v.needed]
-            said = "None of these augmentations is shown to beat two weak views of equal cost"
-            said += f"; {self.seeds} seeds can show {spread:.1f} points at best" if np.isfinite(spread) else ""
-            said += f", and half a point would take {min(needed)} seeds or more." if needed else "."
-        return said + (f" Leave out {', '.join(worse)}: worse than two weak views." if worse else ""), verdicts
+    Args:
+        study: from ``custom_study``.
+        table: its runs.
+    """
+    verdicts = study.verdicts(table)
+    arm = {v.contrast.name: next(iter(v.contrast.weights)) for v in verdicts}
+    better = [v for v in verdicts if v.outcome == "supported"]
+    worse = [arm[v.contrast.name] for v in verdicts if v.outcome == "contradicted"]
+    if better:
+        best = max(better, key=lambda v: v.effect)
+        test = table.groupby("arm")["test_accuracy"].mean()
+        name = arm[best.contrast.name]
+        said = (
+            f"Distil with {name}: {best.effect:+.1f} points on val over two weak views of equal cost. On test, "
+            f"which was not used to choose: {test[name]:.1f} % against {test[CONTROL]:.1f} %."
+        )
+    else:
+        spread = min((v.detectable for v in verdicts if np.isfinite(v.detectable)), default=np.nan)
+        needed = [v.needed for v in verdicts if v.needed]
+        seeds = len(study.profile.seeds)
+        said = "None of these augmentations is shown to beat two weak views of equal cost"
+        said += f"; {seeds} seeds can show {spread:.1f} points at best" if np.isfinite(spread) else ""
+        said += f", and half a point would take {min(needed)} seeds or more." if needed else "."
+    return said + (f" Leave out {', '.join(worse)}: worse than two weak views." if worse else ""), verdicts
 
 
 def samples(name: str) -> Drawing:
@@ -202,24 +159,24 @@ def samples(name: str) -> Drawing:
     return Drawing(sheet.png(), f"Images of {shown} classes with the number of images in each", words)
 
 
-def verdict_drawing(question: Question, table: pd.DataFrame) -> Drawing:
+def verdict_drawing(study: Study, table: pd.DataFrame) -> Drawing:
     """Accuracy on val by arm, the contrasts, and the answer.
 
     Args:
-        question: what was asked.
+        study: from ``custom_study``.
         table: its runs.
     """
-    said, verdicts = question.answer(table)
+    said, verdicts = answer(study, table)
     with canvas.drawing():
-        figure = canvas.chart(110 + 84 * len(question.arms()))
-        height = 84 * len(question.arms()) + 10
+        figure = canvas.chart(110 + 84 * len(study.arms))
+        height = 84 * len(study.arms) + 10
         dots = canvas.axes(figure, 120, 56, 330, height, "Accuracy on val")
         interval_dots(dots, table, value=METRIC, label="val accuracy (%)")
         panel = canvas.axes(figure, 620, 56, 390, height, "Against two weak views")
         contrast_panel(panel, verdicts)
         picture = canvas.png(figure)
     reasons = "".join(f"<br>{v.reason}" for v in verdicts)
-    notes = [(p, label_safety(question.data, p)) for p in question.augmentations]
+    notes = [(p, label_safety(study.profile.data, p)) for p in study.arms if p != CONTROL]
     safety = "".join(f"<br>{p}: {note}." for p, note in notes if note)
     alt = "Accuracy on val by augmentation, and its difference from two weak views"
     level, own = table.groupby("seed")["teacher_val_accuracy"].first().mean(), table[METRIC].mean()
