@@ -75,7 +75,7 @@ class Bench:
 
         def beat(waiting) -> bool:
             beats.append(time.perf_counter())
-            looked.append(sum(arm.evaluation for arm in arms))
+            looked.append(sum(arm.evaluation_seconds for arm in arms))
             return False
 
         train(
@@ -95,8 +95,8 @@ class Bench:
             views.at(step)
             batch = views.batch(arm.layout, 0.0)
             clock.append(time.perf_counter())
-            if arm.teacher:
-                views.teach(arm.teacher, arm.layout, "same")
+            if arm.teacher_key:
+                views.teacher_outputs(arm.teacher_key, arm.layout, "same")
             clock.append(time.perf_counter())
             for parameter in bare.parameters():
                 parameter.grad = None

@@ -15,7 +15,7 @@ from kdlab.lab.damage import Damaged
 from kdlab.lab.store import Store
 from kdlab.lab.worker import TAUGHT
 from kdlab.spec import Budget, RunSpec
-from kdlab.training.teacher_cache import kept
+from kdlab.training.teacher_cache import cached_steps
 
 TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(2, "steps", 32))
 STUDENT = TEACHER.replace(method="kd", teacher=TEACHER)
@@ -209,4 +209,4 @@ def test_odd_files_among_kept_teacher_outputs_are_passed_over(tmp_path):
     for name in ("a-b-c", "a-b-0", "a-b-c-d", ".DS_Store"):
         (folder / name).write_text("x")
     (folder / "a-b-8").mkdir()
-    assert kept(folder) == {}
+    assert cached_steps(folder) == {}

@@ -20,7 +20,7 @@ from kdlab.lab.validation import SHOWN, refusal
 from kdlab.perspectives import compatibility, profile, recipes
 from kdlab.registry import catalogue, find, needs
 from kdlab.spec import Budget, RunSpec
-from kdlab.training import rehearsal
+from kdlab.training import dry_run
 from kdlab.widgets import LiveTrainer
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -201,7 +201,7 @@ def test_a_plan_whose_source_has_changed_is_not_trained(folder, monkeypatch):
     def edit(specs):
         (folder / "layers.py").write_text(LAYERS.replace("nn.ReLU()", "nn.GELU()"))
 
-    monkeypatch.setattr(rehearsal, "rehearse", edit)
+    monkeypatch.setattr(dry_run, "dry_run", edit)
     with pytest.raises(SpecError, match="the source of a part changed after run"):
         lab.run([RunSpec(model="mymodels:TinyNet", **SIZES)], workers=0, progress=False)
     assert not Store().keys()
@@ -249,7 +249,7 @@ def test_what_is_read_of_the_teacher_alone(method):
 @pytest.mark.parametrize("method", [m for m in catalogue("losses") if not shows_enough(m)])
 def test_what_is_refused_could_not_have_run(method, monkeypatch):
     monkeypatch.setattr(validation, "_check_shown", lambda spec, method: None)
-    monkeypatch.setattr(rehearsal, "rehearse", lambda specs: None)
+    monkeypatch.setattr(dry_run, "dry_run", lambda specs: None)
     with pytest.raises((SpecError, AttributeError, IndexError, TypeError)):
         lab.run(
             [spec_of(method, *([] if shows_enough(method, ("student",)) else [PLAIN]))],

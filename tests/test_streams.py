@@ -77,7 +77,7 @@ def shown(role, replicate=0):
     views = Views(load("fashion", sizes=SIZES).train, 4, replicate, 64, {}, role=role)
     views.at(2)
     weights = build("resnet8_s2_w4", 10, 1, seed=views.seed).state_dict()
-    return views.index, views.drawn(views.weak, "weak/0")["corner"], weights["conv1.weight"]
+    return views.index, views.draw_params(views.weak, "weak/0")["corner"], weights["conv1.weight"]
 
 
 @pytest.mark.parametrize("other", [("teacher", 0), ("preparation/1", 0), ("preparation/2", 0), ("student", 1)])

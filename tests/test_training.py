@@ -18,7 +18,7 @@ from kdlab.models import build, outputs
 from kdlab.rng import generator
 from kdlab.spec import Budget, Optimiser, RunSpec
 from kdlab.training import Arm, Layout, Stopped, Views, slot_shares
-from kdlab.training.layout import Name
+from kdlab.training.layout import ViewName
 from kdlab.training.runtime import deterministic
 
 ORIGINALS = 32
@@ -234,11 +234,11 @@ def test_the_crop_and_flip_of_a_copy_are_the_same_whatever_the_policy(splits, te
     views = make_views(splits, teacher)
     views.at(4)
     for copy in (0, 1, 2):
-        weak = views.view(Name(("weak", ()), copy)).x
-        assert torch.equal(weak, views.view(Name(("test_training:Untouched", ()), copy)).x)
+        weak = views.view(ViewName(("weak", ()), copy)).x
+        assert torch.equal(weak, views.view(ViewName(("test_training:Untouched", ()), copy)).x)
         draw = CropFlip().draw(ORIGINALS, (1, 28, 28), generator(views.seed, f"weak/{copy}", 0, 4))
         assert torch.equal(weak, splits.train.normalise(CropFlip().apply(views.raw, draw)))
-    assert not torch.equal(weak, views.view(Name(("weak", ()), 0)).x)
+    assert not torch.equal(weak, views.view(ViewName(("weak", ()), 0)).x)
 
 
 # --- teachers -----------------------------------------------------------------------------------------------------
@@ -271,7 +271,7 @@ def test_what_the_teacher_sees(splits, teacher):
     views, layout = make_views(splits, teacher), Layout.of(ARMS["jda 1/4"])
     views.at(1)
     x, raw = views.batch(layout, 0.0).x, splits.train.normalise(views.raw)
-    seen = {mode: views.teach("t", layout, mode).logits for mode in ("same", "clean", "independent")}
+    seen = {mode: views.teacher_outputs("t", layout, mode).logits for mode in ("same", "clean", "independent")}
     with torch.no_grad():
         torch.testing.assert_close(seen["same"], outputs(teacher, x).logits, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(seen["clean"], outputs(teacher, raw).logits.repeat(2, 1), rtol=1e-4, atol=1e-4)

@@ -13,7 +13,7 @@ from kdlab.registry import catalogue
 from kdlab.rng import generator
 from kdlab.spec import Budget, Checkpoint, RunSpec
 from kdlab.training import Arm, Layout, Views
-from kdlab.training.layout import WEAK, Name
+from kdlab.training.layout import WEAK, ViewName
 
 N = 32
 TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(2, "steps", N), role="teacher")
@@ -36,7 +36,7 @@ def views(train):
 
 def test_four_turns_of_one_crop(views):
     batch = views.batch(Layout("weak", (), 4, 0.0, "shared"), 0.0)
-    whole = views.view(Name(WEAK, 0)).x
+    whole = views.view(ViewName(WEAK, 0)).x
     for turn in range(4):
         rows = batch.variant == turn
         assert torch.equal(batch.x[rows], torch.rot90(whole, turn, (2, 3)))
@@ -58,8 +58,8 @@ def test_mixed_rows_carry_partner_and_share(views, ratio):
     mixed = batch.share < 1
     assert not (mixed & ~batch.augmented).any() and (batch.partner == batch.label)[~batch.augmented].all()
     assert mixed.sum() > 0.8 * 2 * N * ratio
-    view = views.view(Name(("cutmix", ()), 1))
-    own, other = views.view(Name(WEAK, 1)).x, views.view(Name(WEAK, 1)).x[view.partner]
+    view = views.view(ViewName(("cutmix", ()), 1))
+    own, other = views.view(ViewName(WEAK, 1)).x, views.view(ViewName(WEAK, 1)).x[view.partner]
     assert ((view.x == own) | (view.x == other)).all()  # cut from the cropped views, pixel by pixel
     rows = torch.nonzero(batch.augmented[N:]).flatten()
     assert torch.equal(batch.partner[N:][rows], views.label[view.partner[rows]])
@@ -88,7 +88,7 @@ def test_the_teacher_picks_what_it_is_least_sure_of(views):
     for row, origin, label in zip(batch.x[N:], batch.origin[N:], batch.label[N:], strict=True):
         found = next(k for k in kept.tolist() if torch.equal(x[k], row))
         assert origin == found % N and label == views.label[origin]
-    taught = views.teach("t", Layout("cutmix_pick", (), 2, 0.5, picker="t"), "same")
+    taught = views.teacher_outputs("t", Layout("cutmix_pick", (), 2, 0.5, picker="t"), "same")
     torch.testing.assert_close(taught.logits[N:], outputs(views.teachers["t"], batch.x[N:]).logits)
 
 

@@ -21,7 +21,7 @@ from kdlab.models import Outputs
 from kdlab.registry import catalogue, create
 from kdlab.rng import generator, stream_seed
 from kdlab.training import Views
-from kdlab.training.layout import Name
+from kdlab.training.layout import ViewName
 from kdlab.widgets.augmentation import HIDDEN, STRENGTHS
 from kdlab.widgets.explorer import Drawing, Explorer, Spot
 from kdlab.widgets.rooms import make_view
@@ -161,7 +161,7 @@ class TestAugmentation:
         train = room.splits.train.take(torch.arange(12))
         views = Views(train, 3, 0, 12, {})
         views.at(0)
-        name = Name(("jda", (("policy", "cifar10"),)), 1)
+        name = ViewName(("jda", (("policy", "cifar10"),)), 1)
         part = create("augment", "jda", policy="cifar10")
         images, _ = make_view(views.raw, part, "jda", 1, 3, 0)
         assert torch.equal(train.normalise(images), views.view(name).x)

@@ -21,8 +21,8 @@ from kdlab.lab.keys import steps, teacher_key
 from kdlab.lab.store import Store
 from kdlab.lab.worker import TAUGHT, shared
 from kdlab.spec import Checkpoint, RunSpec
-from kdlab.training.layout import Layout, company, question, reads_maps
-from kdlab.training.teacher_cache import kept, stream
+from kdlab.training.layout import Layout, fusion_key, reads_maps, stream_key
+from kdlab.training.teacher_cache import cached_steps, stream_digest
 
 ARMS_IN_A_COHORT = 16
 UNEVEN = 1.03  # cohorts are split until the last worker ends at most so much after an even share
@@ -90,7 +90,7 @@ class Costs:
                 for kin in range(len(names) + 1):
                     seen.setdefault((kind, *names[:kin]), []).append(seconds)
         self.seconds = {names: statistics.median(values) for names, values in seen.items()}
-        self.kept = kept(store.root / TAUGHT)
+        self.kept = cached_steps(store.root / TAUGHT)
 
     def rate(self, kind: str, *names: str) -> float:
         """Median seconds for an image.
@@ -177,7 +177,7 @@ def cohorts(
     jobs = []
     for shared, keys in groups.items():
         # Side by side those that read stage maps, since the others may do without the teacher, and those that stack.
-        keys.sort(key=lambda k: (reads_maps(missing[k]), repr(company(missing[k]))))
+        keys.sort(key=lambda k: (reads_maps(missing[k]), repr(fusion_key(missing[k]))))
         size = math.ceil(len(keys) / math.ceil(len(keys) / ARMS_IN_A_COHORT))
         for start in range(0, len(keys), size):
             jobs.append(job({k: missing[k] for k in keys[start : start + size]}, shared[0], missing, costs))
@@ -187,15 +187,15 @@ def cohorts(
 def job(specs: dict[str, RunSpec], rank: int, missing: Mapping[str, RunSpec], costs: Costs) -> Job:
     """A cohort with its predicted seconds."""
     needs = {teacher_key(s.teacher) for s in specs.values() if isinstance(s.teacher, RunSpec)} & missing.keys()
-    companies = Counter(map(company, specs.values()))
+    companies = Counter(map(fusion_key, specs.values()))
     abreast = {c for c, arms in companies.items() if c is not None and arms > 1}
-    made = Job(specs, needs, rank, {k: costs.arm(s, company(s) in abreast) for k, s in specs.items()})
+    made = Job(specs, needs, rank, {k: costs.arm(s, fusion_key(s) in abreast) for k, s in specs.items()})
     first, longest = next(iter(specs.values())), max(map(steps, specs.values()))
     rows = longest * first.budget.originals_per_step
     views, asked = set(), {}
     for key, spec in specs.items():
         teacher = spec.teacher and teacher_key(spec.teacher)
-        names = Layout.of(spec, key, teacher).names()
+        names = Layout.of(spec, key, teacher).view_names()
         views |= names
         for name in names if teacher else ():
             where = "" if spec.teacher_view == "clean" else name
@@ -206,8 +206,8 @@ def job(specs: dict[str, RunSpec], rank: int, missing: Mapping[str, RunSpec], co
     for (teacher, _, mode), (spec, name, maps) in asked.items():
         arch = spec.arch if isinstance(spec, Checkpoint) else spec.model
         seconds = rows * costs.rate("teacher", arch, first.data)
-        asking = None if maps or not costs.kept else question(teacher, name, mode)
-        if asking and costs.kept.get(stream(facts, asking), 0) >= longest:
+        asking = None if maps or not costs.kept else stream_key(teacher, name, mode)
+        if asking and costs.kept.get(stream_digest(facts, asking), 0) >= longest:
             made.saved += seconds
         else:
             made.shared += seconds

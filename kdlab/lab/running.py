@@ -85,7 +85,7 @@ def run(
             if todo.jobs:
                 if executor is None and os.environ.get("KDLAB_DEVICE", "cpu") != "cpu":
                     _find_device()
-                rehearse(todo)
+                build_once(todo)
                 worker.examine((todo.specs[k] for k in todo.missing), store)
                 gate = Gate(lambda spec: worker.score(spec, store), require_teacher)
                 _train(todo, store, workers, progress, executor, after or (lambda keys: None), halt, gate)
@@ -106,7 +106,7 @@ def _find_device() -> None:
     device()
 
 
-def rehearse(todo: Plan) -> None:
+def build_once(todo: Plan) -> None:
     """Build every network and method, and augmentations with options of their own, once: what is wrong is said now.
 
     Raises:
@@ -124,9 +124,9 @@ def rehearse(todo: Plan) -> None:
         defaults = find(kind, name).options
         if own := {k: v for k, v in options.items() if v != defaults.get(k)}:
             create(kind, name, **own)
-    from kdlab.training.rehearsal import rehearse
+    from kdlab.training.dry_run import dry_run
 
-    rehearse(todo.specs[k] for k in todo.missing)
+    dry_run(todo.specs[k] for k in todo.missing)
 
 
 def _poor(gate: Gate, asked: list[RunSpec], store: Store) -> PoorTeacher:

@@ -78,7 +78,7 @@ def train_cohort(specs: dict[str, RunSpec], root: Path, stop: Path, tick: Callab
 
 def _train_claimed(specs: dict[str, RunSpec], store: Store, stop: Path, tick) -> bool:
     """Train runs to the end, or until asked to stop: then True."""
-    from kdlab.training import Arm, Stopped, Taught, Views, device, predict, train
+    from kdlab.training import Arm, Stopped, TeacherCache, Views, device, predict, train
     from kdlab.training.teacher_cache import limit
 
     if not specs:
@@ -101,13 +101,13 @@ def _train_claimed(specs: dict[str, RunSpec], store: Store, stop: Path, tick) ->
                 prepared[key] = store.weights(key, "method")
             taught[key] = store.logits(key)["test"] if ours else predict(teachers[key], splits.test)
     arms = [Arm(k, s, s.teacher and teacher_key(s.teacher), steps(s)) for k, s in specs.items()]
-    kept = None
+    cache = None
     if teachers and where == "cpu" and first.precision == "float32" and limit():
-        longest, machine = max(arm.total for arm in arms), environment()["digest"]
-        kept = Taught(store.root / TAUGHT, longest, shared(first), machine, limit())
+        longest, machine = max(arm.total_steps for arm in arms), environment()["digest"]
+        cache = TeacherCache(store.root / TAUGHT, longest, shared(first), machine, limit())
     views = Views(
         subset, first.seed, first.replicate, first.budget.originals_per_step, teachers, where,
-        autocast=first.precision == "bfloat16", prepared=prepared, taught=kept, role=first.streams,
+        autocast=first.precision == "bfloat16", prepared=prepared, teacher_cache=cache, role=first.streams,
     )  # fmt: skip
     keeper = Keeper(store, stop, taught, tick, views)
     try:
@@ -118,8 +118,8 @@ def _train_claimed(specs: dict[str, RunSpec], store: Store, stop: Path, tick) ->
     except Stopped:
         return True
     finally:
-        if kept:
-            kept.close()
+        if cache:
+            cache.close()
     return False
 
 
@@ -169,16 +169,16 @@ class Keeper:
 
     def finish(self, arm, result) -> None:
         """Put a result into the store."""
-        known = arm.teacher and not result.numbers["diverged"]
-        agreement = metrics.agreement(result.logits["test"], self.taught[arm.teacher]) if known else math.nan
+        known = arm.teacher_key and not result.numbers["diverged"]
+        agreement = metrics.agreement(result.logits["test"], self.taught[arm.teacher_key]) if known else math.nan
         numbers = result.numbers | {"agreement": 100 * agreement, "curve": result.curve}
-        numbers |= columns(score(arm.spec, self.store) if arm.teacher else None)
+        numbers |= columns(score(arm.spec, self.store) if arm.teacher_key else None)
         documents = {
             "spec": {"spec": arm.spec.to_dict(), "normal": normal(arm.spec)},
             "result": numbers,
             "environment": environment(),
             "data": self._data(),
-            "cost": {name: getattr(arm, name) for name in ("evaluation", "looked_at", "abreast")} | self.views.spent,
+            "cost": arm.cost() | self.views.spent,
         }
         tensors = {"logits": result.logits, "student": result.student, "method": result.method}
         self.store.write(arm.key, documents, tensors)

@@ -9,7 +9,7 @@ _HOMES = {
     "Layout": "layout",
     "Result": "loop",
     "Stopped": "loop",
-    "Taught": "teacher_cache",
+    "TeacherCache": "teacher_cache",
     "Views": "views",
     "device": "runtime",
     "predict": "loop",

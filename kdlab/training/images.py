@@ -14,7 +14,7 @@ BLOCK_STEPS = 8
 BLOCK_BYTES = 2**21  # of uint8 images: well inside a processor's cache
 
 
-class Pictures:
+class StepImages:
     """Originals in the order of training, and augmented versions of them.
 
     Operations on few small images are mostly overhead, so an augmentation makes a block of steps in one go; the rows
@@ -56,7 +56,7 @@ class Pictures:
         """The stream of that name at this step."""
         return generator(self.seed, name, self.epoch, self.step)
 
-    def drawn(self, part: Any, name: str, steps: Iterable[int] | None = None) -> dict[str, Tensor]:
+    def draw_params(self, part: Any, name: str, steps: Iterable[int] | None = None) -> dict[str, Tensor]:
         """What an augmentation draws, on the device.
 
         Args:
@@ -87,6 +87,6 @@ class Pictures:
             steps = range(first, min(first + block, self.steps_per_epoch))
             images = self.train.batch(self._order[1][first * self.originals : steps.stop * self.originals])
             for part, name in stages:
-                images = part.apply(images, self.drawn(part, name, steps))
+                images = part.apply(images, self.draw_params(part, name, steps))
             made = self._blocks[asked] = (self.epoch, first), images
         return made[1][(self.step - first) * self.originals :][: self.originals]

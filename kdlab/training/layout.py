@@ -40,7 +40,7 @@ def slot_shares(views: int, ratio: float) -> list[float]:
     return shares
 
 
-class Name(NamedTuple):
+class ViewName(NamedTuple):
     """Which view: a policy with its options, a copy number, quarter turns, and whose entropy picks its rows."""
 
     policy: tuple
@@ -104,24 +104,24 @@ class Layout:
         options = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in spec.augmentation_options.items())
         return cls(spec.augmentation, options, spec.views, spec.ratio, turns, spec.hard_labels, picker)
 
-    def slots(self) -> Iterator[tuple[float, Name, Name]]:
+    def slots(self) -> Iterator[tuple[float, ViewName, ViewName]]:
         """For every slot: the share of its rows that is augmented, its plain view and its rich one."""
         if self.turns:
             for turn in range(TURNS):
-                name = Name(WEAK, turn if self.turns == "own" else 0, turn)
+                name = ViewName(WEAK, turn if self.turns == "own" else 0, turn)
                 yield 0.0, name, name
             return
         for slot, share in enumerate(slot_shares(self.views, self.ratio)):
-            yield share, Name(WEAK, slot), Name((self.augmentation, self.options), slot, picker=self.picker)
+            yield share, ViewName(WEAK, slot), ViewName((self.augmentation, self.options), slot, picker=self.picker)
 
-    def names(self) -> set[Name]:
+    def view_names(self) -> set[ViewName]:
         """The views that these rows are taken from."""
         slots = list(self.slots())
         return {plain for share, plain, _ in slots if share < 1} | {rich for share, _, rich in slots if share > 0}
 
 
 @by_identity
-def company(spec: RunSpec) -> tuple | None:
+def fusion_key(spec: RunSpec) -> tuple | None:
     """What runs have in common whose students can take their steps as one network; None for those who go alone.
 
     Only narrow networks gain by it (``narrow=True`` where they are registered), and a foreign method may reach into its
@@ -135,7 +135,7 @@ def company(spec: RunSpec) -> tuple | None:
     return spec.model, repr(sorted(spec.model_options.items())), rows, reads_maps(spec)
 
 
-def question(teacher: str, name: Name, mode: str) -> tuple | None:
+def stream_key(teacher: str, name: ViewName, mode: str) -> tuple | None:
     """What tells one stream of a teacher's outputs from others of a cohort; None where a network picks the rows.
 
     Args:

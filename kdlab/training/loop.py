@@ -17,7 +17,7 @@ import torch
 
 from kdlab import metrics
 from kdlab.rng import global_stream
-from kdlab.training.fusion.stepper import Abreast
+from kdlab.training.fusion.stepper import FusedStepper
 from kdlab.training.runtime import deterministic, interrupts_held, keep_memory, one_thread
 from kdlab.training.student import Arm
 from kdlab.training.views import Views
@@ -95,13 +95,13 @@ def train(
     with one_thread(), deterministic(str(views.device)):
         for arm in arms:
             restore(arm.build(views, len(splits.train.classes), shape))
-        waiting, stopping, abreast = list(arms), False, Abreast(views)
+        waiting, stopping, stepper = list(arms), False, FusedStepper(views)
         with interrupts_held() as interrupted:
             while waiting and not stopping:
                 step = min(arm.step for arm in waiting)
                 views.at(step)
                 moved = [arm for arm in waiting if arm.step == step]
-                abreast.step(moved)
+                stepper.step(moved)
                 for arm in moved:
                     _look(arm, splits)
                 for arm in [a for a in waiting if not a.active]:
@@ -118,8 +118,8 @@ def train(
 
 def _look(arm: Arm, splits) -> None:
     """Measure an arm on val, if it is time."""
-    every = max(1, arm.total // CURVE_POINTS)
-    if arm.active and arm.step % every == 0 and arm.total - arm.step >= every // 2:
+    every = max(1, arm.total_steps // CURVE_POINTS)
+    if arm.active and arm.step % every == 0 and arm.total_steps - arm.step >= every // 2:
         logits = _evaluate(arm, splits.val)
         arm.record(val_accuracy=100 * metrics.accuracy(logits, splits.val.labels.numpy()))
 
@@ -127,8 +127,8 @@ def _look(arm: Arm, splits) -> None:
 def _evaluate(arm: Arm, images) -> np.ndarray:
     started = time.perf_counter()
     logits = predict(arm.student, images, arm.method.predict)
-    arm.evaluation += time.perf_counter() - started
-    arm.looked_at += len(images)
+    arm.evaluation_seconds += time.perf_counter() - started
+    arm.evaluated_images += len(images)
     return logits
 
 

@@ -16,7 +16,7 @@ from kdlab.models import Outputs, build, outputs
 from kdlab.registry import create, find
 from kdlab.rng import generator, global_stream
 from kdlab.spec import RunSpec
-from kdlab.training.layout import WEAK, Layout, Name, company, reads_maps
+from kdlab.training.layout import WEAK, Layout, ViewName, fusion_key, reads_maps
 from kdlab.training.views import Views
 
 LATEST = 20  # steps of which ``progress`` tells the mean loss
@@ -29,29 +29,29 @@ class Arm:
     Args:
         key: the run's key in the store.
         spec: what to train.
-        teacher: key of the teacher, or None.
-        total: optimiser steps in all.
+        teacher_key: of the teacher, or None.
+        total_steps: optimiser steps in all.
 
     Attributes:
         seconds: of its steps; where students are stepped together, their network's time is shared evenly.
-        abreast: with how many others it took its steps, added up over these.
+        fused_with: with how many others it took its steps, added up over these.
     """
 
     key: str
     spec: RunSpec
-    teacher: str | None
-    total: int
+    teacher_key: str | None
+    total_steps: int
     step: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
-    evaluation: float = 0.0
-    looked_at: int = 0
+    evaluation_seconds: float = 0.0
+    evaluated_images: int = 0
     diverged_at: int | None = None
-    abreast: int = 0
+    fused_with: int = 0
 
     def __post_init__(self):
-        self.layout = Layout.of(self.spec, self.key, self.teacher)
-        self.maps, self.company = reads_maps(self.spec), company(self.spec)
+        self.layout = Layout.of(self.spec, self.key, self.teacher_key)
+        self.reads_maps, self.fusion_key = reads_maps(self.spec), fusion_key(self.spec)
         self.prepares = find("losses", self.spec.method).facts.get("stage") == "teacher"
         # Ours draw from generators that they name; what others draw from the global ones must be this run's own.
         self.foreign = ":" in self.spec.model or ":" in self.spec.method
@@ -64,17 +64,17 @@ class Arm:
         spec = self.spec
         self.student = build(spec.model, num_classes, in_channels, seed=views.seed, **spec.model_options)
         if self.prepares:
-            self.student.load_state_dict(views.teachers[self.teacher].state_dict())
+            self.student.load_state_dict(views.teachers[self.teacher_key].state_dict())
             self.student.requires_grad_(False)
         self.student.to(views.device)
         views.students[self.key] = self.student
         views.at(0)
-        x = views.view(Name(WEAK, 0)).x[:2]
+        x = views.view(ViewName(WEAK, 0)).x[:2]
         with self._own_stream(views, "setup"):
             self.method = create("losses", spec.method, **spec.method_options)
             with torch.no_grad():
                 student = outputs(self.student.eval(), x)
-                teacher = outputs(views.teachers[self.teacher], x) if self.teacher else None
+                teacher = outputs(views.teachers[self.teacher_key], x) if self.teacher_key else None
             self.method.setup(student, teacher, self._context(views, num_classes))
         self.method.to(views.device)
         self.student.train(not self.prepares), self.method.train()
@@ -89,7 +89,7 @@ class Arm:
         return global_stream(views.seed, "model", *names, device=str(views.device))
 
     def _context(self, views: Views, num_classes: int) -> Context:
-        taught = self.teacher is not None
+        taught = self.teacher_key is not None
         return Context(
             num_classes,
             len(views.train),
@@ -97,36 +97,36 @@ class Arm:
             views.seed,
             views.train.labels.to(views.device),
             self.student,
-            views.teachers[self.teacher] if taught else None,
-            views.teacher_pass(self.teacher) if taught else None,
-            views.prepared.get(self.teacher),
+            views.teachers[self.teacher_key] if taught else None,
+            views.teacher_pass(self.teacher_key) if taught else None,
+            views.prepared.get(self.teacher_key),
         )
 
     @property
     def active(self) -> bool:
         """Whether there are steps left; a diverged arm has none."""
-        return self.step < self.total and self.diverged_at is None
+        return self.step < self.total_steps and self.diverged_at is None
 
-    def rows(self, views: Views) -> tuple[Batch, Outputs | None]:
+    def inputs(self, views: Views) -> tuple[Batch, Outputs | None]:
         """What the student sees in the step of the moment, and what the teacher says to it."""
-        batch = views.batch(self.layout, self.step / self.total)
-        if not self.teacher:
+        batch = views.batch(self.layout, self.step / self.total_steps)
+        if not self.teacher_key:
             return batch, None
-        return batch, views.teach(self.teacher, self.layout, self.spec.teacher_view, self.maps)
+        return batch, views.teacher_outputs(self.teacher_key, self.layout, self.spec.teacher_view, self.reads_maps)
 
     def train_step(self, views: Views) -> None:
         """One optimiser step on the views of the moment."""
-        batch, teacher = self.rows(views)
+        batch, teacher = self.inputs(views)
         started = time.perf_counter()  # views and teacher are shared by the cohort: not this arm's seconds
         with self._own_stream(views, self.step):
             with torch.autocast(views.device.type, torch.bfloat16, enabled=self.spec.precision == "bfloat16"):
                 student = outputs(self.student, batch.x)
             self.seconds += time.perf_counter() - started
-            loss = self.lose(student, teacher, batch)
+            loss = self.compute_loss(student, teacher, batch)
             if loss is not None:
-                self.learn(loss, batch)
+                self.optimiser_step(loss, batch)
 
-    def lose(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> float | None:
+    def compute_loss(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> float | None:
         """The loss, whose gradients are left where they belong.
 
         Returns:
@@ -144,10 +144,10 @@ class Arm:
         self.seconds += time.perf_counter() - started
         return None if self.diverged_at is not None else value
 
-    def learn(self, loss: float, batch: Batch) -> None:
+    def optimiser_step(self, loss: float, batch: Batch) -> None:
         """Take the step that the gradients ask for."""
         started = time.perf_counter()
-        self._descend(self.spec.optimiser.rate((self.step + 0.5) / self.total))  # at the middle of the step
+        self._descend(self.spec.optimiser.rate((self.step + 0.5) / self.total_steps))  # at the middle of the step
         self.method.after_step(batch)
         self._running = getattr(self, "_running", [])
         self._running.append(loss)
@@ -187,12 +187,18 @@ class Arm:
     def teacher_forwards(self) -> int:
         """Rows the teacher has seen for this arm: one a student's row (a clean view serves all views of an original),
         and two candidates for each row that it picked."""
-        if self.teacher is None:
+        if self.teacher_key is None:
             return 0
         views = 1 if self.spec.teacher_view == "clean" else self.spec.views
-        picked = self.layout.picker == self.teacher
+        picked = self.layout.picker == self.teacher_key
         candidates = 2 * self.spec.views * self.spec.ratio if picked else 0
         return round(self.step * self.spec.budget.originals_per_step * (views + candidates))
+
+    def cost(self) -> dict[str, float]:
+        """Seconds of evaluation, images evaluated and ``fused_with``, under their names in stored runs."""
+        return {
+            "evaluation": self.evaluation_seconds, "looked_at": self.evaluated_images, "abreast": self.fused_with
+        }  # fmt: skip
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Everything needed to go on bit for bit: tensors, and plain values beside them."""
@@ -201,10 +207,9 @@ class Arm:
         tensors |= {f"momentum/{number}": buffer for number, buffer in enumerate(self.momentum)}
         plain = {
             "step": self.step, "curve": self.curve, "seconds": self.seconds, "diverged_at": self.diverged_at,
-            "evaluation": self.evaluation, "looked_at": self.looked_at, "abreast": self.abreast,
             "running": getattr(self, "_running", []),
         }  # fmt: skip
-        return {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}, plain
+        return {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}, plain | self.cost()
 
     def load_state(self, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> Arm:
         """Take up where ``state`` was taken."""
@@ -217,7 +222,7 @@ class Arm:
         for number, buffer in part("momentum").items():
             self.momentum[int(number)].copy_(buffer)
         self.step, self.curve, self.seconds = plain["step"], plain["curve"], plain["seconds"]
-        self.evaluation, self.looked_at = plain.get("evaluation", 0.0), plain.get("looked_at", 0)
-        self.abreast = plain.get("abreast", 0)
+        self.evaluation_seconds, self.evaluated_images = plain.get("evaluation", 0.0), plain.get("looked_at", 0)
+        self.fused_with = plain.get("abreast", 0)
         self.diverged_at, self._running = plain["diverged_at"], plain["running"]
         return self

@@ -37,13 +37,13 @@ def limit() -> int:
     return gigabytes(os.environ.get("KDLAB_TEACHER_GB") or LIMIT_GB)
 
 
-def stream(facts: Mapping[str, Any], question: tuple) -> str:
+def stream_digest(facts: Mapping[str, Any], stream_key: tuple) -> str:
     """The name of a stream: 16 hexadecimal digits of the hash of all that decides it."""
-    text = json.dumps([facts, question], sort_keys=True)
+    text = json.dumps([facts, stream_key], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def kept(folder: Path) -> dict[str, int]:
+def cached_steps(folder: Path) -> dict[str, int]:
     """About how many steps of each stream are kept, whatever machine they are from. For plans; reading decides."""
     found: dict[str, int] = {}
     for path in folder.glob("*-*-*"):
@@ -56,7 +56,7 @@ def kept(folder: Path) -> dict[str, int]:
     return found
 
 
-class Taught:
+class TeacherCache:
     """Files of teacher outputs in one folder, the least lately used of which make room for new ones.
 
     Several processes may use one folder: what they write to a record is the same, and a record counts only if its
@@ -76,11 +76,11 @@ class Taught:
         self._open: dict[tuple, tuple[int, int] | None] = {}
         self._refused: set[tuple] = set()
 
-    def read(self, question: tuple, step: int, rows: int) -> Outputs | None:
+    def read(self, stream_key: tuple, step: int, rows: int) -> Outputs | None:
         """Logits and embedding of a view, or None where they are not kept.
 
         Args:
-            question: which teacher and which view; plain values.
+            stream_key: which teacher and which view; plain values.
             step: optimiser step, from 0.
             rows: of the view.
         """
@@ -88,7 +88,7 @@ class Taught:
 
         from kdlab.models import Outputs
 
-        file = self._file(question, None)
+        file = self._file(stream_key, None)
         if file is None:
             return None
         number, size = file
@@ -100,24 +100,24 @@ class Taught:
         embedding = values[:, classes:].contiguous() if classes < values.shape[1] else None
         return Outputs(values[:, :classes].contiguous(), (), embedding)
 
-    def write(self, question: tuple, step: int, said: Outputs) -> None:
+    def write(self, stream_key: tuple, step: int, said: Outputs) -> None:
         """Keep logits and, where there is one, embedding of a view, unless there is no room."""
         parts = [said.logits] if said.embedding is None else [said.logits, said.embedding]
         values = np.concatenate([part.numpy() for part in parts], 1)
         payload = said.logits.shape[1].to_bytes(4, "little") + values.tobytes()
-        file = self._file(question, 4 + len(payload))
+        file = self._file(stream_key, 4 + len(payload))
         if file is not None and step < self.steps:
             with contextlib.suppress(OSError):  # a full disk costs time, not results
                 os.pwrite(file[0], zlib.crc32(payload).to_bytes(4, "little") + payload, step * file[1])
 
-    def _file(self, question: tuple, size: int | None) -> tuple[int, int] | None:
+    def _file(self, stream_key: tuple, size: int | None) -> tuple[int, int] | None:
         """Descriptor and record size of a stream's file; it is made when ``size`` is given and there is room."""
-        unknown = question not in self._open or (size and self._open[question] is None)
-        if unknown and question not in self._refused:
-            self._open[question] = self._opened(f"{stream(self.facts, question)}-{self.machine}", size)
-            if size and self._open[question] is None:
-                self._refused.add(question)
-        return self._open.get(question)
+        unknown = stream_key not in self._open or (size and self._open[stream_key] is None)
+        if unknown and stream_key not in self._refused:
+            self._open[stream_key] = self._opened(f"{stream_digest(self.facts, stream_key)}-{self.machine}", size)
+            if size and self._open[stream_key] is None:
+                self._refused.add(stream_key)
+        return self._open.get(stream_key)
 
     def _opened(self, name: str, size: int | None) -> tuple[int, int] | None:
         path = next(self.folder.glob(f"{name}-*"), None)

@@ -17,12 +17,12 @@ from kdlab.losses.base import Batch
 from kdlab.models import Outputs, outputs
 from kdlab.registry import create
 from kdlab.rng import global_stream
-from kdlab.training.images import Pictures
-from kdlab.training.layout import Layout, Name, View, question
-from kdlab.training.teacher_cache import Taught
+from kdlab.training.images import StepImages
+from kdlab.training.layout import Layout, View, ViewName, stream_key
+from kdlab.training.teacher_cache import TeacherCache
 
 
-class Views(Pictures):
+class Views(StepImages):
     """Makes and keeps the views of the current step.
 
     Args:
@@ -34,7 +34,7 @@ class Views(Pictures):
         device: where views are applied; draws are always made on the CPU.
         autocast: run teachers in bfloat16.
         prepared: what the methods that prepared the teachers have learned, by teacher key.
-        taught: teacher outputs kept from other runs; None keeps nothing.
+        teacher_cache: teacher outputs kept from other runs; None keeps nothing.
         role: first word of the names of the streams (``RunSpec.streams``).
 
     Attributes:
@@ -44,14 +44,14 @@ class Views(Pictures):
 
     def __init__(
         self, train, seed, replicate, originals, teachers, device="cpu", autocast=False, prepared=None,
-        taught: Taught | None = None, role: str = "student",
+        teacher_cache: TeacherCache | None = None, role: str = "student",
     ):  # fmt: skip
         super().__init__(train, seed, replicate, originals, device, role)
         self.teachers, self.autocast = teachers, autocast
-        self.prepared, self.students, self.taught = prepared or {}, {}, taught
+        self.prepared, self.students, self.teacher_cache = prepared or {}, {}, teacher_cache
         self.spent = {"views": 0.0, "made": 0, "teacher": 0.0, "passes": 0}
         self.weak, self._policies = CropFlip(), {}
-        self._question = functools.cache(question)
+        self._question = functools.cache(stream_key)
 
     def at(self, step: int) -> None:
         """Move to an optimiser step: forget the last step's views, look up this step's originals."""
@@ -60,7 +60,7 @@ class Views(Pictures):
         self.every = torch.arange(self.originals, device=self.device)
         self._views, self._outputs, self._batches, self._joined = {}, {}, {}, {}
 
-    def view(self, name: Name, stream: str = "") -> View:
+    def view(self, name: ViewName, stream: str = "") -> View:
         """Rows of one view, made once a step.
 
         Args:
@@ -88,7 +88,7 @@ class Views(Pictures):
         late = getattr(part, "facts", {}).get("where") == "view"
         stages = [(self.weak, f"{stream}weak/{copy}")]
         if late:
-            draw = self.drawn(part, f"{stream}{name}/{copy}")
+            draw = self.draw_params(part, f"{stream}{name}/{copy}")
             images = part.apply(self.augmented(stages, self.block), draw)
             return View(self.train.normalise(images), self.every, draw.get("partner"), draw.get("share"))
         # Foreign code is trusted with one step's images only: its rows may depend on each other.
@@ -96,7 +96,7 @@ class Views(Pictures):
         images = self.augmented([(part, f"{stream}{name}/{copy}"), *stages], block)
         return View(self.train.normalise(images), self.every)
 
-    def _picked(self, name: Name, stream: str) -> View:
+    def _picked(self, name: ViewName, stream: str) -> View:
         """The half of two candidates a row that the picker is least sure of."""
         parts = [self._made(name.policy, name.copy, stream + prefix) for prefix in ("", "pick/")]
         logits = torch.cat([self._scores(name.picker, part.x) for part in parts])
@@ -111,7 +111,7 @@ class Views(Pictures):
         model.train(training)
         return logits
 
-    def _slots(self, layout: Layout) -> Iterator[tuple[Tensor | bool, Name, Name]]:
+    def _slots(self, layout: Layout) -> Iterator[tuple[Tensor | bool, ViewName, ViewName]]:
         """For every slot: which rows are augmented (a mask, or True or False for all), its plain and its rich view."""
         for share, plain, rich in layout.slots():
             count = round(share * self.originals)
@@ -124,7 +124,7 @@ class Views(Pictures):
         rank[torch.randperm(self.originals, generator=self.generator("select"))] = torch.arange(self.originals)
         return rank
 
-    def _rows(self, chosen: Tensor | bool, plain: Name, rich: Name) -> View:
+    def _rows(self, chosen: Tensor | bool, plain: ViewName, rich: ViewName) -> View:
         """A slot's rows: those of the rich view where chosen, of the plain one elsewhere."""
         if isinstance(chosen, bool):
             return self.view(rich if chosen else plain)
@@ -178,7 +178,7 @@ class Views(Pictures):
             "share": torch.cat([ones if v.share is None else v.share for v in views]),
         }
 
-    def teach(self, teacher: str, layout: Layout, mode: str, maps: bool = True) -> Outputs:
+    def teacher_outputs(self, teacher: str, layout: Layout, mode: str, maps: bool = True) -> Outputs:
         """The teacher's outputs on the rows of a layout.
 
         Args:
@@ -200,25 +200,25 @@ class Views(Pictures):
                 self._joined[asked] = Outputs.cat(parts)
         return self._joined[asked]
 
-    def _forward(self, teacher: str, name: Name, mode: str, maps: bool) -> Outputs:
+    def _forward(self, teacher: str, name: ViewName, mode: str, maps: bool) -> Outputs:
         where = ("clean",) if mode == "clean" else (name, mode)
         said = self._outputs.get((teacher, where))
         if said is None or (maps and not said.features):
-            question = self._question(teacher, name, mode) if self.taught else None
-            said = self.taught.read(question, self.number, self.originals) if question and not maps else None
+            stream_key = self._question(teacher, name, mode) if self.teacher_cache else None
+            said = self.teacher_cache.read(stream_key, self.number, self.originals) if stream_key and not maps else None
             if said is None:
                 if mode == "clean":
                     x = self.train.normalise(self.raw)
                 else:
                     x = self.view(name, "teacher/" if mode == "independent" else "").x
-                said = self._taught(teacher, x, repr(name), mode, self.number)
+                said = self._run_teacher(teacher, x, repr(name), mode, self.number)
                 self.spent["passes"] += 1
-                if question:
-                    self.taught.write(question, self.number, said)
+                if stream_key:
+                    self.teacher_cache.write(stream_key, self.number, said)
             self._outputs[teacher, where] = said
         return said if maps else Outputs(said.logits, (), said.embedding)
 
-    def _taught(self, teacher: str, x: Tensor, *names: str | int) -> Outputs:
+    def _run_teacher(self, teacher: str, x: Tensor, *names: str | int) -> Outputs:
         """What a teacher says; one that draws, though it is in eval mode, draws from a stream of those names."""
         model = self.teachers[teacher]
         ours = type(getattr(model, "model", model)).__module__.startswith("kdlab.")
@@ -232,6 +232,6 @@ class Views(Pictures):
         def run(rows: int = 500):
             for index in torch.arange(len(self.train)).split(rows):
                 x = self.train.normalise(self.train.batch(index).to(self.device))
-                yield self._taught(teacher, x, "pass", int(index[0])), self.train.labels[index].to(self.device)
+                yield self._run_teacher(teacher, x, "pass", int(index[0])), self.train.labels[index].to(self.device)
 
         return run

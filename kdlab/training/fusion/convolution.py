@@ -33,7 +33,7 @@ class Shape(NamedTuple):
     first: bool
 
 
-class Ways(NamedTuple):
+class GroupSizes(NamedTuple):
     """Students in a group: forward, for the input's gradient, for the kernels'. 0 takes them one by one."""
 
     forward: int = 0
@@ -41,7 +41,7 @@ class Ways(NamedTuple):
     kernels: int = 0
 
 
-def together(kernels: Sequence[Tensor], group: int, between: float = 0) -> Tensor:
+def block_diagonal(kernels: Sequence[Tensor], group: int, between: float = 0) -> Tensor:
     """Kernels of K students as one grouped convolution's, ``between`` standing between students of a group.
 
     Args:
@@ -59,14 +59,14 @@ def together(kernels: Sequence[Tensor], group: int, between: float = 0) -> Tenso
     return placed.view(groups * group * outs, group * ins, *size)
 
 
-def apart(kernel: Tensor, students: int, group: int) -> Tensor:
+def diagonal_blocks(kernel: Tensor, students: int, group: int) -> Tensor:
     """What ``together`` put together, (K, O, I, h, w)."""
     group = group or 1
     placed = kernel.unflatten(0, (students // group, group, -1)).unflatten(3, (group, -1))
     return placed.diagonal(dim1=1, dim2=3).movedim(-1, 1).flatten(0, 1)
 
 
-def each(maps: Tensor, students: int) -> list[Tensor]:
+def per_student(maps: Tensor, students: int) -> list[Tensor]:
     """The maps of every student, (B, C, H, W) each, from those side by side, (B, K C, H, W)."""
     return [part.contiguous() for part in maps.unflatten(1, (students, -1)).unbind(1)]
 
@@ -76,7 +76,7 @@ def convolve(x: Tensor, kernel: Tensor, shape: Shape, group: int) -> Tensor:
     k, steps = shape.students, (None, shape.stride, shape.padding, 1)
     if group:
         return F.conv2d(x, kernel, *steps, k // group)
-    return torch.cat([F.conv2d(*own, *steps) for own in zip(each(x, k), kernel.chunk(k), strict=True)], 1)
+    return torch.cat([F.conv2d(*own, *steps) for own in zip(per_student(x, k), kernel.chunk(k), strict=True)], 1)
 
 
 def input_gradient(g: Tensor, x: Tensor, kernel: Tensor, shape: Shape, group: int) -> Tensor:
@@ -95,23 +95,23 @@ def _backward(g: Tensor, x: Tensor, kernel: Tensor, shape: Shape, group: int, wh
     pull = torch.ops.aten.convolution_backward
     if group:
         return pull(g, x, kernel, *steps, k // group, wanted)[which]
-    parts = zip(each(g, k), each(x, k), kernel.chunk(k), strict=True)
+    parts = zip(per_student(g, k), per_student(x, k), kernel.chunk(k), strict=True)
     return torch.cat([pull(*own, *steps, 1, wanted)[which] for own in parts], 1 - which)
 
 
 @functools.cache
-def ways(shape: Shape) -> Ways:
-    """The fastest ways to convolve that give each student the bits it gets alone, tried on random numbers."""
+def group_sizes(shape: Shape) -> GroupSizes:
+    """The fastest group_sizes to convolve that give each student the bits it gets alone, tried on random numbers."""
     draw = torch.Generator().manual_seed(0)
     k, (rows, channels, *size) = shape.students, shape.images
     x = torch.randn(rows, k * channels, *size, generator=draw)
     kernels = torch.randn(k, *shape.kernel, generator=draw)
-    laid = {group: together(kernels, group) for group in range(k + 1) if group == 0 or k % group == 0}
+    laid = {group: block_diagonal(kernels, group) for group in range(k + 1) if group == 0 or k % group == 0}
     g = torch.randn(convolve(x, laid[0], shape, 0).shape, generator=draw)
     pulled = {group: (lambda group=group: kernel_gradient(g, x, laid[group], shape, group)) for group in laid}
-    found = Ways(
+    found = GroupSizes(
         forward=_fastest({group: (lambda group=group: convolve(x, laid[group], shape, group)) for group in laid}),
-        kernels=_fastest(pulled, lambda value, group: apart(value, k, group)),
+        kernels=_fastest(pulled, lambda value, group: diagonal_blocks(value, k, group)),
     )
     if shape.first:
         return found
@@ -131,41 +131,41 @@ def _fastest(asked: dict, read=lambda value, group: value) -> int:
     return min(best, key=best.get)
 
 
-class Convolving(torch.autograd.Function):
-    """A ``Convolution`` in the graph; what its kernels get, the layer keeps for itself."""
+class ConvolutionFunction(torch.autograd.Function):
+    """A ``FusedConvolution`` in the graph; what its kernels get, the layer keeps for itself."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, kernel: Tensor, layer: Convolution) -> Tensor:
+    def forward(ctx, x: Tensor, kernel: Tensor, layer: FusedConvolution) -> Tensor:
         """Maps of maps; the kernel is an input so that there is a backward."""
         ctx.save_for_backward(x)
         ctx.layer = layer
-        group = 0 if layer.safe else layer.ways.forward
+        group = 0 if layer.safe else layer.group_sizes.forward
         return convolve(x, layer.laid[group], layer.shape, group)
 
     @staticmethod
     def backward(ctx, g: Tensor):
         """Gradient of the maps."""
         (x,), layer, g = ctx.saved_tensors, ctx.layer, g.contiguous()
-        ways, shape = layer.ways, layer.shape
-        layer.gradient = kernel_gradient(g, x, layer.laid[ways.kernels], shape, ways.kernels)
+        group_sizes, shape = layer.group_sizes, layer.shape
+        layer.gradient = kernel_gradient(g, x, layer.laid[group_sizes.kernels], shape, group_sizes.kernels)
         if not ctx.needs_input_grad[0]:
             return None, None, None
         # Zeros times infinity are no zeros: a student that overflows must not take others with it.
-        group = ways.inputs
+        group = group_sizes.inputs
         if group > 1 and not math.isfinite(layer.gradient.sum().item()):
             group = 0
         return input_gradient(g, x, layer.laid[group], shape, group), None, None
 
 
-class Convolution(nn.Module):
+class FusedConvolution(nn.Module):
     """The same convolution of every student.
 
     Attributes:
         layers: the students' own; a list, so that they stay theirs.
         shape: what is convolved.
-        ways: how.
+        group_sizes: how.
         laid: kernels put together, by students in a group; the stack fills them before every step.
-        gradient: of the kernels, laid out for ``ways.kernels``.
+        gradient: of the kernels, laid out for ``group_sizes.kernels``.
         safe: take the students one by one.
     """
 
@@ -174,8 +174,8 @@ class Convolution(nn.Module):
         one = layers[0]
         self.layers, self.laid, self.gradient, self.safe = layers, {}, None, False
         self.shape = Shape(len(layers), images, tuple(one.weight.shape), one.stride, one.padding, first)
-        self.ways = ways(self.shape)
+        self.group_sizes = group_sizes(self.shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, K I, H, W) to (B, K O, H', W')."""
-        return Convolving.apply(x, self.laid[0], self)
+        return ConvolutionFunction.apply(x, self.laid[0], self)

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlab.models import Outputs, outputs
-from kdlab.training.fusion.convolution import Convolution, apart, each, together
+from kdlab.training.fusion.convolution import FusedConvolution, block_diagonal, diagonal_blocks, per_student
 
 
-class Normalisation(nn.Module):
+class FusedBatchNorm(nn.Module):
     """BatchNorm of every student in train mode; running statistics are the students' own, side by side in memory."""
 
     def __init__(self, layers: Sequence[nn.BatchNorm2d]):
@@ -37,7 +37,7 @@ class Normalisation(nn.Module):
         return F.batch_norm(x, self.running_mean, self.running_var, *own, True, one.momentum, one.eps)
 
 
-class Classifier(nn.Module):
+class FusedLinear(nn.Module):
     """Each student's own linear layer on its own embedding."""
 
     def __init__(self, layers: Sequence[nn.Linear]):
@@ -46,10 +46,10 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, K D) to K times (B, classes)."""
-        return tuple(layer(part) for layer, part in zip(self.layers, each(x, len(self.layers)), strict=True))
+        return tuple(layer(part) for layer, part in zip(self.layers, per_student(x, len(self.layers)), strict=True))
 
 
-class Pulling(torch.autograd.Function):
+class InjectGradients(torch.autograd.Function):
     """A scalar whose backward gives ``roots`` these gradients: ``torch.autograd.backward`` would import sympy, 2 s."""
 
     @staticmethod
@@ -64,7 +64,7 @@ class Pulling(torch.autograd.Function):
         return None, *ctx.gradients
 
 
-class Stack:
+class FusedNetwork:
     """K students as one network that has no parameters of its own: gradients go to the students'.
 
     Args:
@@ -83,17 +83,17 @@ class Stack:
         for name, module in list(self.net.named_modules()):
             own = [of[name] for of in named]
             if isinstance(module, nn.Conv2d):
-                self.net.set_submodule(name, Convolution(own, shapes[name], name == next(iter(shapes))))
+                self.net.set_submodule(name, FusedConvolution(own, shapes[name], name == next(iter(shapes))))
             elif isinstance(module, nn.BatchNorm2d):
-                self.net.set_submodule(name, Normalisation(own))
+                self.net.set_submodule(name, FusedBatchNorm(own))
             elif isinstance(module, nn.Linear):
-                self.net.set_submodule(name, Classifier(own))
-        self.convolutions = [m for m in self.net.modules() if isinstance(m, Convolution)]
-        self.norms = [m for m in self.net.modules() if isinstance(m, Normalisation)]
+                self.net.set_submodule(name, FusedLinear(own))
+        self.convolutions = [m for m in self.net.modules() if isinstance(m, FusedConvolution)]
+        self.norms = [m for m in self.net.modules() if isinstance(m, FusedBatchNorm)]
         self.counts = [layer.num_batches_tracked for norm in self.norms for layer in norm.layers]
-        self._lay_out()
+        self._index_parameters()
 
-    def _lay_out(self) -> None:
+    def _index_parameters(self) -> None:
         """Where each parameter goes in what is put together, and where its gradient comes from."""
         parts = [(layer, "weight") for layer in self.convolutions]
         parts += [(layer, name) for layer in self.norms for name in ("weight", "bias")]
@@ -110,10 +110,12 @@ class Stack:
         k, start, homes, back = len(self.students), 0, [], []
         for part, (layer, name) in enumerate(parts):
             own = numbers[k * part : k * (part + 1)]
-            if isinstance(layer, Convolution):
-                laid = {group: together(own, group, total) for group in sorted({0, *layer.ways})}
-                gradient = torch.arange(start, start + laid[layer.ways.kernels].numel())
-                back.append(apart(gradient.view(laid[layer.ways.kernels].shape), k, layer.ways.kernels))
+            if isinstance(layer, FusedConvolution):
+                laid = {group: block_diagonal(own, group, total) for group in sorted({0, *layer.group_sizes})}
+                gradient = torch.arange(start, start + laid[layer.group_sizes.kernels].numel())
+                back.append(
+                    diagonal_blocks(gradient.view(laid[layer.group_sizes.kernels].shape), k, layer.group_sizes.kernels)
+                )
             else:
                 laid = {name: torch.cat(own)}
                 gradient = torch.arange(start, start + laid[name].numel())
@@ -160,12 +162,12 @@ class Stack:
             return [part.detach().requires_grad_() for part in parts]
 
         k = len(self.students)
-        logits, embedding = leaves(whole.logits), leaves(each(whole.embedding, k))
+        logits, embedding = leaves(whole.logits), leaves(per_student(whole.embedding, k))
         maps, final, stem = [()] * k, [None] * k, [None] * k
         if self.maps:
-            maps = list(zip(*(leaves(each(feature, k)) for feature in whole.features), strict=True))
+            maps = list(zip(*(leaves(per_student(feature, k)) for feature in whole.features), strict=True))
             final = [own[-1] for own in maps]
-            stem = leaves(each(whole.stem, k))
+            stem = leaves(per_student(whole.stem, k))
         return [Outputs(*part) for part in zip(logits, maps, embedding, final, stem, strict=True)]
 
     def backward(self) -> None:
@@ -180,11 +182,11 @@ class Stack:
         roots = [(a, gradient) for a, gradient in roots if gradient is not None]
         if roots:
             roots, gradients = zip(*roots, strict=True)
-            Pulling.apply(gradients, *roots).backward()
-            self._hand_out()
+            InjectGradients.apply(gradients, *roots).backward()
+            self._scatter_gradients()
         del self._whole, self._parts
 
-    def _hand_out(self) -> None:
+    def _scatter_gradients(self) -> None:
         found = [layer.gradient for layer in self.convolutions]
         found += [norm.laid[name].grad for norm in self.norms for name in ("weight", "bias")]
         torch.index_select(torch.cat([own.reshape(-1) for own in found]), 0, self._back, out=self._gradient)
@@ -217,7 +219,7 @@ def _side_by_side(parts: Sequence[Tensor]) -> Tensor | None:
     return torch.cat([torch.zeros_like(part) if part.grad is None else part.grad for part in parts], 1)
 
 
-def same(students: Sequence[nn.Module], x: Sequence[Tensor]) -> bool:
+def bit_identical(students: Sequence[nn.Module], x: Sequence[Tensor]) -> bool:
     """Whether students stepped as one get the bits that each gets alone, tried on copies of them.
 
     Args:
@@ -225,7 +227,7 @@ def same(students: Sequence[nn.Module], x: Sequence[Tensor]) -> bool:
         x: images for each, (B, C, H, W).
     """
     alone, stacked = copy.deepcopy(list(students)), copy.deepcopy(list(students))
-    stack = Stack(stacked, x[0], maps=True)
+    stack = FusedNetwork(stacked, x[0], maps=True)
     equal = True
     for one, said, images in zip(alone, stack.forward(x), x, strict=True):
         own = outputs(one, images)
@@ -235,7 +237,7 @@ def same(students: Sequence[nn.Module], x: Sequence[Tensor]) -> bool:
         draw = torch.Generator().manual_seed(0)
         pull = [torch.randn(a.shape, generator=draw) for a, _ in pairs]
         for values in zip(*pairs, strict=True):
-            Pulling.apply(pull, *values).backward()
+            InjectGradients.apply(pull, *values).backward()
     stack.backward()
     for one, other in zip(alone, stacked, strict=True):
         equal = equal and all(

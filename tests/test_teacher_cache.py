@@ -13,8 +13,8 @@ from kdlab.errors import SpecError
 from kdlab.lab.store import Store
 from kdlab.models import Outputs, build
 from kdlab.spec import Budget, RunSpec
-from kdlab.training import Layout, Taught, Views
-from kdlab.training.layout import question, reads_maps
+from kdlab.training import Layout, TeacherCache, Views
+from kdlab.training.layout import reads_maps, stream_key
 from kdlab.training.teacher_cache import limit
 
 ORIGINALS, STEPS, LOTS = 32, 12, 10**9
@@ -42,11 +42,11 @@ def teacher():
 
 
 def views(train, teacher, kept):
-    return Views(train, 0, 0, ORIGINALS, {"t": teacher}, taught=kept)
+    return Views(train, 0, 0, ORIGINALS, {"t": teacher}, teacher_cache=kept)
 
 
 def keeper(folder, limit=LOTS, steps=STEPS):
-    return Taught(folder, steps, {"seed": 0}, "cpu", limit)
+    return TeacherCache(folder, steps, {"seed": 0}, "cpu", limit)
 
 
 def ask(source, mode, maps=False):
@@ -54,7 +54,7 @@ def ask(source, mode, maps=False):
     said = []
     for step in range(STEPS):
         source.at(step)
-        said += [source.teach("t", layout, mode, maps) for layout in LAYOUTS]
+        said += [source.teacher_outputs("t", layout, mode, maps) for layout in LAYOUTS]
     return said
 
 
@@ -95,10 +95,10 @@ def test_other_data_seed_machine_or_options_are_other_streams(tmp_path):
     assert torch.equal(keeper(tmp_path).read(("t", "x"), 0, 4).logits, said.logits)
     assert keeper(tmp_path).read(("t", "x"), 1, 4) is None
     assert keeper(tmp_path).read(("u", "x"), 0, 4) is None
-    assert Taught(tmp_path, STEPS, {"seed": 1}, "cpu", LOTS).read(("t", "x"), 0, 4) is None
-    assert Taught(tmp_path, STEPS, {"seed": 0}, "gpu", LOTS).read(("t", "x"), 0, 4) is None
-    names = [next(iter(Layout("jda", options, 2, 1.0).names())) for options in ((), (("probability", 0.9),))]
-    assert question("t", names[0], "same") != question("t", names[1], "same")
+    assert TeacherCache(tmp_path, STEPS, {"seed": 1}, "cpu", LOTS).read(("t", "x"), 0, 4) is None
+    assert TeacherCache(tmp_path, STEPS, {"seed": 0}, "gpu", LOTS).read(("t", "x"), 0, 4) is None
+    names = [next(iter(Layout("jda", options, 2, 1.0).view_names())) for options in ((), (("probability", 0.9),))]
+    assert stream_key("t", names[0], "same") != stream_key("t", names[1], "same")
 
 
 @pytest.mark.parametrize("said", ["lots", "-1", "inf", "nan"])

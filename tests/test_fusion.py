@@ -13,9 +13,9 @@ from kdlab.registry import catalogue
 from kdlab.spec import Budget, Optimiser, RunSpec
 from kdlab.training import Arm, Views
 from kdlab.training.fusion import convolution, stepper
-from kdlab.training.fusion.convolution import Shape, Ways
-from kdlab.training.fusion.network import Stack, same
-from kdlab.training.layout import company
+from kdlab.training.fusion.convolution import GroupSizes, Shape
+from kdlab.training.fusion.network import FusedNetwork, bit_identical
+from kdlab.training.layout import fusion_key
 from kdlab.training.runtime import one_thread
 
 ORIGINALS, STEPS = 16, 4
@@ -46,13 +46,13 @@ def images(count, rows=24, seed=0):
 @pytest.mark.parametrize("group", [0, 1, 2, 3, 6])
 def test_kernels_put_together_come_apart_and_nothing_stands_between_students(group):
     kernels = torch.arange(1.0, 6 * 5 * 2 * 9 + 1).view(6, 5, 2, 3, 3)
-    whole, group = convolution.together(kernels.unbind(0), group), group or 1
+    whole, group = convolution.block_diagonal(kernels.unbind(0), group), group or 1
     expected = torch.zeros(30, 2 * group, 3, 3)
     for student in range(6):
         place = 2 * (student % group)
         expected[5 * student : 5 * student + 5, place : place + 2] = kernels[student]
     assert torch.equal(whole, expected)
-    assert torch.equal(convolution.apart(whole, 6, group), kernels)
+    assert torch.equal(convolution.diagonal_blocks(whole, 6, group), kernels)
 
 
 @pytest.mark.parametrize("group", [0, 1, 2, 4])
@@ -62,16 +62,16 @@ def test_each_way_of_convolving_is_that_of_each_student(group, stride, size):
     x = torch.randn(6, 12, 9, 9, dtype=torch.float64, generator=draw)
     kernels = torch.randn(4, 5, 3, size, size, dtype=torch.float64, generator=draw)
     shape = Shape(4, (6, 3, 9, 9), (5, 3, size, size), (stride,) * 2, (size // 2,) * 2, False)
-    own = [part.clone().requires_grad_() for part in convolution.each(x, 4)]
+    own = [part.clone().requires_grad_() for part in convolution.per_student(x, 4)]
     weights = [kernel.clone().requires_grad_() for kernel in kernels]
     made = [F.conv2d(a, w, stride=stride, padding=size // 2) for a, w in zip(own, weights, strict=True)]
     g = torch.randn(6, 20, *made[0].shape[2:], dtype=torch.float64, generator=draw)
-    torch.autograd.backward(made, convolution.each(g, 4))
-    kernel = convolution.together(kernels, group)
+    torch.autograd.backward(made, convolution.per_student(g, 4))
+    kernel = convolution.block_diagonal(kernels, group)
     assert torch.allclose(convolution.convolve(x, kernel, shape, group), torch.cat(made, 1), rtol=1e-12)
     pulled = convolution.input_gradient(g, x, kernel, shape, group)
     assert torch.allclose(pulled, torch.cat([part.grad for part in own], 1), rtol=1e-12)
-    pulled = convolution.apart(convolution.kernel_gradient(g, x, kernel, shape, group), 4, group)
+    pulled = convolution.diagonal_blocks(convolution.kernel_gradient(g, x, kernel, shape, group), 4, group)
     assert torch.allclose(pulled, torch.stack([w.grad for w in weights]), rtol=1e-12)
 
 
@@ -80,7 +80,7 @@ def test_only_a_way_with_the_right_bits_is_taken(monkeypatch):
     slightly_off = lambda x, kernel, shape, group: true(x, kernel, shape, group) * (1 + 1e-7 * (group > 0))  # noqa: E731
     true = convolution.convolve
     monkeypatch.setattr(convolution, "convolve", slightly_off)
-    assert convolution.ways.__wrapped__(shape).forward == 0
+    assert convolution.group_sizes.__wrapped__(shape).forward == 0
 
 
 # --- a stack ------------------------------------------------------------------------------------------------------
@@ -89,12 +89,14 @@ def test_only_a_way_with_the_right_bits_is_taken(monkeypatch):
 @pytest.mark.parametrize("model", ["resnet8_s2_w4", "resnet8_s2_w8"])
 @pytest.mark.parametrize("count", [2, 3, 4, 6, 8])
 def test_students_get_their_own_bits(model, count):
-    assert same(students(count, model), images(count))
+    assert bit_identical(students(count, model), images(count))
 
 
 def test_another_number_is_seen_as_such(monkeypatch):
-    monkeypatch.setattr(Stack, "_hand_out", lambda self: [setattr(p, "grad", p * 0) for p in self.parameters])
-    assert not same(students(2), images(2))
+    monkeypatch.setattr(
+        FusedNetwork, "_scatter_gradients", lambda self: [setattr(p, "grad", p * 0) for p in self.parameters]
+    )
+    assert not bit_identical(students(2), images(2))
 
 
 def step(stack, x, label, spoilt=None):
@@ -116,17 +118,17 @@ def widest(monkeypatch):
         return max(group for group, work in asked.items() if torch.equal(read(work(), group), right))
 
     monkeypatch.setattr(convolution, "_fastest", pick)
-    convolution.ways.cache_clear()
+    convolution.group_sizes.cache_clear()
     yield
-    convolution.ways.cache_clear()
+    convolution.group_sizes.cache_clear()
 
 
 @pytest.mark.parametrize("lost", ["weights", "gradient"])
 def test_a_lost_student_takes_no_other_with_it(lost, widest):
     label, x, stacked = torch.arange(24) % 10, images(4), students(4)
     alone = copy.deepcopy(stacked)
-    stack = Stack(stacked, x[0])
-    assert any(layer.ways.forward > 1 for layer in stack.convolutions)
+    stack = FusedNetwork(stacked, x[0])
+    assert any(layer.group_sizes.forward > 1 for layer in stack.convolutions)
     if lost == "weights":
         with torch.no_grad():
             stacked[1].conv1.weight.fill_(float("nan"))
@@ -144,14 +146,14 @@ def test_zeros_between_students_would_carry_what_is_not_finite():
     shape = Shape(2, (4, 4, 6, 6), (4, 4, 3, 3), (1, 1), (1, 1), False)
     x, kernels = torch.randn(4, 8, 6, 6), torch.randn(2, 4, 4, 3, 3)
     x[:, :4] = float("nan")
-    assert convolution.convolve(x, convolution.together(kernels, 2), shape, 2)[:, 4:].isnan().any()
-    assert convolution.convolve(x, convolution.together(kernels, 0), shape, 0)[:, 4:].isfinite().all()
+    assert convolution.convolve(x, convolution.block_diagonal(kernels, 2), shape, 2)[:, 4:].isnan().any()
+    assert convolution.convolve(x, convolution.block_diagonal(kernels, 0), shape, 0)[:, 4:].isfinite().all()
 
 
 def test_a_stack_leaves_the_students_as_they_are_otherwise():
     stacked = students(3)
     names, before = list(stacked[0].state_dict()), [copy.deepcopy(s.state_dict()) for s in stacked]
-    stack = Stack(stacked, images(1)[0])
+    stack = FusedNetwork(stacked, images(1)[0])
     assert all(list(s.state_dict()) == names for s in stacked)
     assert all(
         torch.equal(v, old[k]) for s, old in zip(stacked, before, strict=True) for k, v in s.state_dict().items()
@@ -166,8 +168,8 @@ def test_a_stack_leaves_the_students_as_they_are_otherwise():
 
 @pytest.mark.parametrize("count", range(1, 40))
 def test_sizes_add_up_and_nobody_is_left_alone(count):
-    found = stepper.sizes(count)
-    assert sum(found) == count and set(found) <= set(stepper.SIZES) | ({1} if count == 1 else set())
+    found = stepper.fused_sizes(count)
+    assert sum(found) == count and set(found) <= set(stepper.FUSED_SIZES) | ({1} if count == 1 else set())
 
 
 def train(specs, splits, teacher):
@@ -176,7 +178,7 @@ def train(specs, splits, teacher):
     views = Views(splits.train, 0, 0, ORIGINALS, {"t": teacher})
     training.train(
         arms, splits, views, restore=nothing, save=nothing, beat=nothing,
-        finish=lambda arm, result: done.update({arm.key: (result, arm.state()[0], arm.abreast)}),
+        finish=lambda arm, result: done.update({arm.key: (result, arm.state()[0], arm.fused_with)}),
     )  # fmt: skip
     return done
 
@@ -188,7 +190,7 @@ def networks():
 
 STACKING = [
     name for name, entry in catalogue("losses").items()
-    if company(KD.replace(method=name)) is not None and not entry.facts.get("prepared")
+    if fusion_key(KD.replace(method=name)) is not None and not entry.facts.get("prepared")
 ]  # fmt: skip
 
 
@@ -224,9 +226,9 @@ def test_who_does_not_get_its_own_bits_or_gains_nothing_goes_alone(monkeypatch):
     specs = {"kd": KD, "ccd": KD.replace(method="ccd")}
     stacked = train(specs, splits, teacher)
     assert [stacked[name][2] for name in specs] == [STEPS] * 2
-    for where, what, answer in ((stepper, "same", False), (convolution, "ways", Ways())):
+    for where, what, answer in ((stepper, "bit_identical", False), (convolution, "group_sizes", GroupSizes())):
         with monkeypatch.context() as patch:
-            patch.setattr(stepper, "_tried", {})
+            patch.setattr(stepper, "_identical", {})
             patch.setattr(where, what, lambda *asked, answer=answer: answer)
             apart = train(specs, splits, teacher)
         assert [apart[name][2] for name in specs] == [0, 0]
@@ -234,13 +236,13 @@ def test_who_does_not_get_its_own_bits_or_gains_nothing_goes_alone(monkeypatch):
 
 
 def test_wide_networks_foreign_methods_and_other_rows_are_no_company():
-    assert company(KD) == company(KD.replace(method="ccd", augmentation="weak", ratio=0.0, seed=3))
-    assert company(KD) != company(KD.replace(views=1, augmentation="weak", ratio=0.0))
-    assert company(KD) != company(KD.replace(method="fitnet"))  # reads stage maps
-    assert company(KD) != company(KD.replace(model="resnet8_s2_w8"))
+    assert fusion_key(KD) == fusion_key(KD.replace(method="ccd", augmentation="weak", ratio=0.0, seed=3))
+    assert fusion_key(KD) != fusion_key(KD.replace(views=1, augmentation="weak", ratio=0.0))
+    assert fusion_key(KD) != fusion_key(KD.replace(method="fitnet"))  # reads stage maps
+    assert fusion_key(KD) != fusion_key(KD.replace(model="resnet8_s2_w8"))
     for alone in (
         KD.replace(model="resnet20"),
         KD.replace(precision="bfloat16"),
         KD.replace(method="test_training:Interrupted"),
     ):
-        assert company(alone) is None
+        assert fusion_key(alone) is None

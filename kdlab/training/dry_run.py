@@ -1,4 +1,4 @@
-"""Networks and methods put together on two images before anything trains, so that what does not fit is said now."""
+"""Every network and method of a plan built and set up on two images before anything trains, to fail early."""
 
 from __future__ import annotations
 
@@ -18,52 +18,47 @@ from kdlab.rng import generator
 from kdlab.spec import RunSpec
 
 
-def rehearse(specs: Iterable[RunSpec]) -> None:
-    """Build what each spec needs once and set its method up, as at the start of training but on noise.
+def dry_run(specs: Iterable[RunSpec]) -> None:
+    """Build the networks of each spec and set its method up, as at the start of training but on noise.
 
     Methods that look at the training set in their ``setup``, and foreign ones that may, are left out.
 
     Raises:
         SpecError: from the part that does not fit.
     """
-    stage = Rehearsal()
+    run = DryRun()
     for spec in specs:
-        stage.rehearse(spec)
+        run.method_weights(spec)
 
 
-class Rehearsal:
-    """Networks by name and options, and what has been tried with them."""
+class DryRun:
+    """Networks and methods set up so far: specs that differ in neither are tried once."""
 
     def __init__(self):
         self.networks: dict[tuple, nn.Module] = {}
-        self.done: dict[tuple, dict[str, Tensor] | None] = {}
+        self.weights: dict[tuple, dict[str, Tensor] | None] = {}
 
-    def rehearse(self, spec: RunSpec) -> dict[str, Tensor] | None:
-        """Try a spec.
-
-        Returns:
-            The weights of its method, which a student of a prepared teacher reads; None where it was left out.
-        """
-        of, asked = (data.facts(spec.data)["classes"], data.shape(spec.data)), _names(spec)
-        if (*of, *asked) not in self.done:
-            self.done[*of, *asked] = self._set_up(spec, *of)
-        return self.done[*of, *asked]
+    def method_weights(self, spec: RunSpec) -> dict[str, Tensor] | None:
+        """Weights of a spec's method after its setup, which students of a prepared teacher read; None if left out."""
+        of, names = (data.facts(spec.data)["classes"], data.shape(spec.data)), _names(spec)
+        if (*of, *names) not in self.weights:
+            self.weights[*of, *names] = self._set_up(spec, *of)
+        return self.weights[*of, *names]
 
     def _network(self, name: str, options: dict[str, Any], classes: int, shape: tuple[int, int, int]) -> nn.Module:
-        asked = name, repr(options), classes, shape
-        if asked not in self.networks:
+        key = name, repr(options), classes, shape
+        if key not in self.networks:
             trial(name, options, classes, shape, learns=False)
-            self.networks[asked] = build(name, classes, shape[0], seed=0, **options).eval()
-        return self.networks[asked]
+            self.networks[key] = build(name, classes, shape[0], seed=0, **options).eval()
+        return self.networks[key]
 
     @torch.no_grad()
     def _set_up(self, spec: RunSpec, classes: int, shape: tuple[int, int, int]) -> dict[str, Tensor] | None:
-        x, teacher = images(shape), None
+        x, teacher, prepared = images(shape), None, None
         student = self._network(spec.model, spec.model_options, classes, shape)
-        prepared = None
         if isinstance(spec.teacher, RunSpec):
             teacher = self._network(spec.teacher.model, spec.teacher.model_options, classes, shape)
-            prepared = self.rehearse(spec.teacher) if spec.teacher.method in preparations() else None
+            prepared = self.method_weights(spec.teacher) if spec.teacher.method in preparations() else None
         elif spec.teacher is not None:
             teacher = self._network(spec.teacher.arch, dict(spec.teacher.options), classes, shape)
         method = find("losses", spec.method)
@@ -88,7 +83,7 @@ class Rehearsal:
 
 
 def _names(spec: RunSpec) -> tuple[str, ...]:
-    """What a rehearsal depends on besides the data: method, and networks with their options."""
-    first = spec.teacher
-    taught = () if first is None else _names(first) if isinstance(first, RunSpec) else (first.arch, repr(first.options))
-    return spec.method, repr(spec.method_options), spec.model, repr(spec.model_options), *taught
+    """Method, student and teacher with their options: what a dry run depends on besides the data."""
+    above = spec.teacher
+    names = () if above is None else _names(above) if isinstance(above, RunSpec) else (above.arch, repr(above.options))
+    return spec.method, repr(spec.method_options), spec.model, repr(spec.model_options), *names
