@@ -14,7 +14,7 @@ from test_told import shapes
 
 from kdlab import lab
 from kdlab.augment.safety import label_safety
-from kdlab.cli import commands, main, tables
+from kdlab.cli import doctor, figures, main, tables
 from kdlab.data import data_root
 from kdlab.lab import store, worker
 from kdlab.lab.store import Store
@@ -119,9 +119,9 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(kdlab, monkeypatch, tmp_path,
 
 
 def test_a_failed_notebook_gives_exit_code_1(kdlab, monkeypatch):
-    monkeypatch.setattr(commands, "figures", lambda *given, **options: False)
+    monkeypatch.setattr(figures, "figures", lambda *given, **options: False)
     assert kdlab("figures")[0] == 1
-    monkeypatch.setattr(commands, "figures", lambda *given, **options: True)
+    monkeypatch.setattr(figures, "figures", lambda *given, **options: True)
     assert kdlab("figures")[0] == 0
 
 
@@ -138,7 +138,7 @@ def test_a_bug_still_shows_its_traceback(kdlab, monkeypatch):
     def broken(*given, **options):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(commands, "doctor", broken)
+    monkeypatch.setattr(doctor, "doctor", broken)
     monkeypatch.setattr(sys, "argv", ["kdlab", "doctor"])
     with pytest.raises(ZeroDivisionError):
         main()

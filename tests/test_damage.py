@@ -8,7 +8,8 @@ import shutil
 import pytest
 
 from kdlab import lab
-from kdlab.cli import commands
+from kdlab.cli.compare import compare
+from kdlab.cli.doctor import doctor
 from kdlab.errors import SpecError
 from kdlab.lab import costs, damage, export
 from kdlab.lab.damage import Damaged
@@ -122,22 +123,22 @@ def test_workers_meet_damage_too(store):
 def test_compare_export_and_doctor_go_on(store, capsys, tmp_path):
     apart, first, second = (lab.run_key(spec) for spec in (APART, TEACHER, STUDENT))
     harm(store.root / apart / "spec.json", "emptied")
-    assert "method: ce | kd" in commands.compare(first, second)
+    assert "method: ce | kd" in compare(first, second)
     old = store.root / "0123456789abcdef"  # of a version that had other fields
     shutil.copytree(store.root / first, old)
     spec = json.loads((old / "spec.json").read_text())
     spec["spec"]["shoe_size"] = 42
     (old / "spec.json").write_text(json.dumps(spec))
-    assert "method: ce | kd" in commands.compare(first, second)
+    assert "method: ce | kd" in compare(first, second)
     shutil.rmtree(old)
     harm(store.root / first / "student.safetensors", "cut")
     with pytest.raises(SpecError, match=f"run {first} was not exported, since student.safetensors"):
         export.export(first, tmp_path)
     harm(store.root / second / "logits.safetensors", "folder")
-    said = commands.doctor()
+    said = doctor()
     assert "store: 0 finished runs, 1 damaged" in said and f"damaged {second}: logits.safetensors" in said
     assert aside(store) == sorted(f"{key}-1" for key in (apart, first, second))
-    assert "store: 0 finished runs, 0 damaged" in commands.doctor()
+    assert "store: 0 finished runs, 0 damaged" in doctor()
 
 
 @pytest.mark.parametrize("remains", ["empty", "files", "file"])

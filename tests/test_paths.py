@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from kdlab import data, lab, paths, perspectives, settings
-from kdlab.cli import commands
+from kdlab.cli.distil import distil
+from kdlab.cli.figures import figures
 from kdlab.errors import SpecError
 from kdlab.lab import export, processes
 from kdlab.lab.keys import steps
@@ -95,9 +96,9 @@ def test_figures_of_a_relative_folder_are_drawn(cwd, monkeypatch, capsys):
     """The documented command, whose notebook stands in another folder."""
     photos(cwd / "photos", 2, 30)
     given = {"data": "folder:photos", "epochs": 0.5, "teacher_epochs": 0.5}
-    assert commands.figures(["few_shot"], "smoke", given, ["seeds=2"], workers=0), capsys.readouterr().err
-    figures = paths.home() / "smoke" / "figures"
-    record = json.loads((figures / "few_shot-fractions.json").read_text())
+    assert figures(["few_shot"], "smoke", given, ["seeds=2"], workers=0), capsys.readouterr().err
+    drawn = paths.home() / "smoke" / "figures"
+    record = json.loads((drawn / "few_shot-fractions.json").read_text())
     assert record["meta"]["overrides"]["data"] == f"folder:{cwd / 'photos'}"
     # 60 images: 6 of each class are held out in turn for test and val, 48 stay, a tenth of which are 4 and fill a step.
     assert (
@@ -105,7 +106,7 @@ def test_figures_of_a_relative_folder_are_drawn(cwd, monkeypatch, capsys):
     )
     assert "4 originals a step (30 in smoke)" in capsys.readouterr().out
     (cwd / "photos").rename(cwd / "gone")
-    assert perspectives.redraw(figures / "few_shot-fractions.json") is not None, "a figure is drawn from its file alone"
+    assert perspectives.redraw(drawn / "few_shot-fractions.json") is not None, "a figure is drawn from its file alone"
 
 
 # --- lengths ------------------------------------------------------------------------------------------------------
@@ -176,13 +177,13 @@ def test_figures_and_run_share_a_folder_s_teacher(cwd, capsys):
     wanted = {lab.run_key(spec.teacher) for spec in study.specs if spec.teacher}
     unsaid = ["teacher", "arch", "student", "views", "ratio", "epochs", "steps", "teacher_epochs", "originals"]
     given = dict.fromkeys(unsaid) | {"data": "folder:photos", "augmentation": "weak", "fraction": 1.0}
-    table = commands.distil("kd", "smoke", seed=0, seeds=1, workers=0, **given)
+    table = distil("kd", "smoke", seed=0, seeds=1, workers=0, **given)
     assert table.index[0] in wanted and table["steps"].tolist() == [40, 20]
-    assert commands.distil("kd", "smoke", seed=0, seeds=1, workers=0, only_plan=True, **given | {"steps": 7}) is None
+    assert distil("kd", "smoke", seed=0, seeds=1, workers=0, only_plan=True, **given | {"steps": 7}) is None
     assert "1 in the store, 1 to train" in capsys.readouterr().out
     # A fraction below the profile's smallest makes the steps smaller still.
     given |= {"fraction": 0.03}
-    assert commands.distil("kd", "smoke", seed=0, seeds=1, workers=0, **given)["steps"].iloc[1] == 2
+    assert distil("kd", "smoke", seed=0, seeds=1, workers=0, **given)["steps"].iloc[1] == 2
 
 
 # --- what a notebook is given -------------------------------------------------------------------------------------
@@ -246,7 +247,7 @@ def test_a_wrong_variable_is_refused_before_anything_trains(monkeypatch, tmp_pat
     monkeypatch.setenv(name, value.format(file=tmp_path / "file"))
     for attempt in (
         lambda: lab.run([TEACHER], workers=0),
-        lambda: commands.figures(None, "smoke", {}, [], only_plan=True),
+        lambda: figures(None, "smoke", {}, [], only_plan=True),
     ):
         with pytest.raises(SpecError, match=said):
             attempt()

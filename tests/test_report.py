@@ -13,7 +13,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from kdlab import lab, report
-from kdlab.cli import commands
+from kdlab.cli.figures import figures
 from kdlab.errors import SpecError
 from kdlab.registry import catalogue, preparations
 from kdlab.report import pages, readme
@@ -365,7 +365,7 @@ def test_formulas_are_drawn_without_a_script(teaching, monkeypatch):
 def test_figures_end_with_the_lessons(tmp_path, teaching, monkeypatch):
     write_lesson(teaching, "01_start", "# Start\n\nHere.")
     monkeypatch.setattr(lab, "run", lambda *groups, **options: None)
-    assert commands.figures(["few_shot"], "smoke", {}, [])
+    assert figures(["few_shot"], "smoke", {}, [])
     folder = tmp_path / "out" / "smoke"
     assert (folder / "notebooks" / "teaching" / "01_start.html").is_file()
     assert 'href="notebooks/teaching/01_start.html"' in (folder / "index.html").read_text()

@@ -18,7 +18,7 @@ from test_widgets_results import JDA, KD, PNG, TEACHER, WEAK2, shown_png, write_
 
 import kdlab
 from kdlab import lab, perspectives
-from kdlab.cli import commands
+from kdlab.cli.distil import distil
 from kdlab.errors import SpecError
 from kdlab.lab.keys import steps
 from kdlab.lab.store import Store
@@ -273,7 +273,7 @@ def test_words_tell_what_is_held_and_what_it_costs():
 def trained_by(code, monkeypatch):
     """Keys of the students that a command line would train."""
     asked = []
-    monkeypatch.setattr(commands.lab, "run", lambda specs, **_: asked.extend(specs))
+    monkeypatch.setattr(lab, "run", lambda specs, **_: asked.extend(specs))
     if code.startswith("kdlab run"):
         words = shlex.split(code)[2:]
         given = dict.fromkeys(
@@ -286,7 +286,7 @@ def trained_by(code, monkeypatch):
             name = option.removeprefix("--")
             assert name in given
             given[name] = kinds.get(name, str)(value)
-        commands.distil(words[0], given.pop("profile"), workers=0, **given)
+        distil(words[0], given.pop("profile"), workers=0, **given)
     else:
         exec(code, {"RunSpec": RunSpec, "Store": Store, "lab": lab, "Budget": Budget})
     return [lab.run_key(spec) for spec in asked if spec.teacher is not None or spec.method != "ce"]

@@ -1,4 +1,4 @@
-"""The command line. ``--help`` imports neither torch nor matplotlib; the work is in ``kdlab.cli.commands``."""
+"""The command line; ``--help`` imports neither torch nor matplotlib. Each command works in the module of its name."""
 
 from __future__ import annotations
 
@@ -71,11 +71,11 @@ def figures(
     p: Annotated[Optional[list[str]], typer.Option("-p", help="notebook parameter, key=value")] = None,  # noqa: UP045
 ) -> None:
     """Train what is missing, run the notebooks, draw figures, verdicts and the gallery page."""
-    from kdlab.cli import commands
+    from kdlab.cli.figures import figures
 
     given = {"data": data, "teacher": teacher, "student": student, "seeds": seeds}
     given |= {"epochs": epochs, "steps": steps, "teacher_epochs": teacher_epochs, "originals": originals}
-    done = commands.figures(names or None, profile, given, p or [], workers=workers, only_plan=plan)
+    done = figures(names or None, profile, given, p or [], workers=workers, only_plan=plan)
     raise typer.Exit(0 if done else 1)
 
 
@@ -105,10 +105,10 @@ def run(
     plan: Annotated[bool, typer.Option("--plan", help="say what would be trained, and stop")] = False,
 ) -> None:
     """One distillation without a notebook: teacher, student, and how well they did."""
-    from kdlab.cli import commands
+    from kdlab.cli.distil import distil
     from kdlab.lab import query
 
-    table = commands.distil(
+    table = distil(
         method, profile, data=data, teacher=teacher, arch=arch, teacher_classes=teacher_classes, student=student,
         augmentation=augmentation, views=views, ratio=ratio, epochs=epochs, steps=steps, teacher_epochs=teacher_epochs,
         originals=originals, fraction=fraction, seed=seed, seeds=seeds, workers=workers, only_plan=plan,
@@ -142,9 +142,9 @@ def runs(
 @app.command()
 def compare(first: str, second: str) -> None:
     """What differs between two runs, and the paired test over all seeds that both have."""
-    from kdlab.cli import commands
+    from kdlab.cli.compare import compare
 
-    print(commands.compare(first, second))
+    print(compare(first, second))
 
 
 @app.command()
@@ -209,9 +209,9 @@ def tune(
 @app.command()
 def doctor() -> None:
     """Versions, device, data, disk and the state of the store."""
-    from kdlab.cli import commands
+    from kdlab.cli.doctor import doctor
 
-    print(commands.doctor())
+    print(doctor())
 
 
 @app.command()

@@ -1,0 +1,51 @@
+"""``kdlab compare``: what differs between two finished runs, and their paired test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from kdlab import lab, stats
+from kdlab.errors import SpecError
+from kdlab.lab.query import find_key
+from kdlab.lab.store import Store
+from kdlab.spec import RunSpec
+
+
+def compare(first: str, second: str) -> str:
+    """The fields in which two runs differ, and their paired test over common seeds.
+
+    Args:
+        first: key, or its beginning.
+        second: the run it is compared with.
+    """
+    store = Store()
+    everything = lab.table(store=store)  # sets aside what cannot be read
+    keys = [find_key(key) for key in (first, second)]
+    found = {}
+    for key in everything.index:
+        try:
+            found[key] = RunSpec.from_dict(store.read(key, "spec")["spec"])
+        except SpecError:  # of another version
+            if key in keys:
+                raise
+    specs = [found[key] for key in keys]
+    rows = []
+    for arm, spec in zip(("first", "second"), specs, strict=True):
+        same = [key for key, other in found.items() if other.at_seed(0) == spec.at_seed(0)]
+        rows.append(everything.loc[same].assign(arm=arm))
+    plain = [_flat(spec.to_dict()) for spec in specs]
+    differing = [name for name in sorted({*plain[0], *plain[1]}) if plain[0].get(name) != plain[1].get(name)]
+    lines = ["the specs differ in:", *(f"  {n}: {plain[0].get(n)} | {plain[1].get(n)}" for n in differing)]
+    if len(common := {*rows[0].seed} & {*rows[1].seed}) < 2:
+        return "\n".join([*lines, f"only {len(common)} common seed(s): no interval. `kdlab run --seeds N` adds some."])
+    return "\n".join([*lines, stats.paired(pd.concat(rows), "first", "second").reason])
+
+
+def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A dictionary without dictionaries in it: ``budget.amount`` and so on."""
+    flat: dict[str, Any] = {}
+    for name, value in plain.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat

@@ -1,0 +1,136 @@
+"""``kdlab figures``: train what the perspectives need, and run each notebook as soon as its runs exist."""
+
+from __future__ import annotations
+
+import concurrent.futures as futures
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from kdlab import data as datasets
+from kdlab import lab, perspectives, settings
+from kdlab.cli.distil import check_lengths
+from kdlab.errors import SpecError, choose
+from kdlab.paths import home
+from kdlab.report import notebooks, pages
+from kdlab.spec import RunSpec
+
+
+def figures(
+    names: Sequence[str] | None,
+    profile: str | None,
+    given: dict[str, Any],
+    parameters: Sequence[str],
+    *,
+    workers: int | None = None,
+    only_plan: bool = False,
+) -> bool:
+    """Train the union of what the perspectives need, and run each notebook as soon as its runs exist.
+
+    Args:
+        names: perspectives; None means all of them.
+        profile: smoke, quick, full or paper.
+        given: profile fields to change (data, teacher, student, seeds, epochs, steps, originals, teacher_epochs);
+            None leaves one alone.
+        parameters: ``key=value`` strings for the notebooks.
+        workers: processes; None takes the profile's number.
+        only_plan: describe the work and stop.
+
+    Returns:
+        True when every notebook reached its done marker.
+    """
+    started = time.monotonic()
+    settings.check()
+    check_lengths(given)
+    given = {k: v for k, v in given.items() if v is not None}
+    names = [choose("perspective", n, perspectives.NAMES) for n in dict.fromkeys(names or perspectives.NAMES)]
+    extra = _parameters(names, parameters)
+    studies = {name: perspectives.study(name, profile, **given | extra[name]) for name in names}
+    for name, study in studies.items():  # a notebook's kernel stands elsewhere
+        extra[name] = {key: study.profile.data if key == "data" else value for key, value in extra[name].items()}
+    if "data" in given:
+        given["data"] = datasets.absolute(given["data"])
+    size, stages = studies[names[0]].profile, _stages(studies)
+    said = "\n".join(dict.fromkeys(filter(None, (perspectives.lengths(s.profile) for s in studies.values()))))
+    workers = size.workers if workers is None else workers
+    if only_plan:
+        print(lab.plan(*stages, workers=workers or os.cpu_count() or 1).describe(), *filter(None, [said]), sep="\n")
+        return True
+    notebook_runs = NotebookRuns(size.name, {name: given | extra[name] for name in names}, started)
+    wanted = {name: {lab.run_key(s) for s in study.specs} for name, study in studies.items()}
+    try:
+        lab.run(
+            *stages, workers=workers, require_teacher=size.requires_teacher, said=said,
+            after=lambda keys: notebook_runs.start(n for n in names if wanted[n] <= keys),
+        )  # fmt: skip
+    finally:
+        notebook_runs.wait()
+    return notebook_runs.gallery()
+
+
+def _parameters(names: Sequence[str], parameters: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The ``-p`` parameters of each notebook; every notebook must have them all."""
+    extra = {name: notebooks.check(notebooks.NOTEBOOKS / f"{name}.ipynb", parameters) for name in names}
+    if reserved := {"profile", "out_dir"} & {key for values in extra.values() for key in values}:
+        raise SpecError(f"-p {min(reserved)}=... is for papermill alone; here --profile, and KDLAB_OUT for the folder.")
+    return extra
+
+
+def _stages(studies: dict[str, perspectives.Study]) -> list[list[RunSpec]]:
+    """The first notebook should appear soon; later ones are trained two by two, which shares views and passes."""
+    names = list(studies)
+    stages = [names[:1], *(names[i : i + 2] for i in range(1, len(names), 2))]
+    return [[spec for name in stage for spec in studies[name].specs] for stage in stages]
+
+
+class NotebookRuns:
+    """Runs notebooks in threads while training goes on; each notebook is a kernel of its own.
+
+    Args:
+        profile: name of the profile.
+        parameters: of each notebook, by its name.
+        started: clock at the start, for the times printed.
+    """
+
+    def __init__(self, profile: str, parameters: dict[str, dict[str, Any]], started: float):
+        self.profile, self.folder, self.parameters, self.started = profile, home() / profile, parameters, started
+        self.pool = futures.ThreadPoolExecutor(2)
+        self.outcomes: dict[str, futures.Future[notebooks.Outcome]] = {}
+        self.lock = threading.Lock()
+
+    def start(self, names: Iterable[str]) -> None:
+        """Run the notebooks that have not been started."""
+        for name in names:
+            if name not in self.outcomes:
+                self.outcomes[name] = self.pool.submit(self._run, name)
+
+    def _run(self, name: str) -> notebooks.Outcome:
+        outcome = notebooks.run_notebook(name, self.profile, self.folder, self.parameters[name])
+        minutes, seconds = divmod(round(time.monotonic() - self.started), 60)
+        with self.lock:
+            said = f"FAILED: {outcome.error}" if outcome.error else self._verdict(name)
+            print(f"\n[{minutes:02d}:{seconds:02d}] {name}: {said}", flush=True)
+            pages.gallery(self.folder)
+        return outcome
+
+    def _verdict(self, name: str) -> str:
+        path = self.folder / "figures" / f"{name}.verdict.json"
+        return json.loads(path.read_text())["overall"] if path.exists() else "done"
+
+    def wait(self) -> None:
+        """Wait for all notebooks."""
+        self.pool.shutdown(wait=True)
+
+    def gallery(self) -> bool:
+        """Write the lessons' pages and the gallery, and print where; True when no notebook failed."""
+        pages.lessons(self.folder)
+        page = pages.gallery(self.folder)
+        failed = [name for name, outcome in self.outcomes.items() if outcome.result().error]
+        print(f"\ngallery: {page}   ({time.monotonic() - self.started:.0f} s in all)")
+        if failed:
+            print(f"failed: {', '.join(failed)}; see {self.folder / 'notebooks'}", file=sys.stderr)
+        return not failed
