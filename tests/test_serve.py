@@ -21,10 +21,7 @@ from kdlab import perspectives
 from kdlab.cli import serve
 from kdlab.errors import SpecError
 
-LESSONS = [
-    "01_soft_targets", "02_temperature", "03_first_student", "04_augmentation_and_distillation",
-    "05_joint_augmentation_and_ratio", "06_ccd", "07_honest_comparison", "08_three_bugs",
-]  # fmt: skip
+LESSONS = sorted(path.stem for path in (serve.NOTEBOOKS / "teaching").glob("*.ipynb"))
 
 
 @pytest.fixture

@@ -1,14 +1,17 @@
 """Perspectives: one question, one claim, the contrasts that decide it, one figure, one verdict each.
 
-A perspective is a module with ``TITLE``, ``QUESTION``, ``CLAIM``, ``REFUTED_BY``, ``arms(profile)``,
-``contrasts(profile)`` and ``figures(table, verdicts, profile)``; ``study`` makes it ready to run.
+A perspective is a module of this folder with ``TITLE``, ``QUESTION``, ``CLAIM``, ``REFUTED_BY``, ``FORMULA``,
+``FIGURES``, ``arms(profile)``, ``contrasts(profile)`` and ``figures(table, verdicts, profile)``; ``study`` makes it
+ready to run. ``NAMES`` are those in the folder, in the order of their first lines: claim (a), claim (b) and so on.
 """
 
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 
-NAMES = ("joint_augmentation", "teacher_augmentation", "ratio_sweep", "few_shot", "compatibility")
+_TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.py")}
+NAMES = tuple(sorted((name for name, text in _TEXTS.items() if "\nCLAIM = " in text), key=_TEXTS.get))
 _HOMES = {
     "PARAMETERS": "given",
     "PROFILES": "profiles",

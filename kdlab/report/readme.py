@@ -1,15 +1,17 @@
-"""The README's tables, written between its markers from what they speak of: figures, methods, augmentations, tests."""
+"""Tables of the README and of the launcher, written between markers from figures, perspectives, registry and tests."""
 
 from __future__ import annotations
 
 import ast
+import importlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from kdlab.errors import SpecError
 from kdlab.paths import CHECKOUT, write_text
+from kdlab.perspectives import NAMES
 from kdlab.registry import Entry
 from kdlab.report.pages import load_verdicts
 from kdlab.report.parts import by_knowledge, deed, families, preparing, summary
@@ -24,31 +26,59 @@ def markers(block: str) -> tuple[str, str]:
     return f"<!-- {block}:start -->", f"<!-- {block}:end -->"
 
 
-def write(path: Path | None = None, figures: Path | None = None) -> str:
-    """Bring the README up to date with the published figures and the registry.
+def filled(text: str, blocks: Mapping[str, str], name: str) -> str:
+    """A text with its blocks written anew.
 
     Args:
-        path: the README; None takes the checkout's.
-        figures: the published set; None takes ``figures/`` beside the README.
-
-    Returns:
-        The text written.
+        text: with the markers of each block.
+        blocks: name to what stands between its markers.
+        name: of the file, for the refusal.
 
     Raises:
-        SpecError: when the README has lost a marker.
+        SpecError: when the text has lost a marker.
     """
-    path = path or CHECKOUT / "README.md"
-    text = path.read_text(encoding="utf-8")
-    made = (verdict_block(figures or path.parent / "figures"), method_block(), augmentation_block())
-    for name, block in zip(BLOCKS, made, strict=True):
-        start, end = markers(name)
+    for block, made in blocks.items():
+        start, end = markers(block)
         before, opened, rest = text.partition(start)
         _, closed, after = rest.partition(end)
         if not (opened and closed):
-            raise SpecError(f"{path.name} must hold the markers {start} and {end}.")
-        text = f"{before}{start}\n{block}\n{end}{after}"
-    write_text(path, text)
+            raise SpecError(f"{name} must hold the markers {start} and {end}.")
+        text = f"{before}{start}\n{made}\n{end}{after}"
     return text
+
+
+def write(path: Path | None = None, figures: Path | None = None) -> str:
+    """Bring the README up to date with the published figures and the registry, and the launcher with the perspectives.
+
+    Args:
+        path: the README; None takes the checkout's. The launcher is ``notebooks/start.ipynb`` beside it, if there.
+        figures: the published set; None takes ``figures/`` beside the README.
+
+    Returns:
+        The README's text.
+
+    Raises:
+        SpecError: when one of them has lost a marker.
+    """
+    path = path or CHECKOUT / "README.md"
+    made = (verdict_block(figures or path.parent / "figures"), method_block(), augmentation_block())
+    text = filled(path.read_text(encoding="utf-8"), dict(zip(BLOCKS, made, strict=True)), path.name)
+    write_text(path, text)
+    launcher = path.parent / "notebooks" / "start.ipynb"
+    if launcher.is_file():
+        notebook = json.loads(launcher.read_text(encoding="utf-8"))
+        (cell,) = (cell for cell in notebook["cells"] if cell["id"] == "reproduce")
+        source = filled("".join(cell["source"]), {"perspectives": perspective_block()}, launcher.name)
+        cell["source"] = source.splitlines(keepends=True)
+        write_text(launcher, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+    return text
+
+
+def perspective_block() -> str:
+    """One row per perspective: its title and its question."""
+    modules = {name: importlib.import_module(f"kdlab.perspectives.{name}") for name in NAMES}
+    rows = [(f"[{module.TITLE}](perspectives/{name}.ipynb)", module.QUESTION) for name, module in modules.items()]
+    return _table(("perspective", "its question"), rows)
 
 
 def verdict_block(figures: Path) -> str:
