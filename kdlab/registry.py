@@ -16,7 +16,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from kdlab.errors import SpecError, choose
 from kdlab.foreign import revision as revisions
 from kdlab.memo import by_value
 
-KINDS = ("augment", "models", "losses")
 REQUIRED = inspect.Parameter.empty  # stands for the default of an option that has none
 
 
@@ -38,7 +37,7 @@ def register(*names: str, revision: int = 1, **facts: Any):
     Args:
         *names: the field's names for the part.
         revision: raised whenever the part's numbers change; it enters the key of every run that uses the part.
-        **facts: what else planning must know, for example ``needs``, ``coupling``, ``knowledge``.
+        **facts: what else planning must know: fields of ``MethodInfo``, ``AugmentationInfo`` or ``ModelInfo``.
     """
 
     def mark(target):
@@ -50,7 +49,18 @@ def register(*names: str, revision: int = 1, **facts: Any):
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered part, as far as its source text tells; ``doc`` is the first paragraph of its ``text``."""
+    """One part, as far as its source text tells; what planning must know of its kind stands in the subclasses.
+
+    Args:
+        name: as registered, or ``module:Class``.
+        kind: ``"augment"``, ``"models"`` or ``"losses"``.
+        module, target: where its code is.
+        revision: a number, or of foreign code the hash of its source.
+        options: with their defaults; REQUIRED where there is none.
+        doc: first paragraph of its text.
+        many: whether several names share the code, which is then told the name.
+        text: the docstring.
+    """
 
     name: str
     kind: str
@@ -58,10 +68,82 @@ class Entry:
     target: str
     revision: int | str
     options: dict[str, Any] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
     doc: str = ""
     many: bool = False
     text: str = ""
+
+    def declared(self) -> dict[str, Any]:
+        """The fields of its kind that are not as usual, by name."""
+        usual = {f.name: {} if f.default is MISSING else f.default for f in fields(self)[len(fields(Entry)) :]}
+        return {name: getattr(self, name) for name, value in usual.items() if getattr(self, name) != value}
+
+
+@dataclass(frozen=True)
+class MethodInfo(Entry):
+    """What planning must know of a distillation method.
+
+    Args:
+        knowledge: what is distilled: logits, features, relations, contrastive, none.
+        coupling: whether the method depends on how views are made: none, agnostic, required.
+        needs: what a spec or a network must give: teacher, pairs, turns, labels, dataset, memory, prepared, inference,
+            and the parts of the networks that it reads: features, embedding, final.
+        of_teacher: those of ``needs`` that it reads of the teacher only.
+        tune: the option that weighs the method against cross-entropy.
+        wraps: the option that names the method it is built on.
+        least: by term, what a step must hold at least for the term to have a gradient (classes, rows, originals).
+        stage: ``"teacher"`` where it prepares a teacher instead of training a student.
+        prepared: methods one of which must have prepared the teacher.
+        turns: ``"shared"`` or ``"own"`` for methods that see all four quarter turns of one crop, or of a crop each.
+    """
+
+    knowledge: str = ""
+    coupling: str = ""
+    needs: tuple[str, ...] = ()
+    of_teacher: tuple[str, ...] = ()
+    tune: str = ""
+    wraps: str = ""
+    least: dict[str, dict[str, int]] = field(default_factory=dict)
+    stage: str = ""
+    prepared: tuple[str, ...] = ()
+    turns: str = ""
+
+
+@dataclass(frozen=True)
+class AugmentationInfo(Entry):
+    """What planning must know of an augmentation.
+
+    Args:
+        where: ``"view"`` where it is applied after the weak crop and flip, not before.
+        mixes: whether two images become one.
+        picks: the usual picker, of policies whose rows a network picks; ``""`` for the others.
+    """
+
+    where: str = ""
+    mixes: bool = False
+    picks: str = ""
+
+
+@dataclass(frozen=True)
+class ModelInfo(Entry):
+    """What planning must know of a network.
+
+    Args:
+        narrow: whether it is so narrow that several students gain by being stepped as one fused network.
+    """
+
+    narrow: bool = False
+
+
+INFOS = {"augment": AugmentationInfo, "models": ModelInfo, "losses": MethodInfo}
+KINDS = tuple(INFOS)
+
+
+def _info(kind: str, facts: Mapping[str, Any], **general: Any) -> Entry:
+    """The entry of a part; a fact that its kind does not have is refused with the nearest name."""
+    known = [f.name for f in fields(INFOS[kind])[len(fields(Entry)) :]]
+    for fact in facts:
+        choose(f"fact of {kind_word(kind)} {general['name']!r}", fact, known)
+    return INFOS[kind](kind=kind, **general, **facts)
 
 
 def _signature(node: ast.ClassDef | ast.FunctionDef, skip: int) -> dict[str, Any]:
@@ -121,7 +203,11 @@ def _entries(kind, stem, node, call, classes) -> list[Entry]:
     module = f"kdlab.{kind}" if stem == "__init__" else f"kdlab.{kind}.{stem}"
     text = ast.get_docstring(node) or ""
     doc, many = text.split("\n\n")[0], len(names) > 1
-    return [Entry(n, kind, module, node.name, revision, options, facts, doc, many, text) for n in names]
+    return [
+        _info(kind, facts, name=name, module=module, target=node.name, revision=revision, options=options, doc=doc,
+              many=many, text=text)
+        for name in names
+    ]  # fmt: skip
 
 
 def find(kind: str, name: str) -> Entry:
@@ -154,15 +240,16 @@ def _foreign(kind: str, name: str) -> Entry:
     named = [p for p in given if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     # Models and methods get their arguments without a default from the builder, augmentations from nobody.
     options = {p.name: p.default for p in named if kind == "augment" or p.default is not REQUIRED}
-    text, own = inspect.getdoc(part) or "", getattr(part, "facts", {})
-    return Entry(name, kind, module, target, revision, options, own, text.split("\n\n")[0], False, text)
+    text = inspect.getdoc(part) or ""
+    return _info(kind, getattr(part, "facts", {}), name=name, module=module, target=target, revision=revision,
+                 options=options, doc=text.split("\n\n")[0], text=text)  # fmt: skip
 
 
 def preparations() -> set[str]:
-    """The methods that prepare a teacher: by their fact ``stage``, or because another reads what they train."""
+    """The methods that prepare a teacher: by their ``stage``, or because another reads what they train."""
     entries = catalogue("losses")
-    named = {name for entry in entries.values() for name in entry.facts.get("prepared", ())}
-    return named | {name for name, entry in entries.items() if entry.facts.get("stage") == "teacher"}
+    named = {name for entry in entries.values() for name in entry.prepared}
+    return named | {name for name, entry in entries.items() if entry.stage == "teacher"}
 
 
 def kind_word(kind: str) -> str:
@@ -185,15 +272,16 @@ def check_options(kind: str, name: str, options: dict[str, Any]) -> Entry:
     return entry
 
 
-def needs(method: Entry, options: Mapping[str, Any]) -> set[str]:
+def needs(method: MethodInfo, options: Mapping[str, Any]) -> set[str]:
     """What a method needs, with what the method it wraps needs."""
-    return {need for part in parts_of(method, options) for need in part.facts.get("needs", ())}
+    return {need for part in parts_of(method, options) for need in part.needs}
 
 
-def parts_of(method: Entry, options: Mapping[str, Any]) -> list[Entry]:
+def parts_of(method: MethodInfo, options: Mapping[str, Any]) -> list[MethodInfo]:
     """A method, and the one it wraps."""
-    wraps = method.facts.get("wraps")
-    return [method, check_options("losses", dict(method.options | options)[wraps], {})] if wraps else [method]
+    if not method.wraps:
+        return [method]
+    return [method, check_options("losses", dict(method.options | options)[method.wraps], {})]
 
 
 def create(kind: str, name: str, /, *args: Any, **options: Any) -> Any:

@@ -54,7 +54,7 @@ def example(rows=8, classes=CLASSES, seed=0, same_size=True, turns=False):
 
 def example_for(name: str, **options):
     """``example`` with the views that a method needs."""
-    return example(turns="turns" in ENTRIES[name].facts["needs"], **options)
+    return example(turns="turns" in ENTRIES[name].needs, **options)
 
 
 def context(name: str | None = None, classes=CLASSES, nets=None) -> Context:
@@ -68,7 +68,7 @@ def context(name: str | None = None, classes=CLASSES, nets=None) -> Context:
 
     labels = torch.arange(TRAIN) % classes
     prepared = None
-    if name and (preparing := ENTRIES[name].facts.get("prepared")):
+    if name and (preparing := ENTRIES[name].prepared):
         prepared = made(preparing[0], *example_for(preparing[0])[:2], classes=classes).state_dict()
     draw = torch.Generator().manual_seed(1)
     return Context(classes, TRAIN, draw, 1, labels, student, teacher, teacher_pass, prepared)

@@ -53,9 +53,9 @@ class Lesson:
     """
 
     def __init__(self, name, source, teacher):
-        self.facts = catalogue("losses")[name].facts
-        self.layout, self.teacher = LAYOUTS[self.facts.get("turns", "")], teacher
-        prepares = self.facts.get("stage") == "teacher"
+        info = catalogue("losses")[name]
+        self.layout, self.teacher = LAYOUTS[info.turns], teacher
+        prepares = info.stage == "teacher"
         self.student = teacher if prepares else spread(build(RunSpec.model, 10, 1, seed=0), 0)
         self.method = self.set_up(name, source)
         learned = [*self.student.parameters(), *self.method.parameters()]
@@ -64,7 +64,7 @@ class Lesson:
     def set_up(self, name, source):
         """The method in float64 after ``setup``, its weights spread, on what its preparing method would leave."""
         method, prepared = create("losses", name), None
-        if preparing := catalogue("losses")[name].facts.get("prepared"):
+        if preparing := catalogue("losses")[name].prepared:
             prepared = self.set_up(preparing[0], source).state_dict()
         x = source.batch(self.layout, 0.0).x.double()[:2]
         train = source.train

@@ -233,9 +233,9 @@ def test_the_catalogue_names_every_augmentation():
     lossy = {"blur", "cutout", "degrade", "masking", "noise"}
     mixing = {"cutmix", "cutmix_pick", "mixup"}
     assert set(catalogue("augment")) == {*SCALES, "weak", "jda", "rotation"} | drawn | lossy | mixing
-    assert {name for name, entry in catalogue("augment").items() if entry.facts.get("mixes")} == mixing
-    assert all(catalogue("augment")[name].facts["where"] == "view" for name in mixing)
-    assert catalogue("augment")["cutmix_pick"].facts["picks"] == catalogue("augment")["cutmix_pick"].options["by"]
+    assert {name for name, entry in catalogue("augment").items() if entry.mixes} == mixing
+    assert all(catalogue("augment")[name].where == "view" for name in mixing)
+    assert catalogue("augment")["cutmix_pick"].picks == catalogue("augment")["cutmix_pick"].options["by"]
     assert catalogue("augment")["shearX"].options == {"magnitude": None, "probability": 1.0}
     assert create("augment", "jda", policy="imagenet").steps == POLICIES["imagenet"][1]
 

@@ -190,14 +190,14 @@ def networks():
 
 STACKING = [
     name for name, entry in catalogue("losses").items()
-    if fusion_key(KD.replace(method=name)) is not None and not entry.facts.get("prepared")
+    if fusion_key(KD.replace(method=name)) is not None and not entry.prepared
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("method", STACKING)
 def test_every_method_has_its_own_bits_abreast(method):
     splits, teacher = networks()
-    turns = bool(catalogue("losses")[method].facts.get("turns"))
+    turns = bool(catalogue("losses")[method].turns)
     base = KD.replace(method=method, **({"augmentation": "weak", "ratio": 0.0} if turns else {}))
     specs = {f"{lr}": base.replace(optimiser=Optimiser(lr=lr)) for lr in (0.1, 0.05, 0.02)}
     stacked = train(specs, splits, teacher)

@@ -17,14 +17,13 @@ from kdlab.registry import create
 from kdlab.spec import Budget, RunSpec
 
 METHODS = list(ENTRIES)
-DISTILLING = [name for name, entry in ENTRIES.items() if "teacher" in entry.facts["needs"]]
-PREPARING = [name for name, entry in ENTRIES.items() if entry.facts.get("stage") == "teacher"]
+DISTILLING = [name for name, entry in ENTRIES.items() if "teacher" in entry.needs]
+PREPARING = [name for name, entry in ENTRIES.items() if entry.stage == "teacher"]
 KNOWLEDGE = {"none", "logits", "features", "relations", "contrastive"}
 NEEDS = {
     "teacher", "pairs", "features", "embedding", "final", "labels", "dataset", "turns", "prepared", "memory",
     "inference",
 }  # fmt: skip
-FACTS = {"knowledge", "coupling", "needs", "tune", "prepared", "stage", "wraps", "turns", "least", "of_teacher"}
 
 # Every group of methods states its formulas again, in numpy: name to function of (method, student, teacher, batch)
 # that returns all terms as floats.
@@ -142,12 +141,12 @@ def test_all_that_is_learned_or_remembered_is_saved(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_facts_are_from_the_vocabulary(name):
-    facts = ENTRIES[name].facts
-    assert set(facts) <= FACTS and facts["knowledge"] in KNOWLEDGE and set(facts["needs"]) <= NEEDS
-    assert facts["coupling"] in {"none", "agnostic", "required"}
-    assert "tune" in facts or name == "ce" or facts.get("stage")
-    assert facts.get("tune", "") in ["", *ENTRIES[name].options]
-    assert ("prepared" in facts) == ("prepared" in facts["needs"]) and set(facts.get("prepared", ())) <= set(METHODS)
+    info = ENTRIES[name]
+    assert info.knowledge in KNOWLEDGE and set(info.needs) <= NEEDS and set(info.of_teacher) <= set(info.needs)
+    assert info.coupling in {"none", "agnostic", "required"}
+    assert info.tune or name == "ce" or info.stage
+    assert info.tune in ["", *info.options] and info.wraps in ["", *info.options]
+    assert bool(info.prepared) == ("prepared" in info.needs) and set(info.prepared) <= set(METHODS)
     doc = create("losses", name).__doc__
     assert name == "ce" or all(part in doc for part in ("Reference:", "Args:", "Raises:", "L = "))
 
@@ -161,7 +160,7 @@ def test_numbers_out_of_range_are_refused(name):
                     create("losses", name, **{option: bad})
 
 
-@pytest.mark.parametrize("name", [n for n in METHODS if "labels" in ENTRIES[n].facts["needs"]])
+@pytest.mark.parametrize("name", [n for n in METHODS if "labels" in ENTRIES[n].needs])
 def test_mixed_labels_are_refused(name):
     student, teacher, batch = example_for(name)
     share = torch.full((8,), 0.7, dtype=torch.float64)
@@ -175,10 +174,10 @@ def pulls(name: str, classes: int, originals: int) -> dict[str, float]:
 
     Terms that are not finite pull with NaN; a method that cannot be computed has no terms.
     """
-    draw, facts = torch.Generator().manual_seed(0), ENTRIES[name].facts
-    views = 4 if "turns" in facts["needs"] else 2 if "pairs" in facts["needs"] else 1
+    draw, info = torch.Generator().manual_seed(0), ENTRIES[name]
+    views = 4 if "turns" in info.needs else 2 if "pairs" in info.needs else 1
     student, teacher = networks(classes)
-    prepares = facts.get("stage") == "teacher"
+    prepares = info.stage == "teacher"
     student = teacher if prepares else student.train()
     x = torch.rand(2 + originals * views, 1, 16, 16, generator=draw, dtype=torch.float64)
     method = create("losses", name)
@@ -189,7 +188,7 @@ def pulls(name: str, classes: int, originals: int) -> dict[str, float]:
     view = torch.arange(views).repeat_interleave(originals)
     batch = Batch.of(
         label=origin % classes, origin=origin, index=origin, view=view, progress=0.05, augmented=view > 0,
-        variant=view if "turns" in facts["needs"] else 0 * view,
+        variant=view if "turns" in info.needs else 0 * view,
     )  # fmt: skip
     try:
         terms = method(student.outputs(x[2:]), teacher.outputs(x[2:]), batch)
@@ -211,8 +210,8 @@ def pulls(name: str, classes: int, originals: int) -> dict[str, float]:
 def test_what_is_admitted_pulls_and_what_is_refused_does_not(name, classes, originals, monkeypatch):
     """The facts ``least``, both ways: the plan refuses what teaches nothing, and notes each term that does not."""
     monkeypatch.setattr(data, "facts", lambda name: {"classes": classes})
-    facts = ENTRIES[name].facts
-    views = 4 if "turns" in facts["needs"] else 2 if "pairs" in facts["needs"] else 1
+    info = ENTRIES[name]
+    views = 4 if "turns" in info.needs else 2 if "pairs" in info.needs else 1
     spec = RunSpec(model="mine:Net", method=name, views=views, budget=Budget(1, "epochs", originals))
     try:
         validation._check_counts(spec, ENTRIES[name])

@@ -223,7 +223,7 @@ def shows_enough(method, networks=("student", "teacher")):
     """Whether the facts of a method say that it reads only logits of the networks."""
     entry = find("losses", method)
     read = {part for part in SHOWN if part in needs(entry, {})}
-    return not (read - set(entry.facts.get("of_teacher", ())) if networks == ("student",) else read)
+    return not (read - set(entry.of_teacher) if networks == ("student",) else read)
 
 
 @pytest.mark.parametrize("method", catalogue("losses"))
@@ -237,7 +237,7 @@ def test_logits_are_enough_where_a_method_reads_no_more(method):
     assert "?taps=first'. Its layers with maps are first." in why and not Store().keys()
 
 
-@pytest.mark.parametrize("method", [m for m, e in catalogue("losses").items() if e.facts.get("of_teacher")])
+@pytest.mark.parametrize("method", [m for m, e in catalogue("losses").items() if e.of_teacher])
 def test_what_is_read_of_the_teacher_alone(method):
     assert shows_enough(method, ("student",)) and not shows_enough(method)
     assert lab.run(

@@ -156,7 +156,7 @@ def test_a_method_added_to_a_finished_sweep_asks_no_teacher(tmp_path, monkeypatc
 
 WITHOUT_MAPS = [
     name for name, entry in examples.ENTRIES.items()
-    if "teacher" in entry.facts["needs"] and not reads_maps(RunSpec(method=name))
+    if "teacher" in entry.needs and not reads_maps(RunSpec(method=name))
 ]  # fmt: skip
 
 

@@ -95,13 +95,11 @@ def test_candidates_start_from_the_defaults_whatever_was_kept(kept_default):
 
 
 def test_all_get_the_same_budget(tuned_file):
-    names = [
-        name for name, entry in catalogue("losses").items() if entry.facts.get("tune") and name not in preparations()
-    ]
+    names = [name for name, entry in catalogue("losses").items() if entry.tune and name not in preparations()]
     specs = [candidate.spec(SMOKE) for name in names for candidate in tuning.candidates(name)]
     assert {spec.budget for spec in specs} == {SMOKE.budget} and {spec.augmentation for spec in specs} == {"weak"}
     for spec in specs:
-        assert spec.views == (4 if "turns" in find("losses", spec.method).facts["needs"] else 2)
+        assert spec.views == (4 if "turns" in find("losses", spec.method).needs else 2)
         assert refusal(spec) is None
 
 
@@ -153,7 +151,7 @@ def test_kept_choices_replace_only_their_own(tuned_file):
 def test_the_committed_choices_can_run():
     for name in PROFILES:
         for method, options in recipes.tuned(name).items():
-            assert options.keys() == {find("losses", method).facts["tune"]}
+            assert options.keys() == {find("losses", method).tune}
 
 
 # --- any method from a profile ------------------------------------------------------------------------------------
@@ -163,7 +161,7 @@ def test_the_committed_choices_can_run():
 def test_every_method_can_run_from_a_profile(name):
     spec = recipes.method(SMOKE, name)
     assert spec.method == name
-    needs = find("losses", name).facts["needs"]
+    needs = find("losses", name).needs
     assert (spec.views == 4) == ("turns" in needs) and (spec.teacher is not None) == ("teacher" in needs)
     preparing = name in preparations()
     assert spec.model == (SMOKE.teacher if preparing else SMOKE.student)

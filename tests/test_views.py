@@ -146,13 +146,13 @@ def test_what_cannot_run_is_refused_with_the_reason(spec, said):
     assert (reason is None) if said is None else (said in reason)
 
 
-METHODS = {name: entry.facts for name, entry in catalogue("losses").items()}
+METHODS = catalogue("losses")
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_runs_only_where_its_needs_are_met(name):
     """Every registered method can run as ``recipes.method`` has it, and not without what it needs."""
-    needs = METHODS[name]["needs"]
+    needs = METHODS[name].needs
     spec = recipes.method(profile("smoke"), name)
     good = recipes.weak2(spec) if "pairs" in needs else spec
     assert refusal(good) is None

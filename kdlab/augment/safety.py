@@ -89,7 +89,7 @@ def label_safety(data: str, augmentation: str) -> str | None:
     if ":" in augmentation:
         return "foreign code: not known here; look at its images"
     entries = catalogue("augment")
-    if entries[choose(kind_word("augment"), augmentation, entries)].facts.get("mixes"):
+    if entries[choose(kind_word("augment"), augmentation, entries)].mixes:
         return _MIXED
     if data in SHOWS:
         return NOTES[SHOWS[data]].get(augmentation)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kdlab.errors import SpecError, choose
-from kdlab.registry import REQUIRED, Entry, find
+from kdlab.registry import REQUIRED, Entry, MethodInfo, find
 from kdlab.report.parts import KNOWLEDGE, by_knowledge, deed, families, preparing, summary
 
 WIDTH = 100
@@ -80,9 +80,8 @@ def methods(name: str | None = None) -> str:
     return "\n".join([*lines, "", "`kdlab methods NAME` shows one in full, with its options."])
 
 
-def _method_row(entry: Entry) -> tuple[str, ...]:
-    facts = entry.facts
-    return entry.name, facts.get("coupling", ""), ", ".join(facts.get("needs", ())) or "nothing", summary(entry)
+def _method_row(entry: MethodInfo) -> tuple[str, ...]:
+    return entry.name, entry.coupling, ", ".join(entry.needs) or "nothing", summary(entry)
 
 
 def augmentations(name: str | None = None, data: str | None = None) -> str:
@@ -112,7 +111,7 @@ def augmentations(name: str | None = None, data: str | None = None) -> str:
 
 def in_full(entry: Entry) -> str:
     """One part: text, facts and options with their defaults."""
-    shown = {"from": f"{entry.module}.{entry.target}", "revision": entry.revision} | entry.facts
+    shown = {"from": f"{entry.module}.{entry.target}", "revision": entry.revision} | entry.declared()
     facts = [(f"{key}:", _plain(value)) for key, value in shown.items()]
     options = [(f"  {k}", "required" if v is REQUIRED else repr(v)) for k, v in entry.options.items()]
     parts = [entry.name, "", *reflowed(entry.text), "", *_columns(facts), "", "options and defaults:"]

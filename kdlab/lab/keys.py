@@ -50,7 +50,7 @@ def normal(spec: RunSpec) -> dict[str, Any]:
         "streams": spec.streams,
         "precision": spec.precision,
     }
-    if wraps := entries["losses"].facts.get("wraps"):
+    if wraps := entries["losses"].wraps:
         base = dict(entries["losses"].options | spec.method_options)[wraps]
         plain["revisions"]["base"] = find("losses", base).revision
     if spec.model_options:

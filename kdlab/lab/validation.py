@@ -105,7 +105,7 @@ def _counted(spec: RunSpec) -> dict[str, int]:
 
 def _idle(spec: RunSpec, method: Entry) -> dict[str, tuple[str, int]]:
     """The method's terms that have no gradient here, each with what there is too little of, and the least of it."""
-    terms, there = method.facts.get("least", {}).items(), _counted(spec)
+    terms, there = method.least.items(), _counted(spec)
     limits = [(term, what, least) for term, limit in terms for what, least in limit.items()]
     return {term: (what, least) for term, what, least in limits if there[what] < least}
 
@@ -119,7 +119,7 @@ def _check_counts(spec: RunSpec, method: Entry) -> None:
         )
     for part in parts_of(method, spec.method_options):
         idle = _idle(spec, part)
-        if idle and idle.keys() == part.facts["least"].keys():
+        if idle and idle.keys() == part.least.keys():
             what, least = next(iter(idle.values()))
             raise SpecError(
                 f"method {spec.method!r} needs {least} {COUNTS[what]} or more, but there are {there[what]}: with fewer "
@@ -141,7 +141,7 @@ def _check_model(name: str, options: Mapping[str, Any]) -> None:
 def _check_shown(spec: RunSpec, method: Entry) -> None:
     """Refuse networks that are not ours and that do not run on these data or do not show what the method reads."""
     needed = [part for part in SHOWN if part in needs(method, spec.method_options)]
-    of_teacher = method.facts.get("of_teacher", ())
+    of_teacher = method.of_teacher
     networks = [("student", spec.model, spec.model_options, [part for part in needed if part not in of_teacher])]
     if isinstance(spec.teacher, RunSpec):
         networks.append(("teacher", spec.teacher.model, spec.teacher.model_options, needed))
@@ -175,7 +175,7 @@ def _unshown(method: str, who: str, name: str, options: dict[str, Any], part: st
 
 
 def _check_views(spec: RunSpec, method: Entry, policy: Entry) -> None:
-    needed, mixes = needs(method, spec.method_options), policy.facts.get("mixes") and spec.ratio > 0
+    needed, mixes = needs(method, spec.method_options), policy.mixes and spec.ratio > 0
     if "pairs" in needed and spec.views < 2:
         raise SpecError(
             f"method {spec.method!r} compares two views of one image, but views={spec.views}; use views=2 or more."
@@ -199,7 +199,7 @@ def _check_views(spec: RunSpec, method: Entry, policy: Entry) -> None:
             f"{spec.augmentation!r} mixes images: the teacher must see the same mixed view, but got "
             f"teacher_view={spec.teacher_view!r}."
         )
-    if spec.ratio > 0 and policy.facts.get("picks"):
+    if spec.ratio > 0 and policy.picks:
         if spec.views * spec.ratio % 1:
             raise SpecError(
                 f"{spec.augmentation!r} picks rows of whole views: views x ratio must be a whole number, but got "
@@ -212,13 +212,13 @@ def _check_views(spec: RunSpec, method: Entry, policy: Entry) -> None:
 def _check_teacher(spec: RunSpec, method: Entry) -> None:
     if "teacher" in needs(method, spec.method_options) and spec.teacher is None:
         raise SpecError(f"method {spec.method!r} needs a teacher, but the spec has none.")
-    preparing = method.facts.get("prepared", ())
+    preparing = method.prepared
     if preparing and not (isinstance(spec.teacher, RunSpec) and spec.teacher.method in preparing):
         raise SpecError(
             f"method {spec.method!r} reads parts of the teacher that {' or '.join(map(repr, preparing))} trains: its "
             f"teacher must be a RunSpec with that method."
         )
-    if method.facts.get("stage") == "teacher":
+    if method.stage == "teacher":
         arch = spec.teacher.model if isinstance(spec.teacher, RunSpec) else spec.teacher.arch
         own = spec.teacher.model_options if isinstance(spec.teacher, RunSpec) else spec.teacher.options
         if (spec.model, dict(spec.model_options)) != (arch, dict(own)):

@@ -11,15 +11,14 @@ from torch import Tensor
 from kdlab.errors import SpecError, choose
 from kdlab.losses.base import Method, cross_entropy_rows, require
 from kdlab.models import Outputs
-from kdlab.registry import Entry, catalogue, create, find, register
+from kdlab.registry import MethodInfo, catalogue, create, find, register
 
 SUPPLIED = {"teacher", "labels", "pairs"}
 
 
-def fits(entry: Entry) -> bool:
+def fits(entry: MethodInfo) -> bool:
     """Whether a method reads nothing of the networks but their logits, and does not wrap one itself."""
-    facts = entry.facts
-    return facts.get("knowledge") == "logits" and set(facts.get("needs", ())) <= SUPPLIED and "wraps" not in facts
+    return entry.knowledge == "logits" and set(entry.needs) <= SUPPLIED and not entry.wraps
 
 
 def standardised(out: Outputs) -> Outputs:

@@ -83,8 +83,8 @@ class Profile:
     @property
     def grid(self) -> tuple[str, ...]:
         """The methods of the compatibility grid, by name."""
-        facts = {name: entry.facts for name, entry in catalogue("losses").items()}
-        every = [n for n, f in facts.items() if "teacher" in f["needs"] and f.get("stage") != "teacher"]
+        known = catalogue("losses").items()
+        every = [name for name, info in known if "teacher" in info.needs and info.stage != "teacher"]
         return self.methods or ("kd", *(n for n in every if n != "kd"))
 
     def replace(self, **changes) -> Profile:

@@ -123,7 +123,7 @@ def method(profile: Profile, name: str, options: Mapping[str, Any] | None = None
     preparing, needed = name in preparations(), needs(entry, options)
     spec = (teacher if preparing else ce)(profile).replace(method=name, method_options=options)
     if "teacher" in needed:
-        prepared = entry.facts.get("prepared")
+        prepared = entry.prepared
         spec = spec.replace(teacher=method(profile, prepared[0]) if prepared else teacher(profile))
     if "turns" in needed:
         return spec.replace(views=TURNS)

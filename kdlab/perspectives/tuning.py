@@ -127,7 +127,7 @@ def apart_from(profile: Profile, text: str) -> tuple[int, ...]:
 
 def tunable(profile: Profile) -> list[str]:
     """The profile's methods that have a weight; the others are named on the screen."""
-    weighed = [name for name in profile.grid if find("losses", name).facts.get("tune")]
+    weighed = [name for name in profile.grid if find("losses", name).tune]
     if without := [name for name in profile.grid if name not in weighed]:
         print(f"nothing to tune, since there is no weight: {', '.join(without)}")
     return weighed
@@ -140,7 +140,7 @@ def candidates(name: str) -> list[Candidate]:
         SpecError: for an unknown method, one that prepares a teacher, or one without a positive weight to scale.
     """
     entry = find("losses", name)
-    option = entry.facts.get("tune")
+    option = entry.tune
     default = entry.options.get(option)
     if name in preparations():
         raise SpecError(f"method {name!r} prepares a teacher; tune the method that learns from it.")

@@ -17,8 +17,8 @@ def by_knowledge() -> dict[str, list[Entry]]:
     """The methods that train a student, by their fact ``knowledge``."""
     apart = preparations()
     students = [e for name, e in catalogue("losses").items() if name not in apart]
-    kinds = dict.fromkeys([*KNOWLEDGE, *(str(e.facts.get("knowledge")) for e in students)])
-    groups = {kind: [e for e in students if str(e.facts.get("knowledge")) == kind] for kind in kinds}
+    kinds = dict.fromkeys([*KNOWLEDGE, *(e.knowledge for e in students)])
+    groups = {kind: [e for e in students if e.knowledge == kind] for kind in kinds}
     return {kind: entries for kind, entries in groups.items() if entries}
 
 
@@ -38,7 +38,7 @@ def families() -> list[list[Entry]]:
 
 def deed(entry: Entry) -> str:
     """Whether an augmentation ``mixes`` images or ``picks`` rows; empty when it only changes each image."""
-    return ", ".join(word for word in ("mixes", "picks") if entry.facts.get(word))
+    return ", ".join(word for word in ("mixes", "picks") if getattr(entry, word))
 
 
 def summary(entry: Entry) -> str:

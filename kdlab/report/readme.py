@@ -110,10 +110,9 @@ def method_block(tests: Path = CHECKOUT / "tests") -> str:
     head = ("method", "what it does", "knowledge", "coupling", "needs", "reference", "numbers checked against")
     rows = []
     for entry in [*(e for group in by_knowledge().values() for e in group), *preparing()]:
-        facts = entry.facts
-        needs = ", ".join(facts.get("needs", ())) or "nothing"
+        needs = ", ".join(entry.needs) or "nothing"
         proof = ", ".join(proofs.get(entry.name, ()))
-        rows.append((f"`{entry.name}`", summary(entry), facts.get("knowledge", ""), facts.get("coupling", ""), needs,
+        rows.append((f"`{entry.name}`", summary(entry), entry.knowledge, entry.coupling, needs,
                      reference(entry), proof))  # fmt: skip
     lines = (
         f"{len(rows)} methods; `kdlab methods` lists them in a terminal, `kdlab methods NAME` shows the formula. Each",

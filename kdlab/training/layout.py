@@ -93,12 +93,12 @@ class Layout:
             key: its key, the picker of policies that pick by the student.
             teacher: key of its teacher, the picker of policies that pick by the teacher.
         """
-        turns = find("losses", spec.method).facts.get("turns", "")
+        turns = find("losses", spec.method).turns
         if spec.ratio == 0 or spec.augmentation == "weak":
             return cls("weak", (), spec.views, 0.0, turns)
         entry = find("augment", spec.augmentation)
         picker = ""
-        if entry.facts.get("picks"):
+        if entry.picks:
             by = dict(entry.options | spec.augmentation_options)["by"]
             picker = key if by == "student" else teacher
         options = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in spec.augmentation_options.items())
@@ -128,10 +128,10 @@ def fusion_key(spec: RunSpec) -> tuple | None:
     student's layers.
     """
     method = find("losses", spec.method)
-    narrow = find("models", spec.model).facts.get("narrow")
-    if not narrow or ":" in spec.method or method.facts.get("stage") == "teacher" or spec.precision != "float32":
+    narrow = find("models", spec.model).narrow
+    if not narrow or ":" in spec.method or method.stage == "teacher" or spec.precision != "float32":
         return None
-    rows = TURNS if method.facts.get("turns") else spec.views
+    rows = TURNS if method.turns else spec.views
     return spec.model, repr(sorted(spec.model_options.items())), rows, reads_maps(spec)
 
 

@@ -52,7 +52,7 @@ class Arm:
     def __post_init__(self):
         self.layout = Layout.of(self.spec, self.key, self.teacher_key)
         self.reads_maps, self.fusion_key = reads_maps(self.spec), fusion_key(self.spec)
-        self.prepares = find("losses", self.spec.method).facts.get("stage") == "teacher"
+        self.prepares = find("losses", self.spec.method).stage == "teacher"
         # Ours draw from generators that they name; what others draw from the global ones must be this run's own.
         self.foreign = ":" in self.spec.model or ":" in self.spec.method
 

@@ -15,7 +15,7 @@ from kdlab.augment.mixing import entropy, pick
 from kdlab.augment.weak import CropFlip
 from kdlab.losses.base import Batch
 from kdlab.models import Outputs, outputs
-from kdlab.registry import create
+from kdlab.registry import create, find
 from kdlab.rng import global_stream
 from kdlab.training.images import StepImages
 from kdlab.training.layout import Layout, View, ViewName, stream_key
@@ -85,7 +85,7 @@ class Views(StepImages):
         if policy not in self._policies:
             self._policies[policy] = create("augment", name, **dict(options))
         part = self._policies[policy]
-        late = getattr(part, "facts", {}).get("where") == "view"
+        late = find("augment", name).where == "view"
         stages = [(self.weak, f"{stream}weak/{copy}")]
         if late:
             draw = self.draw_params(part, f"{stream}{name}/{copy}")

@@ -198,7 +198,7 @@ class ConfidenceExplorer(Explorer):
         s, wide = self.settings, {"description_width": "initial"}
         reroll = w.Button(description="Reroll", icon="random", tooltip="Draw all second views again")
         reroll.on_click(lambda _: self.set(draw=self.settings["draw"] + 1))
-        policies = sorted(n for n, e in catalogue("augment").items() if not e.facts.get("picks"))
+        policies = sorted(n for n, e in catalogue("augment").items() if not e.picks)
         return {
             "place": w.IntSlider(s["place"], min=0, max=100, description="pair, from least to most trusted (%)",
                                  style=wide, layout={"width": "460px"}),

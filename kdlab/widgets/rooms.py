@@ -17,6 +17,7 @@ from kdlab.models.checkpoints import fit
 from kdlab.paths import home
 from kdlab.perspectives import Profile, recipes
 from kdlab.perspectives.given import check_kernel
+from kdlab.registry import find
 from kdlab.rng import generator, stream_seed
 from kdlab.spec import RunSpec
 from kdlab.training.runtime import one_thread
@@ -80,7 +81,7 @@ def make_view(
     n, shape, crop = len(raw), tuple(raw.shape[1:]), CropFlip()
     seed = stream_seed(seed, "student", 0)  # as in training.pictures
     params = part.draw(n, shape, generator(seed, f"{policy}/{copy}", draw))
-    late = getattr(part, "facts", {}).get("where") == "view"
+    late = find("augment", policy).where == "view"
     images = raw if late else part.apply(raw, params)
     if weak:
         images = crop.apply(images, crop.draw(n, shape, generator(seed, f"weak/{copy}", draw)))
