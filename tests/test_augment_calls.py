@@ -28,7 +28,7 @@ def seeded(seed=0):
 def called(name, images, seed=0):
     """An augmentation's images, with all that it says of them."""
     part, generator = create("augment", name), seeded(seed)
-    if catalogue("augment")[name].facts.get("picks"):
+    if catalogue("augment")[name].picks:
         return part(images, generator, logits=lambda x: x.float().flatten(1)[:, :10] / 64)
     answer = part(images, generator)
     return answer if isinstance(answer, Mixed) else (answer,)
@@ -44,7 +44,7 @@ def test_every_augmentation_is_callable_and_repeats_bit_by_bit(name, images):
         assert not torch.equal(first[0], images) or images.shape[1] == 1 and name == "color"
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not catalogue("augment")[name].facts.get("picks")])
+@pytest.mark.parametrize("name", [name for name in NAMES if not catalogue("augment")[name].picks])
 def test_a_call_is_a_draw_and_its_application(name, images):
     part = create("augment", name)
     applied = part.apply(images, part.draw(len(images), tuple(images.shape[1:]), seeded()))
