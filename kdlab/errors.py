@@ -1,8 +1,9 @@
-"""A user's mistake, and how to say what would have been right."""
+"""SpecError, and checks of arguments that raise it: choices, integers, numbers in a range."""
 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,3 +25,30 @@ def choose(argument: str, value: Any, choices: Iterable[Any]) -> Any:
     hint = f" Did you mean {near[0]!r}?" if near else ""
     listed = ", ".join(str(c) for c in choices)
     raise SpecError(f"{argument} must be one of [{listed}], but got {value!r}.{hint}")
+
+
+def check_integer(argument: str, value: Any, low: float = 0, high: float = math.inf) -> int:
+    """Return ``value`` when it is an integer in [low, high]; ``True`` and ``2.0`` are none.
+
+    Raises:
+        SpecError: naming the argument, the range and the value.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+        return value
+    kind = "a non-negative integer" if low == 0 else f"an integer of at least {low}"
+    kind = kind if math.isinf(high) else f"an integer in [{low}, {high}]"
+    raise SpecError(f"{argument} must be {kind}, but got {value!r}.")
+
+
+def check_number(argument: str, value: Any, low: float = 0, high: float = math.inf, *, open_low: bool = False) -> float:
+    """Return ``value`` when it is a finite number in [low, high], or in (low, high] with ``open_low``.
+
+    Raises:
+        SpecError: naming the argument, the range and the value.
+    """
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if good and low <= value <= high and not (open_low and value == low):
+        return value
+    kind = f"a {'positive' if open_low else 'non-negative'}, finite number"
+    kind = kind if math.isinf(high) else f"a number in {'(' if open_low else '['}{low:g}, {high:g}]"
+    raise SpecError(f"{argument} must be {kind}, but got {value!r}.")

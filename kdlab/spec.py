@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kdlab import data as datasets
-from kdlab.errors import SpecError, choose
+from kdlab.errors import SpecError, check_integer, check_number, choose
 from kdlab.paths import absolute
 
 UNITS = ("epochs", "steps", "student_images")
@@ -22,19 +22,6 @@ TEACHER_VIEWS = ("same", "clean", "independent")
 HARD_LABELS = ("all", "plain")
 SCHEDULES = ("cosine", "step", "constant")
 ROLES = ("student", "teacher")
-
-
-def _integer(argument: str, value: Any, low: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        kind = "a non-negative integer" if low == 0 else f"an integer of at least {low}"
-        raise SpecError(f"{argument} must be {kind}, but got {value!r}.")
-
-
-def _number(argument: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False) -> None:
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not good or value > high or value < low or (open_low and value == low):
-        bracket = "(" if open_low else "["
-        raise SpecError(f"{argument} must be a number in {bracket}{low:g}, {high:g}], but got {value!r}.")
 
 
 def _kind(argument: str, value: Any, kind: type, word: str) -> None:
@@ -58,9 +45,9 @@ class Budget:
     originals_per_step: int = 64
 
     def __post_init__(self):
-        _number("budget.amount", self.amount, 0, open_low=True)
+        check_number("budget.amount", self.amount, 0, open_low=True)
         choose("budget.unit", self.unit, UNITS)
-        _integer("budget.originals_per_step", self.originals_per_step, 1)
+        check_integer("budget.originals_per_step", self.originals_per_step, 1)
 
     def steps(self, train_size: int, views: int) -> int:
         """Optimiser steps this budget buys; short last batches are dropped, so an epoch has floor(N / B) steps.
@@ -113,13 +100,13 @@ class Optimiser:
     warmup: float = 0.05
 
     def __post_init__(self):
-        _number("optimiser.lr", self.lr, 0, open_low=True)
-        _number("optimiser.momentum", self.momentum, 0, 1)
-        _number("optimiser.weight_decay", self.weight_decay, 0)
-        _number("optimiser.warmup", self.warmup, 0, 1)
+        check_number("optimiser.lr", self.lr, 0, open_low=True)
+        check_number("optimiser.momentum", self.momentum, 0, 1)
+        check_number("optimiser.weight_decay", self.weight_decay, 0)
+        check_number("optimiser.warmup", self.warmup, 0, 1)
         choose("optimiser.schedule", self.schedule, SCHEDULES)
         for milestone in self.milestones:
-            _number("optimiser.milestones", milestone, 0, 1)
+            check_number("optimiser.milestones", milestone, 0, 1)
         object.__setattr__(self, "milestones", tuple(float(m) for m in self.milestones))
 
     def rate(self, progress: float) -> float:
@@ -218,11 +205,11 @@ class RunSpec:
         _kind("budget", self.budget, Budget, "a Budget")
         _kind("optimiser", self.optimiser, Optimiser, "an Optimiser")
         _kind("teacher", self.teacher, RunSpec | Checkpoint | None, "a RunSpec, a Checkpoint or None")
-        _integer("seed", self.seed, 0)
-        _integer("replicate", self.replicate, 0)
-        _integer("views", self.views, 1)
-        _number("ratio", self.ratio, 0, 1)
-        _number("fraction", self.fraction, 0, 1, open_low=True)
+        check_integer("seed", self.seed, 0)
+        check_integer("replicate", self.replicate, 0)
+        check_integer("views", self.views, 1)
+        check_number("ratio", self.ratio, 0, 1)
+        check_number("fraction", self.fraction, 0, 1, open_low=True)
         choose("hard_labels", self.hard_labels, HARD_LABELS)
         choose("teacher_view", self.teacher_view, TEACHER_VIEWS)
         choose("precision", self.precision, ("float32", "bfloat16"))
@@ -233,7 +220,7 @@ class RunSpec:
             if len(self.sizes) != 3:
                 raise SpecError(f"sizes must be (train, val, test), but got {self.sizes!r}.")
             for name, size in zip(("train", "val", "test"), self.sizes, strict=True):
-                _integer(f"sizes: {name}", size, 1)
+                check_integer(f"sizes: {name}", size, 1)
             object.__setattr__(self, "sizes", tuple(self.sizes))
         for options in ("model_options", "method_options", "augmentation_options"):
             _kind(options, getattr(self, options), Mapping, "a mapping of option names to values")

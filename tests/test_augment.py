@@ -244,8 +244,8 @@ def test_the_catalogue_names_every_augmentation():
     ("build", "message"),
     [
         (lambda: Operation("shear"), "Did you mean 'shear"),
-        (lambda: Operation("rotate", 10), "from 0 to 9, but got 10"),
-        (lambda: Operation("rotate", 1.5), "from 0 to 9, but got 1.5"),
+        (lambda: Operation("rotate", 10), r"an integer in \[0, 9\], but got 10"),
+        (lambda: Operation("rotate", 1.5), r"an integer in \[0, 9\], but got 1.5"),
         (lambda: Operation("invert", 3), "has no magnitude"),
         (lambda: Operation("rotate", probability=1.2), r"\[0, 1\], but got 1.2"),
         (lambda: JDA("cifar"), "Did you mean 'cifar10"),

@@ -112,8 +112,8 @@ def test_pick_keeps_the_half_of_highest_entropy():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: MixUp(0), r"alpha must be a number in \(0, infinity\), but got 0"),
-        (lambda: CutMix(True), "alpha must be a number"),
+        (lambda: MixUp(0), "alpha must be a positive, finite number, but got 0"),
+        (lambda: CutMix(True), "alpha must be a positive, finite number"),
         (lambda: CutMixPick(by="techer"), "Did you mean 'teacher'"),
         (lambda: pick(torch.ones(3)), "even number"),
     ],

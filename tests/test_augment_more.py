@@ -300,11 +300,11 @@ def test_degrade_averages_areas(test_images):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: RandAugment(-1), r"num_ops must be an integer in \[0, infinity\), but got -1"),
+        (lambda: RandAugment(-1), "num_ops must be a non-negative integer, but got -1"),
         (lambda: RandAugment(2, 31), r"magnitude must be an integer in \[0, 30\], but got 31"),
         (lambda: RandAugment(2, 9.0), "magnitude must be an integer"),
         (lambda: AutoAugment("cifar100"), "Did you mean 'cifar10'"),
-        (lambda: Cutout(2.5), "size must be an integer"),
+        (lambda: Cutout(2.5), "size must be a non-negative integer"),
         (lambda: Cutout(fill=256), "fill must be an integer"),
         (lambda: Masking(0), "patch must be an integer"),
         (lambda: Masking(share=1.1), r"share must be a number in \[0, 1\]"),

@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-import kdlab
 from kdlab import lab
 from kdlab.cli import main
 from kdlab.data import load
@@ -26,6 +25,7 @@ from kdlab.lab.export import export
 from kdlab.lab.store import Store
 from kdlab.models import build, load_teacher
 from kdlab.models.checkpoints import class_names
+from kdlab.paths import CHECKOUT
 from kdlab.spec import Budget, RunSpec
 
 SMALL = {"sizes": (320, 20, 20), "budget": Budget(2, "steps", 8)}
@@ -62,7 +62,7 @@ def trained(spec):
 
 def fresh(script, folder, *paths):
     """What a script prints, run in a new process in another directory."""
-    paths = os.pathsep.join(map(str, [Path(kdlab.__file__).parents[1], *paths]))
+    paths = os.pathsep.join(map(str, [CHECKOUT, *paths]))
     env = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=folder, env=env, capture_output=True, text=True, timeout=120

@@ -17,13 +17,12 @@ from kdlab.lab import validation
 from kdlab.lab.keys import key
 from kdlab.lab.store import Store
 from kdlab.lab.validation import SHOWN, refusal
+from kdlab.paths import CHECKOUT
 from kdlab.perspectives import compatibility, profile, recipes
 from kdlab.registry import catalogue, find, needs
 from kdlab.spec import Budget, RunSpec
 from kdlab.training import dry_run
 from kdlab.widgets import LiveTrainer
-
-CHECKOUT = Path(__file__).resolve().parents[1]
 
 LAYERS = """
 from torch import nn

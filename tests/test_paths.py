@@ -156,7 +156,7 @@ def test_what_is_said_by_hand_is_taken(cwd):
     assert perspectives.profile("quick") is PROFILES["quick"] or perspectives.profile("quick") == PROFILES["quick"]
     for wrong, said in (({"epochs": 1, "steps": 2}, "epochs and steps exclude each other"),
                         ({"originals": 0}, "originals must be an integer of at least 1, but got 0"),
-                        ({"originals": "many"}, "originals must be an integer"), ({"epochs": -1}, "must be a number"),
+                        ({"originals": "many"}, "originals must be an integer"), ({"epochs": -1}, "must be a positive"),
                         ({"steps": 1.5}, "steps must be an integer"), ({"epoch": 1}, "Did you mean 'epochs'"),
                         ):  # fmt: skip
         with pytest.raises(SpecError, match=said):
@@ -263,7 +263,7 @@ def test_a_device_that_is_not_there_is_refused_before_anything_trains(monkeypatc
 
 
 def test_every_variable_that_is_read_is_checked_and_in_the_readme(monkeypatch):
-    checkout = Path(notebooks.NOTEBOOKS).parents[1]
+    checkout = paths.CHECKOUT
     read = {
         word for path in (checkout / "kdlab").rglob("*.py") for word in re.findall(r"KDLAB_[A-Z_]+", path.read_text())
     }

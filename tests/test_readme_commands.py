@@ -18,10 +18,10 @@ from PIL import Image
 
 from kdlab import lab
 from kdlab.cli import app
+from kdlab.paths import CHECKOUT
 from kdlab.report import notebooks
 from kdlab.spec import Budget, RunSpec
 
-CHECKOUT = Path(__file__).resolve().parents[1]
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 BEGINNINGS = ("kdlab ", "make ", "papermill ", "python ", "conda ")
 

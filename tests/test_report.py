@@ -18,10 +18,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from kdlab import lab, report
 from kdlab.cli.figures import figures
 from kdlab.errors import SpecError
+from kdlab.paths import CHECKOUT
 from kdlab.registry import catalogue, preparations
 from kdlab.report import pages, readme
 
-CHECKOUT = Path(__file__).resolve().parents[1]
 # papermill and its kernel client leave sockets and event loops to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 

@@ -14,7 +14,8 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+from kdlab.paths import CHECKOUT
+
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
 REQUIREMENTS = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}

@@ -8,7 +8,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,12 +15,12 @@ import pytest
 from scipy import stats as scipy_stats
 from test_widgets_results import JDA, KD, PNG, TEACHER, WEAK2, shown_png, write_run
 
-import kdlab
 from kdlab import lab, perspectives
 from kdlab.cli.distil import distil
 from kdlab.errors import SpecError
 from kdlab.lab.keys import steps
 from kdlab.lab.store import Store
+from kdlab.paths import CHECKOUT
 from kdlab.perspectives import recipes
 from kdlab.plotting.look import LOOKS
 from kdlab.spec import Budget, Checkpoint, RunSpec
@@ -31,7 +30,7 @@ from kdlab.widgets.sweep import lines
 from kdlab.widgets.sweep import selection as scenes
 from kdlab.widgets.sweep.commands import command
 
-FIGURES = Path(kdlab.__file__).parents[1] / "figures"
+FIGURES = CHECKOUT / "figures"
 
 
 @pytest.fixture(scope="module")

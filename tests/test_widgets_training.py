@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,13 +13,13 @@ import pytest
 from kdlab import data, lab, stats, widgets
 from kdlab.errors import SpecError
 from kdlab.lab.store import Store, _alive
+from kdlab.paths import CHECKOUT
 from kdlab.perspectives import Study, profile, recipes
 from kdlab.spec import Checkpoint
 from kdlab.widgets import background_run as jobs
 from kdlab.widgets.background_run import Job
 from kdlab.widgets.question import CONTROL, answer, custom_study, example, samples
 
-CHECKOUT = Path(__file__).resolve().parents[1]
 PATIENCE = 120  # seconds until something counts as broken
 
 

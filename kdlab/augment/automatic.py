@@ -7,7 +7,6 @@ value 255 even in bin 0, and so RandAugment is never the identity: autocontrast 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,8 +17,8 @@ from torch import Tensor
 from kdlab.augment import geometric, pointwise
 from kdlab.augment.base import Augmentation
 from kdlab.augment.bytewise import put
-from kdlab.augment.check import number
 from kdlab.augment.operations import draw_signs
+from kdlab.errors import check_integer
 from kdlab.registry import register
 
 BINS = 31
@@ -153,8 +152,8 @@ class RandAugment(Drawn):
 
     def __init__(self, num_ops: int = 2, magnitude: int = 9):
         super().__init__(NARROW, BINS)
-        self.num_ops = number("num_ops", num_ops, 0, math.inf, whole=True)
-        self.magnitude = number("magnitude", magnitude, 0, BINS - 1, whole=True)
+        self.num_ops = check_integer("num_ops", num_ops)
+        self.magnitude = check_integer("magnitude", magnitude, 0, BINS - 1)
 
     def draw(self, n: int, image_shape: tuple[int, int, int], generator, guide=None) -> dict[str, Tensor]:
         """``operation`` (n, num_ops) int64 in [0, 14) and ``sign`` (n, num_ops) int8 of 1 or -1."""

@@ -7,15 +7,13 @@ summation gives the same pixels.
 from __future__ import annotations
 
 import functools
-import math
 from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from kdlab.augment.base import Augmentation
-from kdlab.augment.check import number
-from kdlab.errors import choose
+from kdlab.errors import check_integer, check_number, choose
 from kdlab.registry import register
 
 ONE = 1 << 22  # fixed-point 1 of the weights: the 22 bits of Pillow
@@ -33,7 +31,7 @@ class Noise(Augmentation):
     """
 
     def __init__(self, sigma: float = 16.0):
-        self.sigma = number("sigma", sigma, 0, 255)
+        self.sigma = check_number("sigma", sigma, 0, 255)
 
     def draw(self, n: int, image_shape: tuple[int, int, int], generator, guide=None) -> dict[str, Tensor]:
         """``noise`` (n, C, H, W) int16, in grey levels."""
@@ -60,7 +58,7 @@ class Blur(Augmentation):
     """
 
     def __init__(self, sigma: float = 1.0):
-        self.sigma = number("sigma", sigma, 0, 100)
+        self.sigma = check_number("sigma", sigma, 0, 100)
 
     def draw(self, n: int, image_shape: tuple[int, int, int], generator, guide=None) -> dict[str, Tensor]:
         """Nothing to draw: every image is blurred alike."""
@@ -88,7 +86,7 @@ class Degrade(Augmentation):
     """
 
     def __init__(self, factor: int = 2, back: str = "bicubic"):
-        self.factor = number("factor", factor, 1, math.inf, whole=True)
+        self.factor = check_integer("factor", factor, 1)
         self.back = choose("back", back, ("bicubic", "nearest"))
 
     def draw(self, n: int, image_shape: tuple[int, int, int], generator, guide=None) -> dict[str, Tensor]:

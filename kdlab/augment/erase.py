@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from kdlab.augment.base import Augmentation
-from kdlab.augment.check import number
+from kdlab.errors import check_integer, check_number
 from kdlab.registry import register
 
 
 def _checked_fill(fill: int | None) -> int | None:
-    return None if fill is None else number("fill", fill, 0, 255, whole=True)
+    return None if fill is None else check_integer("fill", fill, 0, 255)
 
 
 def hide(images: Tensor, hidden: Tensor, fill: int | None) -> Tensor:
@@ -50,7 +48,7 @@ class Cutout(Augmentation):
     """
 
     def __init__(self, size: int = 8, fill: int | None = None):
-        self.size, self.fill = number("size", size, 0, math.inf, whole=True), _checked_fill(fill)
+        self.size, self.fill = check_integer("size", size), _checked_fill(fill)
 
     def draw(self, n: int, image_shape: tuple[int, int, int], generator, guide=None) -> dict[str, Tensor]:
         """``centre`` (n, 2) int64: row in [0, H) and column in [0, W)."""
@@ -82,7 +80,7 @@ class Masking(Augmentation):
     """
 
     def __init__(self, patch: int = 4, share: float = 0.25, fill: int | None = None):
-        self.patch, self.share = number("patch", patch, 1, math.inf, whole=True), number("share", share, 0, 1)
+        self.patch, self.share = check_integer("patch", patch, 1), check_number("share", share, 0, 1)
         self.fill = _checked_fill(fill)
 
     def draw(self, n: int, image_shape: tuple[int, int, int], generator, guide=None) -> dict[str, Tensor]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdlab.augment.base import Augmentation
-from kdlab.augment.check import number
-from kdlab.errors import SpecError, choose
+from kdlab.errors import SpecError, check_number, choose
 from kdlab.registry import register
 
 ONE = 1 << 16  # shares are multiples of 1 / 65536: images mix in integers, alike on every device
@@ -123,7 +121,7 @@ class MixUp(Mixing):
     """
 
     def __init__(self, alpha: float = 1.0):
-        self.alpha = number("alpha", alpha, 0, math.inf, open_low=True)
+        self.alpha = check_number("alpha", alpha, open_low=True)
 
     def draw(self, n: int, image_shape: tuple[int, int, int], generator, guide=None) -> dict[str, Tensor]:
         """Partners and shares.
@@ -167,7 +165,7 @@ class CutMix(Mixing):
     """
 
     def __init__(self, alpha: float = 1.0):
-        self.alpha = number("alpha", alpha, 0, math.inf, open_low=True)
+        self.alpha = check_number("alpha", alpha, open_low=True)
 
     def draw(self, n: int, image_shape: tuple[int, int, int], generator, guide=None) -> dict[str, Tensor]:
         """Partners, boxes and shares.

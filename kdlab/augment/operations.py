@@ -18,7 +18,7 @@ from torch import Tensor
 from kdlab.augment import geometric, pointwise
 from kdlab.augment.base import Augmentation
 from kdlab.augment.bytewise import put
-from kdlab.errors import SpecError, choose
+from kdlab.errors import SpecError, check_integer, check_number, choose
 from kdlab.registry import register
 
 LEVELS = 10
@@ -110,11 +110,9 @@ class Chain(Augmentation):
     def __init__(self, steps: tuple[tuple[str, int | None], ...], probability: float):
         for name, index in steps:
             scale = SCALES[choose("operation", name, SCALES)]
-            if scale.start is not None and index not in range(LEVELS):
-                raise SpecError(f"magnitude of {name!r} must be an integer from 0 to 9, but got {index!r}.")
-        if not isinstance(probability, int | float) or not 0 <= probability <= 1:
-            raise SpecError(f"probability must be in [0, 1], but got {probability!r}.")
-        self.steps, self.probability = tuple(steps), probability
+            if scale.start is not None:
+                check_integer(f"magnitude of {name!r}", index, 0, LEVELS - 1)
+        self.steps, self.probability = tuple(steps), check_number("probability", probability, 0, 1)
 
     def draw(self, n: int, image_shape: tuple[int, int, int], generator, guide=None) -> dict[str, Tensor]:
         """Which operations change which rows, and how.

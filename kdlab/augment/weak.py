@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kdlab.augment.base import Augmentation
 from kdlab.augment.bytewise import crops, put
-from kdlab.errors import SpecError
+from kdlab.errors import check_integer
 from kdlab.registry import register
 
 
@@ -37,9 +37,7 @@ class CropFlip(Augmentation):
     """
 
     def __init__(self, padding: int = 4, flip: bool = True):
-        if padding < 0:
-            raise SpecError(f"padding must be a non-negative integer, but got {padding!r}.")
-        self.padding, self.flip = padding, flip
+        self.padding, self.flip = check_integer("padding", padding), flip
 
     def draw(self, n: int, image_shape: tuple[int, int, int], generator, guide=None) -> dict[str, Tensor]:
         """Crop corners and mirrors.

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from kdlab import lab, perspectives, settings
-from kdlab.errors import SpecError
+from kdlab.errors import SpecError, check_integer
 from kdlab.foreign import split, weightfile
 from kdlab.lab.checkpoint import checkpoint
 from kdlab.lab.query import show
@@ -53,8 +53,7 @@ def distil(
         PoorTeacher: when a teacher is not above chance, after its row has been printed.
     """
     settings.check()
-    if seeds < 1:
-        raise SpecError(f"seeds must be an integer of at least 1, but got {seeds}.")
+    check_integer("seeds", seeds, 1)
     check_lengths(given)
     size, spec = _resolved(method, profile, given)
     specs = [spec.at_seed(s) for s in range(seed, seed + seeds)]

@@ -20,7 +20,7 @@ import webbrowser
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kdlab.errors import SpecError
+from kdlab.errors import SpecError, check_integer
 from kdlab.paths import CHECKOUT
 
 NOTEBOOKS = CHECKOUT / "notebooks"
@@ -131,8 +131,7 @@ def free_port(port: int, host: str = LOOPBACK) -> int:
     Raises:
         SpecError: when ``port`` is none, may not be opened, or has no free one among those that follow.
     """
-    if not 1 <= port <= 65535:
-        raise SpecError(f"port must be an integer in [1, 65535], but got {port}.")
+    check_integer("port", port, 1, 65535)
     last = min(port + PORTS_TRIED, 65535)
     for candidate in range(port, last + 1):
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from kdlab import settings
-from kdlab.errors import SpecError
+from kdlab.errors import SpecError, check_integer
 from kdlab.lab import worker
 from kdlab.lab.costs import Job
 from kdlab.lab.damage import Damaged
@@ -72,8 +72,7 @@ def run(
     settings.check()
     store, met = store or Store(), set()
     workers = (os.cpu_count() or 1) if workers is None else workers
-    if workers < 0:
-        raise SpecError(f"workers must be a non-negative integer, but got {workers!r}.")
+    check_integer("workers", workers)
     while True:
         try:
             todo = plan(*groups, workers=workers, store=store)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from kdlab.errors import SpecError, choose
+from kdlab.errors import check_integer, choose
 
 LENGTHS = ("epochs", "steps", "originals", "teacher_epochs")
 PARAMETERS = ("profile", "seeds", "data", "student", "teacher", *LENGTHS, "out_dir")
@@ -90,6 +90,4 @@ def whole(name: str, value: Any) -> int:
     Raises:
         SpecError: unless it is an integer of at least 1.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 1 or value != int(value):
-        raise SpecError(f"{name} must be an integer of at least 1, but got {value!r}.")
-    return int(value)
+    return check_integer(name, int(value) if isinstance(value, float) and value.is_integer() else value, 1)

@@ -2,15 +2,14 @@
 
 import re
 import shutil
-from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_markdown_cell, new_notebook
 
+from kdlab.paths import CHECKOUT
 from kdlab.report import pages
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 PHONE, TABLET, DESKTOP = (390, 844), (820, 1180), (1400, 900)
 FITS = "document.scrollingElement.scrollWidth <= innerWidth"
 

@@ -5,21 +5,20 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-import kdlab
 from kdlab.errors import SpecError, choose
 from kdlab.lab.store import Store
+from kdlab.paths import CHECKOUT
 from kdlab.plotting import load
 from kdlab.widgets.runs.arms import ACCURACIES
 from kdlab.widgets.runs.read import read
 from kdlab.widgets.sweep.lines import ALIKE, UNITS, Point, alike, on_axis, points, prepared
 
-PUBLISHED = Path(kdlab.__file__).resolve().parents[1] / "figures"
+PUBLISHED = CHECKOUT / "figures"
 FILES = ("ratio_sweep-shares.json", "few_shot-fractions.json")
 AXES = {"ratio": "augmented rows (%)", "shots": "training images (%)", "budget": "budget"}
 ALL = "all"
