@@ -146,28 +146,30 @@ def _info(kind: str, facts: Mapping[str, Any], **general: Any) -> Entry:
     return INFOS[kind](kind=kind, **general, **facts)
 
 
-def _signature(node: ast.ClassDef | ast.FunctionDef, skip: int) -> dict[str, Any]:
+def _signature(function: ast.FunctionDef, skip: int) -> dict[str, Any]:
     """Options with literal defaults; arguments without a default are the builder's own (num_classes and such)."""
-    if isinstance(node, ast.ClassDef):
-        inits = [n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
-        if not inits:
-            return {}
-        node, skip = inits[0], skip + 1
-    positional = node.args.args[skip:]
-    defaults = node.args.defaults
+    positional = function.args.args[skip:]
+    defaults = function.args.defaults
     pairs = list(zip(positional[len(positional) - len(defaults) :], defaults, strict=False))
-    pairs += [(a, d) for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if d is not None]
+    pairs += [(a, d) for a, d in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True) if d is not None]
     return {a.arg: ast.literal_eval(d) for a, d in pairs}
 
 
-def _inherited(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> ast.ClassDef:
-    """The class that defines ``__init__``: the node itself or the nearest base in the same folder."""
-    while not any(isinstance(n, ast.FunctionDef) and n.name == "__init__" for n in node.body):
-        bases = [b.id for b in node.bases if isinstance(b, ast.Name) and b.id in classes]
-        if not bases:
-            break
-        node = classes[bases[0]]
-    return node
+def _options(node: ast.ClassDef | ast.FunctionDef, classes: dict[str, ast.ClassDef], skip: int) -> dict[str, Any]:
+    """Options of a function or class: its constructor's, else its fields and after them those of its base's.
+
+    A field is annotated and has a default; the base is one of the same folder.
+    """
+    if isinstance(node, ast.FunctionDef):
+        return _signature(node, skip)
+    for part in node.body:
+        if isinstance(part, ast.FunctionDef) and part.name == "__init__":
+            return _signature(part, skip + 1)
+    fields = [n for n in node.body if isinstance(n, ast.AnnAssign) and n.value and "ClassVar" not in ast.unparse(n)]
+    own = {n.target.id: ast.literal_eval(n.value) for n in fields if not n.target.id.startswith("_")}
+    bases = [classes[b.id] for b in node.bases if isinstance(b, ast.Name) and b.id in classes]
+    inherited = _options(bases[0], classes, skip) if bases else {}
+    return own | {name: default for name, default in inherited.items() if name not in own}
 
 
 @functools.cache
@@ -198,8 +200,7 @@ def _entries(kind, stem, node, call, classes) -> list[Entry]:
     names = [ast.literal_eval(a) for a in call.args]
     facts = {k.arg: ast.literal_eval(k.value) for k in call.keywords}
     revision = facts.pop("revision", 1)
-    source = _inherited(node, classes) if isinstance(node, ast.ClassDef) else node
-    options = _signature(source, skip=1 if len(names) > 1 else 0)
+    options = _options(node, classes, skip=1 if len(names) > 1 else 0)
     module = f"kdlab.{kind}" if stem == "__init__" else f"kdlab.{kind}.{stem}"
     text = ast.get_docstring(node) or ""
     doc, many = text.split("\n\n")[0], len(names) > 1

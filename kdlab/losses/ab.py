@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlab.errors import SpecError
-from kdlab.losses.base import match_size, require
+from kdlab.losses.base import NonNegative, Positive, match_size
 from kdlab.losses.kd import KD
 from kdlab.losses.learned import convolution, stages
 from kdlab.registry import register
@@ -15,21 +15,16 @@ from kdlab.registry import register
 class Initialising(KD):
     """KD after a first share of the training that a method's own term has for itself.
 
-    A subclass sets ``weight`` and writes ``own_rows``; its term has its registered name.
+    A subclass writes ``own_rows``; its term has its registered name.
     """
 
-    weight: float
-    init: float
+    weight: NonNegative = 1.0
+    init: NonNegative = 0.125
 
-    def set_init(self, init: float) -> None:
-        """Keep the share of the training that is the first stage's.
-
-        Raises:
-            SpecError: when it is not in [0, 1).
-        """
-        if require("init", init) >= 1:
-            raise SpecError(f"init must be a share of the training in [0, 1), but got {init!r}.")
-        self.init = init
+    def __post_init__(self):
+        super().__post_init__()
+        if self.init >= 1:
+            raise SpecError(f"init must be a share of the training in [0, 1), but got {self.init!r}.")
 
     def own_rows(self, student, teacher) -> Tensor:
         """The method's own term of each row, before its weight, (B,)."""
@@ -77,23 +72,12 @@ class AB(Initialising):
     Neurons, AAAI 2019.
     """
 
-    def __init__(
-        self,
-        weight: float = 0.003,
-        margin: float = 1.0,
-        init: float = 0.125,
-        temperature: float = 4.0,
-        ce_weight: float = 1.0,
-        kd_weight: float = 1.0,
-        preset: str | None = None,
-    ):
-        super().__init__(temperature, ce_weight, kd_weight, preset)
-        self.weight = require("weight", weight)
-        self.margin = require("margin", margin, positive=True)
-        self.set_init(init)
-        self.connectors = nn.ModuleList()
+    weight: NonNegative = 0.003
+    margin: Positive = 1.0
+    init: NonNegative = 0.125
 
     def setup(self, student, teacher, context):
+        self.connectors = nn.ModuleList()
         for mine, theirs in stages("ab", student, teacher):
             layer = convolution(mine.shape[1], theirs.shape[1], context.generator)
             self.connectors.append(nn.Sequential(layer, nn.BatchNorm2d(theirs.shape[1])).to(mine))

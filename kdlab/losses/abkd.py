@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdlab.errors import SpecError
-from kdlab.losses.base import Method, cross_entropy_rows, require
+from kdlab.losses.base import Method, NonNegative, Positive, cross_entropy_rows
 from kdlab.registry import register
 
 LEAST = 0.05  # a smaller exponent than this, but not 0, loses the divergence to rounding in float32
@@ -61,22 +61,16 @@ class ABKD(Method):
     Knowledge Distillation via alpha-beta-Divergence, ICML 2025.
     """
 
-    def __init__(
-        self,
-        alpha: float = 0.8,
-        beta: float = 0.3,
-        weight: float = 32.0,
-        temperature: float = 4.0,
-        ce_weight: float = 1.0,
-    ):
-        super().__init__()
-        self.alpha, self.beta = require("alpha", alpha), require("beta", beta)
-        for name, value in (("alpha", alpha), ("beta", beta)):
+    alpha: NonNegative = 0.8
+    beta: NonNegative = 0.3
+    weight: NonNegative = 32.0
+    temperature: Positive = 4.0
+    ce_weight: NonNegative = 1.0
+
+    def __post_init__(self):
+        for name, value in (("alpha", self.alpha), ("beta", self.beta)):
             if 0 < value < LEAST:
                 raise SpecError(f"{name} must be 0 (the limit) or at least {LEAST}, but got {value!r}.")
-        self.weight = require("weight", weight)
-        self.temperature = require("temperature", temperature, positive=True)
-        self.ce_weight = require("ce_weight", ce_weight)
 
     def rows(self, student, teacher, batch):
         log_q, log_p = (F.log_softmax(out.logits / self.temperature, dim=1) for out in (student, teacher))

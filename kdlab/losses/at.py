@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlab.losses.base import match_size, require
+from kdlab.losses.base import NonNegative, match_size
 from kdlab.losses.kd import KD
 from kdlab.losses.learned import several_positions, stages
 from kdlab.registry import register
@@ -34,16 +34,7 @@ class AT(KD):
     Reference: Zagoruyko and Komodakis, Paying More Attention to Attention, ICLR 2017.
     """
 
-    def __init__(
-        self,
-        weight: float = 1000.0,
-        temperature: float = 4.0,
-        ce_weight: float = 1.0,
-        kd_weight: float = 1.0,
-        preset: str | None = None,
-    ):
-        super().__init__(temperature, ce_weight, kd_weight, preset)
-        self.weight = require("weight", weight)
+    weight: NonNegative = 1000.0
 
     def setup(self, student, teacher, context):
         several_positions("at", student, teacher)

@@ -1,109 +1,49 @@
-"""What a distillation method sees and must answer: Batch, Context, Method."""
+"""Method, the base of all distillation methods, and the terms of a row that they share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Self, dataclass_transform
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlab.errors import SpecError
-from kdlab.models import Outputs
+from kdlab.losses import options
+from kdlab.losses.batch import Batch, Context, Losses
+from kdlab.losses.options import Count, NonNegative, Positive, at_most, require, require_count
+from kdlab.losses.rows import cross_entropy_rows, kl_rows, match_size, one_class, warm_up
+from kdlab.models import Outputs, outputs
+from kdlab.rng import generator
+
+__all__ = [
+    "Batch", "Context", "Count", "Losses", "Method", "NonNegative", "Positive", "at_most", "cross_entropy_rows",
+    "kl_rows", "match_size", "one_class", "require", "require_count", "warm_up",
+]  # fmt: skip
+READ = {"features": "stage maps", "embedding": "an embedding", "final": "the map before pooling"}
+ROWS = {
+    "pairs": "which rows are views of one image: Batch.of(labels, views=2)",
+    "turns": "how each row is turned: Batch.of(labels, views=4, turns=True)",
+    "memory": "where each row stands in the training set: Batch.of(labels, index=index, step=step)",
+}
 
 
-@dataclass(frozen=True)
-class Batch:
-    """The B rows a student sees in one step.
-
-    Attributes:
-        x: normalised images, (B, C, H, W); None where only losses are computed.
-        label: class of the row's original, int64 (B,).
-        index: the original's row in the data set, int64 (B,).
-        origin: number of the original within the step, int64 (B,); equal numbers are views of one image.
-        view: copy number of the view, int64 (B,).
-        variant: quarter turns applied, 0 to 3, int64 (B,).
-        augmented: whether the row went through a policy beyond crop and flip, bool (B,).
-        partner: class mixed in, int64 (B,); None when no row is mixed.
-        share: share of ``label`` in a mixed row, in [0, 1], (B,); 1 is unmixed.
-        hard_weight: weight of the row in the hard-label term, (B,), 0 is none; None weighs all alike.
-        weight: weight of the row in every term, (B,); None weighs all alike.
-        epoch: epoch number, from 0.
-        step: step within the epoch, from 0.
-        progress: share of the training done before this step, step / steps over all epochs: 0 at the first step and
-            (T - 1) / T at the last of T.
-    """
-
-    x: Tensor | None
-    label: Tensor
-    index: Tensor
-    origin: Tensor
-    view: Tensor
-    variant: Tensor
-    augmented: Tensor
-    partner: Tensor | None = None
-    share: Tensor | None = None
-    hard_weight: Tensor | None = None
-    weight: Tensor | None = None
-    epoch: int = 0
-    step: int = 0
-    progress: float = 0.0
-
-    @classmethod
-    def of(cls, label: Tensor, **given) -> Batch:
-        """A batch of distinct, unaugmented, unmixed originals, except for what is given."""
-        rows, none = torch.arange(len(label), device=label.device), torch.zeros_like(label)
-        plain = dict(x=None, index=rows, origin=rows, view=none, variant=none, augmented=none.bool())
-        return cls(label=label, **(plain | given))
-
-    def mean(self, values: Tensor, hard: bool = False) -> Tensor:
-        """Weighted mean over rows, ``sum(w * values) / sum(w)``.
-
-        Args:
-            values: one value a row, (B,).
-            hard: also weigh by ``hard_weight``.
-
-        Returns:
-            A scalar; 0 when all weights are 0.
-        """
-        weights = [w for w in (self.weight, self.hard_weight if hard else None) if w is not None]
-        if not weights:
-            return values.mean()
-        weight = torch.stack(weights).prod(0).to(values.dtype)
-        return (weight * values).sum() / weight.sum().clamp_min(torch.finfo(values.dtype).tiny)
+class NotAttached(SpecError, AttributeError):
+    """A part of a method was asked for before there were networks to make it for."""
 
 
-@dataclass(frozen=True)
-class Context:
-    """What a method may know of the run before the first step.
-
-    Attributes:
-        num_classes: number of classes K.
-        train_size: number of training images N.
-        generator: CPU stream for the method's own initial weights.
-        seed: of the run's streams, for draws at every step: ``generator(context.seed, name, batch.epoch, batch.step)``.
-        labels: classes of the training images, int64 (N,); ``batch.index`` points into it.
-        student: the network in training.
-        teacher: the frozen network.
-        teacher_pass: runs the teacher over all clean training images in order; yields (Outputs, labels) of a part
-            after another.
-        prepared: state dict of the method that prepared the teacher; None where nothing was prepared.
-    """
-
-    num_classes: int
-    train_size: int
-    generator: torch.Generator
-    seed: int = 0
-    labels: Tensor | None = None
-    student: nn.Module | None = None
-    teacher: nn.Module | None = None
-    teacher_pass: Callable[[], Iterable[tuple[Outputs, Tensor]]] | None = None
-    prepared: Mapping[str, Tensor] | None = None
-
-
+@dataclass_transform()
 class Method(nn.Module):
     """A distillation objective: a dictionary of named, weighted terms whose sum the student minimises.
+
+    A subclass declares its options as class-level fields with literal defaults, and their ranges in the type::
+
+        weight: NonNegative = 1.0
+        form: Annotated[str, ("crd", "kernel")] = "crd"
+
+    Its own come first, then those of its base that it does not declare anew. ``__post_init__`` checks options against
+    each other; a class with an ``__init__`` of its own has the options of that one instead.
 
     A subclass writes ``rows`` when all its terms are means over rows, else ``terms``. Its parameters are
     trained with the student's; its buffers are saved with them. Register it with what planning must know:
@@ -126,8 +66,125 @@ class Method(nn.Module):
     - ``stage="teacher"``: this method prepares a teacher: the network in training is the frozen teacher itself.
     """
 
+    names: ClassVar[tuple[str, ...]] = ()
+    facts: ClassVar[Mapping[str, Any]] = {}
+    seed = 0  # of the run's streams
+    calls = 0  # with labels instead of a Batch
+    _fields: ClassVar[dict[str, inspect.Parameter]] = {}
+    __signature__: ClassVar[inspect.Signature | None] = inspect.Signature()
+
+    def __init_subclass__(cls, **given: Any):
+        super().__init_subclass__(**given)
+        if "__init__" in vars(cls):
+            cls.__signature__ = None  # so that Python reads the constructor's
+        elif cls.__signature__ is not None:
+            own = options.fields(cls)
+            cls._fields = own | {name: option for name, option in cls._fields.items() if name not in own}
+            cls.__signature__ = options.signature(cls._fields)
+
+    def __init__(self, *args: Any, **given: Any):
+        super().__init__()
+        bound = inspect.Signature(list(self._fields.values())).bind(*args, **given)
+        bound.apply_defaults()
+        for name, value in bound.arguments.items():
+            setattr(self, name, options.checked(self._fields[name], value))
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        """Check options against each other, and make the parts that need no network."""
+
+    def __getattr__(self, name: str) -> Any:
+        """A parameter, buffer or part of the method, which torch keeps apart; what ``setup`` makes is missing before.
+
+        Raises:
+            NotAttached: for a name that is not there.
+        """
+        try:
+            return super().__getattr__(name)
+        except AttributeError as error:
+            if type(self).setup is Method.setup:
+                raise
+            raise NotAttached(
+                f"{error}. What {self._name} makes for two networks is made by "
+                f"attach(student, teacher, images), before the optimiser takes its parameters()."
+            ) from None
+
+    @property
+    def _name(self) -> str:
+        return self.names[0] if self.names else type(self).__name__
+
+    @property
+    def _needs(self) -> set[str]:
+        return set(self.facts.get("needs", ()))
+
+    @torch.no_grad()
+    def attach(
+        self,
+        student: nn.Module,
+        teacher: nn.Module | None,
+        images: Tensor,
+        *,
+        labels: Tensor | None = None,
+        train: Iterable[tuple[Tensor, Tensor]] | None = None,
+        prepared: nn.Module | Mapping[str, Tensor] | None = None,
+        seed: int = 0,
+    ) -> Self:
+        """Make the method's own parts (projections, memories, class means) for two networks, outside of the workbench.
+
+        Afterwards ``parameters()`` has what is trained with the student.
+
+        Args:
+            student: the network in training; the teacher itself for a method that prepares one.
+            teacher: the frozen network; None for methods without one.
+            images: a few normalised images, (B, C, H, W), on the device of both networks.
+            labels: classes of all N training images, int64 (N,), for methods with a memory.
+            train: all clean training images, normalised, as batches (x, label), for methods that need the teacher's
+                outputs on them.
+            prepared: the method that prepared the teacher, or its ``state_dict()``.
+            seed: of the method's initial weights and its draws in each step.
+
+        Returns:
+            The method, on the device of the images.
+
+        Raises:
+            SpecError: when the networks do not fit the method, or it needs an argument that is missing.
+        """
+        if "dataset" in self._needs and (labels if "memory" in self._needs else train) is None:
+            missing = "labels, the classes of" if "memory" in self._needs else "train, batches (x, label) of"
+            raise SpecError(f"{self._name} needs {missing} all training images: attach(student, teacher, images, ...).")
+        modes = {module: module.training for network in (student, teacher) if network for module in network.modules()}
+        for module in modes:
+            module.training = False
+        shown = [outputs(network, images) if network else None for network in (student, teacher)]
+        self._check_outputs(*shown)
+        passes = None if train is None else lambda: ((outputs(teacher, x), y) for x, y in train)
+        state = prepared.state_dict() if isinstance(prepared, nn.Module) else prepared
+        classes, size = shown[0].logits.shape[1], 0 if labels is None else len(labels)
+        draw = generator(seed, "method")
+        self.setup(*shown, Context(classes, size, draw, seed, labels, student, teacher, passes, state))
+        for module, training in modes.items():
+            module.training = training
+        return self.to(images.device)
+
+    def _check_outputs(self, student: Outputs, teacher: Outputs | None) -> None:
+        """Refuse Outputs without what the method reads.
+
+        Raises:
+            SpecError: naming the network and what it does not show.
+        """
+        for need in self._needs & READ.keys():
+            for who, out in (("student", student), ("teacher", teacher)):
+                if out is None or (who == "student" and need in self.facts.get("of_teacher", ())):
+                    continue
+                if getattr(out, need) is None or not len(getattr(out, need)):
+                    raise SpecError(
+                        f"{self._name} reads {READ[need]}, which the Outputs of the {who} do not have: "
+                        "kdlab.models.outputs(model, x) gives them, of a model that is not kdlab's if it is Tapped."
+                    )
+
     def setup(self, student: Outputs, teacher: Outputs | None, context: Context) -> None:
         """Make parameters and refuse what cannot work, from the Outputs of a few example rows."""
+        self.seed = context.seed
 
     def rows(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
         """The terms that are means over rows, before the mean: name to weighted values (B,)."""
@@ -138,15 +195,33 @@ class Method(nn.Module):
         values = self.rows(student, teacher, batch)
         return {name: batch.mean(value, hard=name == "ce") for name, value in values.items()}
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, student: Outputs | Tensor, teacher: Outputs | Tensor | None, batch: Batch | Tensor) -> Losses:
         """Named, weighted scalars, in float32 at least; the teacher never gets a gradient.
 
         Args:
-            student: Outputs of the student on the batch.
-            teacher: Outputs of the teacher on the same rows, None for methods without one.
-            batch: the B rows.
+            student: Outputs of the student on the batch; for methods on logits they suffice, (B, K).
+            teacher: Outputs, or logits, of the teacher on the same rows; None for methods without one.
+            batch: the B rows, or their classes, int64 (B,): then of distinct images, after any warm-up, in a new step.
+
+        Raises:
+            SpecError: when the method needs more than it is given.
         """
-        return self.terms(student.full(), None if teacher is None else teacher.full().detach(), batch)
+        if isinstance(batch, Tensor):
+            batch = self._batch(batch)
+        student, teacher = (Outputs(out, (), None) if isinstance(out, Tensor) else out for out in (student, teacher))
+        self._check_outputs(student, teacher)
+        return Losses(self.terms(student.full(), None if teacher is None else teacher.full().detach(), batch))
+
+    def _batch(self, labels: Tensor) -> Batch:
+        """Rows of which no more than their classes is known; each call draws anew.
+
+        Raises:
+            SpecError: when the method must know more of them.
+        """
+        for need in self._needs & ROWS.keys():
+            raise SpecError(f"{self._name} needs a Batch, not labels alone; it says {ROWS[need]}.")
+        self.calls += 1
+        return Batch.of(labels, step=self.calls, progress=1.0)
 
     def after_step(self, batch: Batch) -> None:
         """Called after each step of the optimiser, for memories and moving averages."""
@@ -154,84 +229,3 @@ class Method(nn.Module):
     def predict(self, model: nn.Module, x: Tensor) -> Tensor:
         """Logits (B, K) at test time."""
         return model(x)
-
-
-def cross_entropy_rows(logits: Tensor, batch: Batch) -> Tensor:
-    """Hard-label cross-entropy of each row, ``share * CE(label) + (1 - share) * CE(partner)`` where mixed.
-
-    Args:
-        logits: (B, K).
-        batch: gives ``label``, ``partner`` and ``share``.
-
-    Returns:
-        (B,), in nats.
-    """
-    own = F.cross_entropy(logits, batch.label, reduction="none")
-    if batch.partner is None:
-        return own
-    return torch.lerp(F.cross_entropy(logits, batch.partner, reduction="none"), own, batch.share)
-
-
-def one_class(method: str, batch: Batch) -> Tensor:
-    """The class of each row, (B,), for a method that cannot take two.
-
-    Raises:
-        SpecError: when the batch has mixed rows.
-    """
-    if batch.partner is not None:
-        raise SpecError(f"{method} needs one class a row, but this batch has mixed images, which have two.")
-    return batch.label
-
-
-def kl_rows(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """``KL(softmax(t / T) || softmax(s / T))`` of each row.
-
-    Args:
-        student_logits: s, (B, K).
-        teacher_logits: t, (B, K).
-        temperature: T > 0.
-
-    Returns:
-        (B,), in nats, without the factor T^2.
-    """
-    s = F.log_softmax(student_logits / temperature, dim=1)
-    t = F.log_softmax(teacher_logits / temperature, dim=1)
-    return F.kl_div(s, t, reduction="none", log_target=True).sum(1)
-
-
-def require(argument: str, value: float, *, positive: bool = False) -> float:
-    """Return a finite, non-negative (or positive) number, or say what is wrong with it.
-
-    Raises:
-        SpecError: naming the argument, the value and the range.
-    """
-    good = isinstance(value, int | float) and (0 < value if positive else 0 <= value) and value < float("inf")
-    if not good:
-        kind = "positive" if positive else "non-negative"
-        raise SpecError(f"{argument} must be a {kind}, finite number, but got {value!r}.")
-    return value
-
-
-def require_count(argument: str, value: int) -> int:
-    """Return an integer of at least 1, or say what is wrong with it.
-
-    Raises:
-        SpecError: naming the argument and the value.
-    """
-    if type(value) is not int or value < 1:
-        raise SpecError(f"{argument} must be an integer of at least 1, but got {value!r}.")
-    return value
-
-
-def match_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Average two maps (B, C, H, W) over windows to the smaller height and the smaller width of the two."""
-    size = (min(a.shape[2], b.shape[2]), min(a.shape[3], b.shape[3]))
-    return tuple(x if x.shape[2:] == size else F.adaptive_avg_pool2d(x, size) for x in (a, b))
-
-
-def warm_up(batch: Batch, epochs: float) -> float:
-    """The linear start ``min((240 p + 1) / epochs, 1)`` at progress p; 1 throughout for 0 epochs.
-
-    At the beginning of epoch e of 240, counted from 1, this is the published ``min(e / epochs, 1)``.
-    """
-    return min((240 * batch.progress + 1) / epochs, 1.0) if epochs else 1.0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from kdlab.errors import SpecError, choose
-from kdlab.losses.base import require
+from kdlab.errors import SpecError
+from kdlab.losses.base import NonNegative
 from kdlab.losses.kd import KD
 from kdlab.models import classifier
 from kdlab.registry import register
@@ -49,20 +51,8 @@ class CATKD(KD):
     Reference: Guo, Yan, Li and Lin, Class Attention Transfer Based Knowledge Distillation, CVPR 2023.
     """
 
-    def __init__(
-        self,
-        weight: float = 12.0,
-        grid: int = 2,
-        temperature: float = 4.0,
-        ce_weight: float = 1.0,
-        kd_weight: float = 1.0,
-        preset: str | None = None,
-    ):
-        super().__init__(temperature, ce_weight, kd_weight, preset)
-        self.weight = require("weight", weight)
-        self.grid = choose("grid", grid, range(2, 9))
-        self.live: tuple[nn.Linear, ...] = ()
-        self.register_buffer("classes", None)
+    weight: NonNegative = 12.0
+    grid: Annotated[int, range(2, 9)] = 2
 
     def setup(self, student, teacher, context):
         for who, out in (("student", student), ("teacher", teacher)):
@@ -72,7 +62,7 @@ class CATKD(KD):
             raise SpecError("catkd compares maps position by position, but the student's final map has one position.")
         # In a tuple the layer stays the student's: torch would save and train an attribute as the method's own.
         self.live = (classifier(context.student, student),)
-        self.classes = classifier(context.teacher, teacher).weight.detach().clone()
+        self.register_buffer("classes", classifier(context.teacher, teacher).weight.detach().clone())
 
     def rows(self, student, teacher, batch):
         mine = class_maps(student.final, self.live[0].weight, self.grid)

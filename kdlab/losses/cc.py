@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlab.errors import choose
-from kdlab.losses.base import require, require_count
+from kdlab.losses.base import Count, NonNegative, Positive
 from kdlab.losses.kd import KD
 from kdlab.losses.learned import drawn
 from kdlab.registry import register
@@ -54,24 +54,11 @@ class CC(KD):
     in Tian, Krishnan and Isola, Contrastive Representation Distillation, ICLR 2020.
     """
 
-    def __init__(
-        self,
-        weight: float = 0.02,
-        form: str = "crd",
-        width: int = 128,
-        gamma: float = 0.4,
-        order: int = 2,
-        temperature: float = 4.0,
-        ce_weight: float = 1.0,
-        kd_weight: float = 1.0,
-        preset: str | None = None,
-    ):
-        super().__init__(temperature, ce_weight, kd_weight, preset)
-        self.weight = require("weight", weight)
-        self.form, self.width = choose("form", form, FORMS), require_count("width", width)
-        self.gamma = require("gamma", gamma, positive=True)
-        self.order = choose("order", order, range(1, 11))
-        self.embeds = nn.ModuleList()
+    weight: NonNegative = 0.02
+    form: Annotated[str, FORMS] = "crd"
+    width: Count = 128
+    gamma: Positive = 0.4
+    order: Annotated[int, range(1, 11)] = 2
 
     def setup(self, student, teacher, context):
         if self.form == "crd":

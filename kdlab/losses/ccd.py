@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlab.errors import SpecError, choose
-from kdlab.losses.base import Batch, Method, cross_entropy_rows, kl_rows, require
+from kdlab.errors import SpecError
+from kdlab.losses.base import Batch, Method, NonNegative, Positive, cross_entropy_rows, kl_rows
 from kdlab.models import Outputs
 from kdlab.registry import register
 from kdlab.rng import generator
@@ -59,24 +61,11 @@ class CCD(Method):
     Reference: Li, Shao, Liu et al., What Role Does Data Augmentation Play in Knowledge Distillation?, ACCV 2022.
     """
 
-    def __init__(
-        self,
-        temperature: float = 4.0,
-        weighting: str = "cosine",
-        centred: bool = False,
-        ce_weight: float = 1.0,
-        kd_weight: float = 1.0,
-    ):
-        super().__init__()
-        self.temperature = require("temperature", temperature, positive=True)
-        self.weighting = choose("weighting", weighting, WEIGHTINGS)
-        self.centred = choose("centred", centred, (False, True))
-        self.ce_weight = require("ce_weight", ce_weight)
-        self.kd_weight = require("kd_weight", kd_weight)
-        self.seed = 0
-
-    def setup(self, student, teacher, context):
-        self.seed = context.seed
+    temperature: Positive = 4.0
+    weighting: Annotated[str, WEIGHTINGS] = "cosine"
+    centred: bool = False
+    ce_weight: NonNegative = 1.0
+    kd_weight: NonNegative = 1.0
 
     def weights(self, teacher: Outputs, batch: Batch) -> Tensor:
         """The confidence weights w, (B,), those of the cosine in [0, 2]."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlab.errors import SpecError
-from kdlab.losses.base import Batch, require, require_count
+from kdlab.losses.base import Batch, Count, NonNegative, Positive, at_most
 from kdlab.losses.kd import KD
 from kdlab.losses.learned import drawn
 from kdlab.registry import register
@@ -125,30 +126,15 @@ class CRD(KD):
     Reference: Tian, Krishnan and Isola, Contrastive Representation Distillation, ICLR 2020.
     """
 
-    def __init__(
-        self,
-        weight: float = 0.8,
-        negatives: int = 16384,
-        width: int = 128,
-        nce_temperature: float = 0.07,
-        momentum: float = 0.5,
-        temperature: float = 4.0,
-        ce_weight: float = 1.0,
-        kd_weight: float = 1.0,
-        preset: str | None = None,
-    ):
-        super().__init__(temperature, ce_weight, kd_weight, preset)
-        self.weight = require("weight", weight)
-        self.negatives, self.width = require_count("negatives", negatives), require_count("width", width)
-        self.nce_temperature = require("nce_temperature", nce_temperature, positive=True)
-        self.momentum = require("momentum", momentum)
-        if momentum > 1:
-            raise SpecError(f"momentum must be in [0, 1], but got {momentum!r}.")
-        self.embeds = nn.ModuleList()
-        self.seed, self.seen = 0, None
+    weight: NonNegative = 0.8
+    negatives: Count = 16384
+    width: Count = 128
+    nce_temperature: Positive = 0.07
+    momentum: Annotated[float, at_most(1, "in [0, 1]")] = 0.5
 
     def setup(self, student, teacher, context):
-        self.seed, draw = context.seed, context.generator
+        super().setup(student, teacher, context)
+        draw = context.generator
         available = context.train_size - int(context.labels.bincount().max())
         if available < 1:
             raise SpecError("crd needs images of at least two classes, but the training set has one.")

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from kdlab.losses.base import Method, cross_entropy_rows, kl_rows, require
+from kdlab.losses.base import Method, NonNegative, cross_entropy_rows, kl_rows
 from kdlab.registry import register
 
 LOWEST, SPAN = 1.0, 20.0  # the learned temperature lies between LOWEST and LOWEST + SPAN
@@ -33,11 +33,11 @@ class CTKD(Method):
     Reference: Li, Li, Yang, Zhao, Song, Luo, Li and Yang, Curriculum Temperature for Knowledge Distillation, AAAI 2023.
     """
 
-    def __init__(self, ce_weight: float = 0.1, kd_weight: float = 0.9, warmup: float = 10.0):
-        super().__init__()
-        self.ce_weight = require("ce_weight", ce_weight)
-        self.kd_weight = require("kd_weight", kd_weight)
-        self.warmup = require("warmup", warmup)
+    ce_weight: NonNegative = 0.1
+    kd_weight: NonNegative = 0.9
+    warmup: NonNegative = 10.0
+
+    def __post_init__(self):
         self.theta = nn.Parameter(torch.ones(()))
 
     def strength(self, progress: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlab.losses.base import Method, cross_entropy_rows, require
+from kdlab.losses.base import Method, NonNegative, Positive, cross_entropy_rows
 from kdlab.registry import register
 
 
@@ -42,19 +42,11 @@ class DIST(Method):
     Reference: Huang, You, Wang, Qian and Xu, Knowledge Distillation from A Stronger Teacher, NeurIPS 2022.
     """
 
-    def __init__(
-        self,
-        beta: float = 1.0,
-        gamma: float = 1.0,
-        temperature: float = 1.0,
-        ce_weight: float = 1.0,
-        weight: float = 1.0,
-    ):
-        super().__init__()
-        self.beta, self.gamma = require("beta", beta), require("gamma", gamma)
-        self.temperature = require("temperature", temperature, positive=True)
-        self.ce_weight = require("ce_weight", ce_weight)
-        self.weight = require("weight", weight)
+    beta: NonNegative = 1.0
+    gamma: NonNegative = 1.0
+    temperature: Positive = 1.0
+    ce_weight: NonNegative = 1.0
+    weight: NonNegative = 1.0
 
     def probabilities(self, student, teacher) -> tuple[Tensor, Tensor]:
         """Of student and teacher at the method's temperature, each (B, K)."""

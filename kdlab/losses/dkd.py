@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlab.losses.base import Method, cross_entropy_rows, kl_rows, one_class, require, warm_up
+from kdlab.losses.base import Method, NonNegative, Positive, cross_entropy_rows, kl_rows, one_class, warm_up
 from kdlab.registry import register
 
 
@@ -48,19 +48,11 @@ class DKD(Method):
     Reference: Zhao, Cui, Song, Qiu and Liang, Decoupled Knowledge Distillation, CVPR 2022.
     """
 
-    def __init__(
-        self,
-        alpha: float = 1.0,
-        beta: float = 8.0,
-        temperature: float = 4.0,
-        ce_weight: float = 1.0,
-        warmup: float = 20.0,
-    ):
-        super().__init__()
-        self.alpha, self.beta = require("alpha", alpha), require("beta", beta)
-        self.temperature = require("temperature", temperature, positive=True)
-        self.ce_weight = require("ce_weight", ce_weight)
-        self.warmup = require("warmup", warmup)
+    alpha: NonNegative = 1.0
+    beta: NonNegative = 8.0
+    temperature: Positive = 4.0
+    ce_weight: NonNegative = 1.0
+    warmup: NonNegative = 20.0
 
     def rows(self, student, teacher, batch):
         label, temperature = one_class("dkd", batch), self.temperature
@@ -96,11 +88,9 @@ class NKD(Method):
     Approach with Normalized Loss and Customized Soft Labels, ICCV 2023.
     """
 
-    def __init__(self, gamma: float = 1.5, temperature: float = 1.0, ce_weight: float = 1.0):
-        super().__init__()
-        self.gamma = require("gamma", gamma)
-        self.temperature = require("temperature", temperature, positive=True)
-        self.ce_weight = require("ce_weight", ce_weight)
+    gamma: NonNegative = 1.5
+    temperature: Positive = 1.0
+    ce_weight: NonNegative = 1.0
 
     def rows(self, student, teacher, batch):
         label, temperature = one_class("nkd", batch), self.temperature

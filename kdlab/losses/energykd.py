@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from kdlab.errors import SpecError, choose
-from kdlab.losses.base import Method, cross_entropy_rows, kl_rows, require
+from kdlab.errors import SpecError
+from kdlab.losses.base import Method, NonNegative, Positive, cross_entropy_rows, kl_rows, require
 from kdlab.registry import register
 
 DIRECTIONS = ("paper", "released")
@@ -48,39 +49,30 @@ class EnergyKD(Method):
     Function, Knowledge-Based Systems 2024.
     """
 
-    def __init__(
-        self,
-        direction: str = "paper",
-        taus: Sequence[float] = (2.0, 4.0, 6.0),
-        low_share: float = 0.2,
-        high_share: float = 0.2,
-        energy_temperature: float = 4.0,
-        ce_weight: float = 0.1,
-        kd_weight: float = 0.9,
-    ):
-        super().__init__()
-        self.direction = choose("direction", direction, DIRECTIONS)
-        if not isinstance(taus, Sequence) or len(taus) != 3:
-            raise SpecError(f"taus must be three temperatures, but got {taus!r}.")
-        self.taus = tuple(require("taus", tau, positive=True) for tau in taus)
-        if list(self.taus) != sorted(self.taus):
-            raise SpecError(f"taus must ascend (direction says which rows get which), but got {taus!r}.")
-        self.low_share, self.high_share = require("low_share", low_share), require("high_share", high_share)
-        if max(low_share, high_share) >= 1 or low_share + high_share > 1:
-            raise SpecError(
-                f"low_share and high_share must be below 1 and sum to at most 1, but got {low_share!r}, {high_share!r}."
-            )
-        self.energy_temperature = require("energy_temperature", energy_temperature, positive=True)
-        self.ce_weight = require("ce_weight", ce_weight)
-        self.kd_weight = require("kd_weight", kd_weight)
-        self.register_buffer("thresholds", None)
+    direction: Annotated[str, DIRECTIONS] = "paper"
+    taus: Sequence[float] = (2.0, 4.0, 6.0)
+    low_share: NonNegative = 0.2
+    high_share: NonNegative = 0.2
+    energy_temperature: Positive = 4.0
+    ce_weight: NonNegative = 0.1
+    kd_weight: NonNegative = 0.9
+
+    def __post_init__(self):
+        if not isinstance(self.taus, Sequence) or len(self.taus) != 3:
+            raise SpecError(f"taus must be three temperatures, but got {self.taus!r}.")
+        if sorted(require("taus", tau, positive=True) for tau in self.taus) != list(self.taus):
+            raise SpecError(f"taus must ascend (direction says which rows get which), but got {self.taus!r}.")
+        shares = self.low_share, self.high_share
+        if max(shares) >= 1 or sum(shares) > 1:
+            told = f"{shares[0]!r}, {shares[1]!r}"
+            raise SpecError(f"low_share and high_share must be below 1 and sum to at most 1, but got {told}.")
 
     def setup(self, student, teacher, context):
         parts = [energy(out.full().logits, self.energy_temperature) for out, _ in context.teacher_pass()]
         energies = torch.cat(parts).sort().values
         n = len(energies)
         ranks = [int(self.low_share * n), n - int(self.high_share * n) - 1]
-        self.thresholds = energies[ranks].to(teacher.logits)
+        self.register_buffer("thresholds", energies[ranks].to(teacher.logits))
 
     def temperatures(self, teacher_logits: Tensor) -> Tensor:
         """T_i of each row, (B, K) -> (B,)."""

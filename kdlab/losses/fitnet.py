@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlab.errors import choose
-from kdlab.losses.base import match_size, require
+from kdlab.losses.base import NonNegative, match_size
 from kdlab.losses.kd import KD
 from kdlab.losses.learned import convolution
 from kdlab.registry import register
@@ -31,19 +31,8 @@ class FitNet(KD):
     Reference: Romero et al., FitNets: Hints for Thin Deep Nets, ICLR 2015.
     """
 
-    def __init__(
-        self,
-        weight: float = 100.0,
-        stage: int = 2,
-        temperature: float = 4.0,
-        ce_weight: float = 1.0,
-        kd_weight: float = 1.0,
-        preset: str | None = None,
-    ):
-        super().__init__(temperature, ce_weight, kd_weight, preset)
-        self.weight = require("weight", weight)
-        self.stage = stage
-        self.regressor: nn.Sequential | None = None
+    weight: NonNegative = 100.0
+    stage: int = 2
 
     def setup(self, student, teacher, context):
         stages = range(1, 1 + min(len(student.features), len(teacher.features)))

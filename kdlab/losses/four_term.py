@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kdlab.errors import SpecError, choose
-from kdlab.losses.base import Batch, Method, cross_entropy_rows, kl_rows, require
+from kdlab.errors import SpecError
+from kdlab.losses.base import Batch, Method, NonNegative, Positive, cross_entropy_rows, kl_rows, require
 from kdlab.registry import register
 
 NAMES = ("ce", "ce_augmented", "kd", "kd_augmented")
@@ -44,20 +44,15 @@ class FourTerm(Method):
     form of its extension in Neurocomputing 2024.
     """
 
-    def __init__(
-        self,
-        weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
-        rescaled: bool = True,
-        temperature: float = 4.0,
-        kd_weight: float = 1.0,
-    ):
-        super().__init__()
-        if not isinstance(weights, Sequence) or len(weights) != 4:
-            raise SpecError(f"weights must be four numbers, of {', '.join(NAMES)}, but got {weights!r}.")
-        self.weights = tuple(require(f"weights: {name}", w) for name, w in zip(NAMES, weights, strict=True))
-        self.rescaled = choose("rescaled", rescaled, (False, True))
-        self.temperature = require("temperature", temperature, positive=True)
-        self.kd_weight = require("kd_weight", kd_weight)
+    weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)
+    rescaled: bool = True
+    temperature: Positive = 4.0
+    kd_weight: NonNegative = 1.0
+
+    def __post_init__(self):
+        if not isinstance(self.weights, Sequence) or len(self.weights) != 4:
+            raise SpecError(f"weights must be four numbers, of {', '.join(NAMES)}, but got {self.weights!r}.")
+        self.weights = tuple(require(f"weights: {name}", w) for name, w in zip(NAMES, self.weights, strict=True))
 
     def scale(self, batch: Batch) -> float:
         """The common factor c of the batch."""

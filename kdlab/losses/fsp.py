@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from kdlab.errors import SpecError
 from kdlab.losses.ab import Initialising
-from kdlab.losses.base import require
 from kdlab.losses.learned import convolution, stages
 from kdlab.models import Outputs
 from kdlab.registry import register
@@ -61,25 +60,12 @@ class FSP(Initialising):
     Transfer Learning, CVPR 2017.
     """
 
-    def __init__(
-        self,
-        weight: float = 1.0,
-        init: float = 0.125,
-        temperature: float = 4.0,
-        ce_weight: float = 1.0,
-        kd_weight: float = 1.0,
-        preset: str | None = None,
-    ):
-        super().__init__(temperature, ce_weight, kd_weight, preset)
-        self.weight = require("weight", weight)
-        self.set_init(init)
-        self.bridges = nn.ModuleList()
-
     def setup(self, student, teacher, context):
         stages("fsp", student, teacher)
         pairs = list(zip(*ways(student, teacher), strict=True))
         if len(pairs) < 2:
             raise SpecError(f"fsp needs two maps at least, but the models have {len(pairs)}.")
+        self.bridges = nn.ModuleList()
         for mine, theirs in pairs:
             a, b = mine.shape[1], theirs.shape[1]
             # No activation follows, and the distance is of fourth order: a scale too large would explode.

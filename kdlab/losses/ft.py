@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlab.errors import SpecError
-from kdlab.losses.base import Method, match_size, require
+from kdlab.losses.base import Method, NonNegative, Positive, match_size
 from kdlab.losses.kd import KD
 from kdlab.losses.learned import convolution
 from kdlab.registry import register
@@ -44,11 +44,7 @@ class FTParaphraser(Method):
     Reference: Kim, Park and Kwak, Paraphrasing Complex Network: Network Compression via Factor Transfer, NeurIPS 2018.
     """
 
-    def __init__(self, rate: float = 0.5):
-        super().__init__()
-        self.rate = require("rate", rate, positive=True)
-        self.encoder: nn.Sequential | None = None
-        self.decoder: nn.Sequential | None = None
+    rate: Positive = 0.5
 
     def setup(self, student, teacher, context):
         target = teacher.features[-1]
@@ -86,18 +82,7 @@ class FT(KD):
     Reference: Kim, Park and Kwak, Paraphrasing Complex Network: Network Compression via Factor Transfer, NeurIPS 2018.
     """
 
-    def __init__(
-        self,
-        weight: float = 500.0,
-        temperature: float = 4.0,
-        ce_weight: float = 1.0,
-        kd_weight: float = 1.0,
-        preset: str | None = None,
-    ):
-        super().__init__(temperature, ce_weight, kd_weight, preset)
-        self.weight = require("weight", weight)
-        self.encoder: nn.Sequential | None = None
-        self.translator: nn.Sequential | None = None
+    weight: NonNegative = 500.0
 
     def setup(self, student, teacher, context):
         if context.prepared is None:
@@ -118,7 +103,7 @@ class FT(KD):
     def train(self, mode: bool = True) -> FT:
         """Training mode for all but the paraphraser, whose BatchNorm statistics stay as prepared."""
         super().train(mode)
-        if self.encoder is not None:
+        if hasattr(self, "encoder"):  # not before setup
             self.encoder.eval()
         return self
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlab.errors import SpecError
-from kdlab.losses.base import Batch, Context, Method, cross_entropy_rows, kl_rows, require
+from kdlab.losses.base import Batch, Context, Method, NonNegative, Positive, cross_entropy_rows, kl_rows
 from kdlab.losses.learned import drawn, stages
 from kdlab.losses.sskd import TURNS, frozen, select
 from kdlab.models import Outputs
@@ -117,10 +117,6 @@ class HSAKDHeads(Method):
     Reference: Yang, An, Cai and Xu, Hierarchical Self-supervised Augmented Knowledge Distillation, IJCAI 2021.
     """
 
-    def __init__(self):
-        super().__init__()
-        self.heads: nn.ModuleList | None = None
-
     def setup(self, student, teacher, context):
         self.heads = auxiliary_heads(context.teacher, teacher, context)
 
@@ -147,10 +143,7 @@ class HSAKDJoint(Method):
     Reference: Yang, An, Cai and Xu, Hierarchical Self-supervised Augmented Knowledge Distillation, IJCAI 2021.
     """
 
-    def __init__(self, weight: float = 1.0):
-        super().__init__()
-        self.weight = require("weight", weight)
-        self.heads: nn.ModuleList | None = None
+    weight: NonNegative = 1.0
 
     def setup(self, student, teacher, context):
         self.heads = auxiliary_heads(context.student, student, context)
@@ -184,13 +177,10 @@ class HSAKD(Method):
     Reference: Yang, An, Cai and Xu, Hierarchical Self-supervised Augmented Knowledge Distillation, IJCAI 2021.
     """
 
-    def __init__(self, temperature: float = 3.0, ce_weight: float = 1.0, kd_weight: float = 1.0, weight: float = 1.0):
-        super().__init__()
-        self.temperature = require("temperature", temperature, positive=True)
-        self.ce_weight, self.kd_weight = require("ce_weight", ce_weight), require("kd_weight", kd_weight)
-        self.weight = require("weight", weight)
-        self.heads: nn.ModuleList | None = None
-        self.teacher_heads: nn.ModuleList | None = None
+    temperature: Positive = 3.0
+    ce_weight: NonNegative = 1.0
+    kd_weight: NonNegative = 1.0
+    weight: NonNegative = 1.0
 
     def setup(self, student, teacher, context):
         stages("hsakd", student, teacher)
@@ -200,7 +190,7 @@ class HSAKD(Method):
     def train(self, mode: bool = True):
         """Train or eval mode for all but the teacher's heads, whose statistics are frozen."""
         super().train(mode)
-        if self.teacher_heads is not None:
+        if hasattr(self, "teacher_heads"):  # not before setup
             self.teacher_heads.eval()
         return self
 

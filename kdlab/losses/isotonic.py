@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlab.losses.base import Batch, cross_entropy_rows, require
-from kdlab.losses.kd import KD
+from kdlab.losses.base import Batch, NonNegative, Positive, cross_entropy_rows
+from kdlab.losses.kd import SoftTargets
 from kdlab.registry import register
 
 
@@ -57,7 +57,7 @@ def isotonic(p: Tensor, first: Tensor, second: Tensor) -> Tensor:
 
 
 @register("kdi", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher",), tune="kd_weight")
-class KDI(KD):
+class KDI(SoftTargets):
     """KD in which the teacher's soft label is first moved to the nearest one in the order of the shares.
 
     ``L = a mean_i CE(s_i, y_i) + b T^2 mean_i KL(m_i || softmax(s_i / T))``, with m the projection of
@@ -76,8 +76,9 @@ class KDI(KD):
     Reference: Cui and Yan, Isotonic Data Augmentation for Knowledge Distillation, IJCAI 2021.
     """
 
-    def __init__(self, temperature: float = 4.5, ce_weight: float = 0.05, kd_weight: float = 0.95):
-        super().__init__(temperature, ce_weight, kd_weight)
+    temperature: Positive = 4.5
+    ce_weight: NonNegative = 0.05
+    kd_weight: NonNegative = 0.95
 
     def rows(self, student, teacher, batch):
         target = isotonic(F.softmax(teacher.logits / self.temperature, dim=1), *present(batch))
@@ -88,7 +89,7 @@ class KDI(KD):
 
 
 @register("kdp", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher",), tune="weight")
-class KDP(KD):
+class KDP(SoftTargets):
     """KD plus a penalty where the student's own probabilities leave the order of the shares.
 
     ``L = L_KD + c mean_i {[max_k q_k - min(q_first, q_second)]_+ + [q_second - q_first]_+}``, with q = softmax(s) at
@@ -105,9 +106,10 @@ class KDP(KD):
     Reference: Cui and Yan, Isotonic Data Augmentation for Knowledge Distillation, IJCAI 2021.
     """
 
-    def __init__(self, weight: float = 2.0, temperature: float = 4.5, ce_weight: float = 0.05, kd_weight: float = 0.95):
-        super().__init__(temperature, ce_weight, kd_weight)
-        self.weight = require("weight", weight)
+    weight: NonNegative = 2.0
+    temperature: Positive = 4.5
+    ce_weight: NonNegative = 0.05
+    kd_weight: NonNegative = 0.95
 
     def rows(self, student, teacher, batch):
         first, second = present(batch)

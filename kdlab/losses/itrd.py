@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlab.errors import SpecError
-from kdlab.losses.base import require
+from kdlab.losses.base import NonNegative
 from kdlab.losses.kd import KD
 from kdlab.losses.learned import drawn
 from kdlab.registry import register
@@ -79,25 +79,15 @@ class ITRD(KD):
     Reference: Miles, Lopez-Rodriguez and Mikolajczyk, Information Theoretic Representation Distillation, BMVC 2022.
     """
 
-    def __init__(
-        self,
-        weight: float = 1.0,
-        correlation: float = 2.0,
-        mutual: float = 1.0,
-        alpha: float = 1.01,
-        temperature: float = 4.0,
-        ce_weight: float = 1.0,
-        kd_weight: float = 1.0,
-        preset: str | None = None,
-    ):
-        super().__init__(temperature, ce_weight, kd_weight, preset)
-        self.weight = require("weight", weight)
-        self.correlation = require("correlation", correlation)
-        self.mutual = require("mutual", mutual)
-        self.alpha = require("alpha", alpha)
-        if alpha < 0.5:
-            raise SpecError(f"alpha must be at least 0.5, where the gradient is finite, but got {alpha!r}.")
-        self.embed: nn.Linear | None = None
+    weight: NonNegative = 1.0
+    correlation: NonNegative = 2.0
+    mutual: NonNegative = 1.0
+    alpha: NonNegative = 1.01
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.alpha < 0.5:
+            raise SpecError(f"alpha must be at least 0.5, where the gradient is finite, but got {self.alpha!r}.")
 
     def setup(self, student, teacher, context):
         sizes = student.embedding.shape[1], teacher.embedding.shape[1]

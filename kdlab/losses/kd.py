@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from kdlab.errors import choose
-from kdlab.losses.base import Method, cross_entropy_rows, kl_rows, require
+from kdlab.losses.base import Method, NonNegative, Positive, cross_entropy_rows, kl_rows
 from kdlab.registry import register
 
 PRESETS = {"crd": (0.1, 0.9)}  # CE and KD weights of the CRD comparison (Tian et al., ICLR 2020)
 
 
+class SoftTargets(Method):
+    """The two terms of ``KD``, for methods that add to them: ``ce`` and ``kd``."""
+
+    temperature: Positive = 4.0
+    ce_weight: NonNegative = 1.0
+    kd_weight: NonNegative = 1.0
+
+    def rows(self, student, teacher, batch):
+        hard = cross_entropy_rows(student.logits, batch)
+        soft = kl_rows(student.logits, teacher.logits, self.temperature)
+        return {"ce": self.ce_weight * hard, "kd": self.kd_weight * self.temperature**2 * soft}
+
+
 @register("kd", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher",), tune="kd_weight")
-class KD(Method):
+class KD(SoftTargets):
     """Cross-entropy plus the divergence from the teacher's softened probabilities.
 
     ``L = a mean_i CE(s_i, y_i) + b T^2 mean_i KL(softmax(t_i / T) || softmax(s_i / T))``
@@ -27,21 +40,11 @@ class KD(Method):
     Reference: Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, NIPS workshop 2014.
     """
 
-    def __init__(
-        self,
-        temperature: float = 4.0,
-        ce_weight: float = 1.0,
-        kd_weight: float = 1.0,
-        preset: str | None = None,
-    ):
-        super().__init__()
-        if preset is not None:
-            ce_weight, kd_weight = PRESETS[choose("preset", preset, PRESETS)]
-        self.temperature = require("temperature", temperature, positive=True)
-        self.ce_weight = require("ce_weight", ce_weight)
-        self.kd_weight = require("kd_weight", kd_weight)
+    temperature: Positive = 4.0
+    ce_weight: NonNegative = 1.0
+    kd_weight: NonNegative = 1.0
+    preset: str | None = None
 
-    def rows(self, student, teacher, batch):
-        hard = cross_entropy_rows(student.logits, batch)
-        soft = kl_rows(student.logits, teacher.logits, self.temperature)
-        return {"ce": self.ce_weight * hard, "kd": self.kd_weight * self.temperature**2 * soft}
+    def __post_init__(self):
+        if self.preset is not None:
+            self.ce_weight, self.kd_weight = PRESETS[choose("preset", self.preset, PRESETS)]

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlab.losses.base import Context, one_class, require
+from kdlab.losses.base import Context, NonNegative, one_class
 from kdlab.losses.kd import KD
 from kdlab.losses.learned import drawn
 from kdlab.registry import register
@@ -66,24 +66,13 @@ class KDPP(KD):
         Direction and Norm, ECCV 2024.
     """
 
-    def __init__(
-        self,
-        weight: float = 2.0,
-        temperature: float = 4.0,
-        ce_weight: float = 1.0,
-        kd_weight: float = 1.0,
-        preset: str | None = None,
-    ):
-        super().__init__(temperature, ce_weight, kd_weight, preset)
-        self.weight = require("weight", weight)
-        self.embed: nn.Module = nn.Identity()
-        self.register_buffer("directions", None)
+    weight: NonNegative = 2.0
 
     def setup(self, student, teacher, context):
         mine, theirs = student.embedding.shape[1], teacher.embedding.shape[1]
-        if mine != theirs:
-            self.embed = drawn(nn.Linear, mine, theirs, generator=context.generator).to(student.embedding)
-        self.directions = class_directions(context, theirs).to(student.embedding)
+        layer = nn.Identity() if mine == theirs else drawn(nn.Linear, mine, theirs, generator=context.generator)
+        self.embed = layer.to(student.embedding)
+        self.register_buffer("directions", class_directions(context, theirs).to(student.embedding))
 
     def rows(self, student, teacher, batch):
         towards = self.directions[one_class("kdpp", batch)]

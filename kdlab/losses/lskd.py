@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from kdlab.errors import SpecError, choose
-from kdlab.losses.base import Method, cross_entropy_rows, require
+from kdlab.losses.base import Method, NonNegative, Positive, cross_entropy_rows
 from kdlab.models import Outputs
 from kdlab.registry import MethodInfo, catalogue, create, find, register
 
@@ -52,22 +52,19 @@ class LSKD(Method):
     Reference: Sun, Ren, Li, Wang and Cao, Logit Standardization in Knowledge Distillation, CVPR 2024.
     """
 
-    def __init__(
-        self,
-        base: str = "kd",
-        weight: float = 9.0,
-        ce_weight: float = 0.1,
-        temperature: float = 2.0,
-        base_options: dict | None = None,
-    ):
-        super().__init__()
+    base: str = "kd"
+    weight: NonNegative = 9.0
+    ce_weight: NonNegative = 0.1
+    temperature: Positive = 2.0
+    base_options: dict | None = None
+
+    def __post_init__(self):
+        base = self.base
         if not (isinstance(base, str) and ":" in base and fits(find("losses", base))):
             choose("base", base, [name for name, entry in catalogue("losses").items() if fits(entry)])
-        self.weight, self.ce_weight = require("weight", weight), require("ce_weight", ce_weight)
-        self.temperature = require("temperature", temperature, positive=True)
-        self.base = create("losses", base, **self._options(base, base_options or {}))
+        self.base = create("losses", base, **self._within(base, self.base_options or {}))
 
-    def _options(self, base: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    def _within(self, base: str, given: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(given, Mapping):
             raise SpecError(f"base_options must be a mapping of option names to values, but got {given!r}.")
         shared = {"temperature": self.temperature} if "temperature" in find("losses", base).options else {}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlab.errors import SpecError, choose
-from kdlab.losses.base import Batch, Method, cross_entropy_rows, kl_rows, require
+from kdlab.errors import SpecError
+from kdlab.losses.base import Batch, Method, NonNegative, cross_entropy_rows, kl_rows
 from kdlab.models import Outputs
 from kdlab.registry import register
 
@@ -48,10 +50,9 @@ class MLLD(Method):
     Reference: Jin, Wang and Lin, Multi-Level Logit Distillation, CVPR 2023.
     """
 
-    def __init__(self, weight: float = 1.0, ce_weight: float = 1.0, mode: str = "paper"):
-        super().__init__()
-        self.weight, self.ce_weight = require("weight", weight), require("ce_weight", ce_weight)
-        self.mode = choose("mode", mode, ("paper", "released"))
+    weight: NonNegative = 1.0
+    ce_weight: NonNegative = 1.0
+    mode: Annotated[str, ("paper", "released")] = "paper"
 
     def masks(self, teacher: Outputs, batch: Batch) -> tuple[Tensor, Tensor]:
         """The masks of view 0: of its rows, (B,) with 0 in further views, and of the classes, (K,)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlab.losses.base import match_size, require
+from kdlab.losses.base import NonNegative, match_size
 from kdlab.losses.kd import KD
 from kdlab.losses.learned import several_positions, stages
 from kdlab.registry import register
@@ -42,16 +42,7 @@ class NST(KD):
     Reference: Huang and Wang, Like What You Like: Knowledge Distill via Neuron Selectivity Transfer, arXiv 2017.
     """
 
-    def __init__(
-        self,
-        weight: float = 50.0,
-        temperature: float = 4.0,
-        ce_weight: float = 1.0,
-        kd_weight: float = 1.0,
-        preset: str | None = None,
-    ):
-        super().__init__(temperature, ce_weight, kd_weight, preset)
-        self.weight = require("weight", weight)
+    weight: NonNegative = 50.0
 
     def setup(self, student, teacher, context):
         several_positions("nst", student, teacher)

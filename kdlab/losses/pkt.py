@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlab.losses.base import require
+from kdlab.losses.base import NonNegative
 from kdlab.losses.kd import KD
 from kdlab.registry import register
 
@@ -43,16 +43,7 @@ class PKT(KD):
     Reference: Passalis and Tefas, Learning Deep Representations with Probabilistic Knowledge Transfer, ECCV 2018.
     """
 
-    def __init__(
-        self,
-        weight: float = 30000.0,
-        temperature: float = 4.0,
-        ce_weight: float = 1.0,
-        kd_weight: float = 1.0,
-        preset: str | None = None,
-    ):
-        super().__init__(temperature, ce_weight, kd_weight, preset)
-        self.weight = require("weight", weight)
+    weight: NonNegative = 30000.0
 
     def terms(self, student, teacher, batch):
         mine, theirs = neighbours(student.embedding), neighbours(teacher.embedding)

@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlab.errors import choose
-from kdlab.losses.base import match_size, require, warm_up
+from kdlab.losses.base import NonNegative, match_size, warm_up
 from kdlab.losses.kd import KD
 from kdlab.losses.learned import block, drawn, stages
 from kdlab.models import Outputs
@@ -108,21 +107,9 @@ class ReviewKD(KD):
     Reference: Chen, Liu, Zhao and Jia, Distilling Knowledge via Knowledge Review, CVPR 2021.
     """
 
-    def __init__(
-        self,
-        weight: float = 5.0,
-        warmup: float = 20.0,
-        activated: bool = False,
-        temperature: float = 4.0,
-        ce_weight: float = 1.0,
-        kd_weight: float = 1.0,
-        preset: str | None = None,
-    ):
-        super().__init__(temperature, ce_weight, kd_weight, preset)
-        self.weight = require("weight", weight)
-        self.warmup = require("warmup", warmup)
-        self.activated = choose("activated", activated, (False, True))
-        self.fusions = nn.ModuleList()
+    weight: NonNegative = 5.0
+    warmup: NonNegative = 20.0
+    activated: bool = False
 
     def setup(self, student, teacher, context):
         stages("reviewkd", student, teacher)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlab.losses.base import require
+from kdlab.losses.base import NonNegative
 from kdlab.losses.kd import KD
 from kdlab.registry import register
 
@@ -56,20 +56,9 @@ class RKD(KD):
     Reference: Park, Kim, Lu and Cho, Relational Knowledge Distillation, CVPR 2019.
     """
 
-    def __init__(
-        self,
-        weight: float = 1.0,
-        distance: float = 25.0,
-        angle: float = 50.0,
-        temperature: float = 4.0,
-        ce_weight: float = 1.0,
-        kd_weight: float = 1.0,
-        preset: str | None = None,
-    ):
-        super().__init__(temperature, ce_weight, kd_weight, preset)
-        self.weight = require("weight", weight)
-        self.distance = require("distance", distance)
-        self.angle = require("angle", angle)
+    weight: NonNegative = 1.0
+    distance: NonNegative = 25.0
+    angle: NonNegative = 50.0
 
     def terms(self, student, teacher, batch):
         pairs = zip(relations(student.embedding), relations(teacher.embedding), strict=True)

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlab.errors import SpecError
-from kdlab.losses.base import cross_entropy_rows, kl_rows, one_class, require
-from kdlab.losses.kd import KD
+from kdlab.losses.base import NonNegative, cross_entropy_rows, kl_rows, one_class
+from kdlab.losses.kd import SoftTargets
 from kdlab.models import classifier
 from kdlab.registry import register
 
@@ -33,7 +33,7 @@ def region_logits(final: Tensor, scales: Sequence[int], layer: nn.Linear) -> Ten
 
 @register("sdd", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher", "final", "labels"),
           tune="kd_weight")  # fmt: skip
-class SDD(KD):
+class SDD(SoftTargets):
     """KD on the logits of regions, more strongly where a region tells the teacher something else than the whole.
 
     ``L = a mean_i CE(s_i, y_i) + b T^2 mean_i mean_r v_ir KL(softmax(t_ir / T) || softmax(s_ir / T))``
@@ -55,20 +55,14 @@ class SDD(KD):
     Reference: Wei, Luo and Luo, Scaled Decoupled Distillation, CVPR 2024.
     """
 
-    def __init__(
-        self,
-        scales: Sequence[int] = (1, 2),
-        complementary_weight: float = 2.0,
-        temperature: float = 4.0,
-        ce_weight: float = 1.0,
-        kd_weight: float = 1.0,
-    ):
-        super().__init__(temperature, ce_weight, kd_weight)
-        listed = list(scales) if isinstance(scales, Sequence) else []
+    scales: Sequence[int] = (1, 2)
+    complementary_weight: NonNegative = 2.0
+
+    def __post_init__(self):
+        listed = list(self.scales) if isinstance(self.scales, Sequence) else []
         if not listed or len(set(listed)) < len(listed) or not all(type(m) is int and m >= 1 for m in listed):
-            raise SpecError(f"scales must be distinct integers of at least 1, but got {scales!r}.")
+            raise SpecError(f"scales must be distinct integers of at least 1, but got {self.scales!r}.")
         self.scales = tuple(listed)
-        self.complementary_weight = require("complementary_weight", complementary_weight)
 
     def setup(self, student, teacher, context):
         for who, out in (("student", student), ("teacher", teacher)):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlab.errors import SpecError, choose
-from kdlab.losses.base import require
+from kdlab.errors import SpecError
+from kdlab.losses.base import NonNegative, Positive
 from kdlab.losses.kd import KD
 from kdlab.losses.learned import block
 from kdlab.models import classifier, outputs
@@ -38,22 +40,11 @@ class SimKD(KD):
         CVPR 2022.
     """
 
-    def __init__(
-        self,
-        weight: float = 1.0,
-        reduction: int = 2,
-        temperature: float = 4.0,
-        ce_weight: float = 0.0,
-        kd_weight: float = 0.0,
-        preset: str | None = None,
-    ):
-        super().__init__(temperature, ce_weight, kd_weight, preset)
-        self.weight = require("weight", weight)
-        self.reduction = choose("reduction", reduction, (1, 2, 4, 8))
-        self.size = (1, 1)
-        self.projector: nn.Sequential | None = None
-        self.register_buffer("classes", None)
-        self.register_buffer("offset", None)
+    weight: NonNegative = 1.0
+    reduction: Annotated[int, (1, 2, 4, 8)] = 2
+    temperature: Positive = 4.0
+    ce_weight: NonNegative = 0.0
+    kd_weight: NonNegative = 0.0
 
     def setup(self, student, teacher, context):
         for who, out in (("student", student), ("teacher", teacher)):
@@ -66,8 +57,8 @@ class SimKD(KD):
         self.projector = nn.Sequential(*blocks).to(student.final)
         # Copied, so that the method's weights are all a student needs besides its own.
         head = classifier(context.teacher, teacher)
-        self.classes = head.weight.detach().clone()
-        self.offset = None if head.bias is None else head.bias.detach().clone()
+        self.register_buffer("classes", head.weight.detach().clone())
+        self.register_buffer("offset", None if head.bias is None else head.bias.detach().clone())
 
     def project(self, final: Tensor) -> Tensor:
         """P of a student's final map, at the smaller of the two sizes."""

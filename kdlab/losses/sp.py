@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlab.losses.base import require
+from kdlab.losses.base import NonNegative
 from kdlab.losses.kd import KD
 from kdlab.registry import register
 
@@ -37,16 +37,7 @@ class SP(KD):
     Reference: Tung and Mori, Similarity-Preserving Knowledge Distillation, ICCV 2019.
     """
 
-    def __init__(
-        self,
-        weight: float = 3000.0,
-        temperature: float = 4.0,
-        ce_weight: float = 1.0,
-        kd_weight: float = 1.0,
-        preset: str | None = None,
-    ):
-        super().__init__(temperature, ce_weight, kd_weight, preset)
-        self.weight = require("weight", weight)
+    weight: NonNegative = 3000.0
 
     def terms(self, student, teacher, batch):
         difference = similarity(student.features[-1]) - similarity(teacher.features[-1])

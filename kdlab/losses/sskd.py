@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlab.errors import SpecError
-from kdlab.losses.base import Batch, Context, Method, cross_entropy_rows, kl_rows, require
+from kdlab.losses.base import Batch, Context, Method, NonNegative, Positive, cross_entropy_rows, kl_rows
 from kdlab.losses.learned import drawn
 from kdlab.registry import register
 
@@ -128,10 +128,7 @@ class SSKDHead(Method):
     Reference: Xu, Liu, Li and Loy, Knowledge Distillation Meets Self-Supervision, ECCV 2020.
     """
 
-    def __init__(self, temperature: float = 1.0):
-        super().__init__()
-        self.temperature = require("temperature", temperature, positive=True)
-        self.head: nn.Sequential | None = None
+    temperature: Positive = 1.0
 
     def setup(self, student, teacher, context):
         self.head = projection(teacher.embedding, context)
@@ -172,27 +169,18 @@ class SSKD(Method):
     Reference: Xu, Liu, Li and Loy, Knowledge Distillation Meets Self-Supervision, ECCV 2020.
     """
 
-    def __init__(
-        self,
-        ce_weight: float = 0.1,
-        kd_weight: float = 0.9,
-        lt_weight: float = 2.7,
-        ss_weight: float = 10.0,
-        temperature: float = 4.0,
-        ss_temperature: float = 0.5,
-        lt_keep: float = 1.0,
-        ss_keep: float = 0.75,
-    ):
-        super().__init__()
-        self.ce_weight, self.kd_weight = require("ce_weight", ce_weight), require("kd_weight", kd_weight)
-        self.lt_weight, self.ss_weight = require("lt_weight", lt_weight), require("ss_weight", ss_weight)
-        self.temperature = require("temperature", temperature, positive=True)
-        self.ss_temperature = require("ss_temperature", ss_temperature, positive=True)
-        self.lt_keep, self.ss_keep = require("lt_keep", lt_keep), require("ss_keep", ss_keep)
-        if max(lt_keep, ss_keep) > 1:
-            raise SpecError(f"lt_keep and ss_keep must be in [0, 1], but got {lt_keep!r} and {ss_keep!r}.")
-        self.head: nn.Sequential | None = None
-        self.teacher_head: nn.Sequential | None = None
+    ce_weight: NonNegative = 0.1
+    kd_weight: NonNegative = 0.9
+    lt_weight: NonNegative = 2.7
+    ss_weight: NonNegative = 10.0
+    temperature: Positive = 4.0
+    ss_temperature: Positive = 0.5
+    lt_keep: NonNegative = 1.0
+    ss_keep: NonNegative = 0.75
+
+    def __post_init__(self):
+        if max(self.lt_keep, self.ss_keep) > 1:
+            raise SpecError(f"lt_keep and ss_keep must be in [0, 1], but got {self.lt_keep!r} and {self.ss_keep!r}.")
 
     def setup(self, student, teacher, context):
         self.head = projection(student.embedding, context)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
-from kdlab.errors import SpecError
-from kdlab.losses.base import Batch, kl_rows, require, require_count
-from kdlab.losses.kd import KD
+from kdlab.losses.base import Batch, Count, NonNegative, Positive, at_most, kl_rows
+from kdlab.losses.kd import SoftTargets
 from kdlab.registry import register
 from kdlab.rng import generator
 
 
 @register("tekap", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher",), tune="weight")
-class TeKAP(KD):
+class TeKAP(SoftTargets):
     """KD from the teacher and from copies of its logits with noise, drawn anew at each step.
 
     ``L = a mean_i CE(s_i, y_i) + b T^2 mean_i [KL_T(t_i || s_i) + c sum_j KL_T(u_ij || s_i)]``, with
@@ -33,25 +34,12 @@ class TeKAP(KD):
     Enhanced Knowledge Distillation, ICLR 2025.
     """
 
-    def __init__(
-        self,
-        weight: float = 0.8,
-        noise: float = 0.1,
-        copies: int = 3,
-        temperature: float = 4.0,
-        ce_weight: float = 0.1,
-        kd_weight: float = 0.9,
-    ):
-        super().__init__(temperature, ce_weight, kd_weight)
-        self.weight = require("weight", weight)
-        if require("noise", noise) > 1:
-            raise SpecError(f"noise must be a share in [0, 1], but got {noise!r}.")
-        self.noise = noise
-        self.copies = require_count("copies", copies)
-        self.seed = 0
-
-    def setup(self, student, teacher, context):
-        self.seed = context.seed
+    weight: NonNegative = 0.8
+    noise: Annotated[float, at_most(1, "a share in [0, 1]")] = 0.1
+    copies: Count = 3
+    temperature: Positive = 4.0
+    ce_weight: NonNegative = 0.1
+    kd_weight: NonNegative = 0.9
 
     def perspectives(self, logits: Tensor, batch: Batch) -> Tensor:
         """The noisy copies u of the teacher's logits, (B, K) -> (copies, B, K)."""

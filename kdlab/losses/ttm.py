@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 
-from kdlab.losses.base import Method, cross_entropy_rows, kl_rows, require
+from kdlab.losses.base import Method, NonNegative, Positive, cross_entropy_rows, kl_rows
 from kdlab.registry import register
 
 
@@ -27,11 +27,9 @@ class TTM(Method):
     Reference: Zheng and Yang, Knowledge Distillation Based on Transformed Teacher Matching, ICLR 2024.
     """
 
-    def __init__(self, weight: float = 45.0, gamma: float = 0.1, ce_weight: float = 1.0):
-        super().__init__()
-        self.weight = require("weight", weight)
-        self.gamma = require("gamma", gamma, positive=True)
-        self.ce_weight = require("ce_weight", ce_weight)
+    weight: NonNegative = 45.0
+    gamma: Positive = 0.1
+    ce_weight: NonNegative = 1.0
 
     def rows(self, student, teacher, batch):
         hard = self.ce_weight * cross_entropy_rows(student.logits, batch)
@@ -58,8 +56,8 @@ class WTTM(TTM):
     Reference: Zheng and Yang, Knowledge Distillation Based on Transformed Teacher Matching, ICLR 2024.
     """
 
-    def __init__(self, weight: float = 4.0, gamma: float = 0.2, ce_weight: float = 1.0):
-        super().__init__(weight, gamma, ce_weight)
+    weight: NonNegative = 4.0
+    gamma: Positive = 0.2
 
     def rows(self, student, teacher, batch):
         plain = super().rows(student, teacher, batch)

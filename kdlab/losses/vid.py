@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlab.losses.base import match_size, require
+from kdlab.losses.base import NonNegative, Positive, match_size
 from kdlab.losses.kd import KD
 from kdlab.losses.learned import convolution, stages
 from kdlab.registry import register
@@ -38,24 +38,13 @@ class VID(KD):
     CVPR 2019.
     """
 
-    def __init__(
-        self,
-        weight: float = 1.0,
-        variance: float = 5.0,
-        temperature: float = 4.0,
-        ce_weight: float = 1.0,
-        kd_weight: float = 1.0,
-        preset: str | None = None,
-    ):
-        super().__init__(temperature, ce_weight, kd_weight, preset)
-        self.weight = require("weight", weight)
-        self.variance = require("variance", variance, positive=True)
-        self.regressors = nn.ModuleList()
-        self.scales = nn.ParameterList()
+    weight: NonNegative = 1.0
+    variance: Positive = 5.0
 
     def setup(self, student, teacher, context):
         # The inverse of softplus, in the form that neither overflows nor cancels.
         start = self.variance + math.log(-math.expm1(-self.variance))
+        self.regressors, self.scales = nn.ModuleList(), nn.ParameterList()
         for mine, theirs in stages("vid", student, teacher):
             width, draw = theirs.shape[1], context.generator
             first = convolution(mine.shape[1], width, draw)

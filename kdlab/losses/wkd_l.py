@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kdlab.errors import SpecError
-from kdlab.losses.base import Method, one_class, require, require_count
+from kdlab.losses.base import Count, Method, NonNegative, Positive, at_most, one_class
 from kdlab.models import Outputs
 from kdlab.registry import register
 
@@ -97,27 +98,13 @@ class WKDL(Method):
     NeurIPS 2024.
     """
 
-    def __init__(
-        self,
-        weight: float = 600.0,
-        temperature: float = 8.0,
-        ce_weight: float = 1.0,
-        kappa: float = 1.0,
-        regularisation: float = 0.05,
-        iterations: int = 10,
-        decay_from: float = 150.0,
-    ):
-        super().__init__()
-        self.weight = require("weight", weight)
-        self.temperature = require("temperature", temperature, positive=True)
-        self.ce_weight = require("ce_weight", ce_weight)
-        self.kappa = require("kappa", kappa, positive=True)
-        self.regularisation = require("regularisation", regularisation, positive=True)
-        self.iterations = require_count("iterations", iterations)
-        if require("decay_from", decay_from) > 240:
-            raise SpecError(f"decay_from must be an epoch of 240, in [0, 240], but got {decay_from!r}.")
-        self.decay_from = decay_from
-        self.register_buffer("cost", None)
+    weight: NonNegative = 600.0
+    temperature: Positive = 8.0
+    ce_weight: NonNegative = 1.0
+    kappa: Positive = 1.0
+    regularisation: Positive = 0.05
+    iterations: Count = 10
+    decay_from: Annotated[float, at_most(240, "an epoch of 240, in [0, 240]")] = 150.0
 
     def setup(self, student, teacher, context):
         cost = -torch.expm1(-self.kappa * (1 - class_similarity(context.teacher_pass(), context.num_classes)))
@@ -125,7 +112,7 @@ class WKDL(Method):
         if cost.max() / self.regularisation > STEEPEST:
             least = cost.max().item() / STEEPEST
             raise SpecError(f"regularisation must be at least {least:.3g} here, but got {self.regularisation!r}.")
-        self.cost = cost.to(teacher.logits)
+        self.register_buffer("cost", cost.to(teacher.logits))
 
     def decay(self, progress: float) -> float:
         """The factor d of the transport term, 1 before ``decay_from`` and towards 0 at the end."""
