@@ -12,41 +12,7 @@
 Names and folders are loaded when they are asked for, so that ``import kdlab`` costs nothing.
 """
 
-from __future__ import annotations
-
-import importlib
-from typing import Any
+import lazy_loader
 
 __version__ = "0.1.0"
-_HOMES = {
-    "Budget": "spec",
-    "Checkpoint": "spec",
-    "Optimiser": "spec",
-    "RunSpec": "spec",
-    "SpecError": "errors",
-    "Store": "lab",
-    "load_teacher": "models",
-    "plan": "lab",
-    "profile": "perspectives",
-    "run": "lab",
-    "study": "perspectives",
-    "sweep": "spec",
-    "table": "lab",
-}
-FOLDERS = (
-    "augment", "cli", "data", "lab", "losses", "metrics", "models", "perspectives", "plotting", "report", "stats",
-    "teaching", "training", "widgets",
-)  # fmt: skip
-__all__ = [*_HOMES, *FOLDERS]
-
-
-def __getattr__(name: str) -> Any:
-    if name in FOLDERS:
-        return importlib.import_module(f"kdlab.{name}")
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"kdlab.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'kdlab' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

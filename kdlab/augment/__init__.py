@@ -16,37 +16,6 @@ In a training loop of your own, call them::
 ``generator`` is a ``torch.Generator`` of the CPU; the same state gives the same bits. ``Weak`` itself changes nothing.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-import importlib
-
-_HOMES = {
-    "Augmentation": "base",
-    "AutoAugment": "autoaugment",
-    "Blur": "degrade",
-    "CropFlip": "weak",
-    "CutMix": "mixing",
-    "CutMixPick": "mixing",
-    "Cutout": "erase",
-    "Degrade": "degrade",
-    "JDA": "joint",
-    "Masking": "erase",
-    "MixUp": "mixing",
-    "Mixed": "mixing",
-    "Noise": "degrade",
-    "Operation": "operations",
-    "POLICIES": "joint",
-    "QuarterTurn": "rotation",
-    "RandAugment": "automatic",
-    "TrivialAugment": "automatic",
-    "Weak": "weak",
-    "label_safety": "safety",
-    "pick": "mixing",
-}
-__all__ = list(_HOMES)
-
-
-def __getattr__(name: str):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,27 +7,10 @@ ready to run. ``NAMES`` are those in the folder, in the order of their first lin
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
+
+import lazy_loader
 
 _TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.py")}
 NAMES = tuple(sorted((name for name, text in _TEXTS.items() if "\nCLAIM = " in text), key=_TEXTS.get))
-_HOMES = {
-    "PARAMETERS": "given",
-    "PROFILES": "profiles",
-    "Profile": "profiles",
-    "Study": "studies",
-    "lengths": "studies",
-    "parameters": "given",
-    "plain": "studies",
-    "profile": "profiles",
-    "redraw": "studies",
-    "study": "studies",
-}
-__all__ = ["NAMES", *_HOMES]
-
-
-def __getattr__(name: str):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

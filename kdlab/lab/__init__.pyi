@@ -1,0 +1,16 @@
+"""What ``kdlab.lab`` offers: read by type checkers, and by lazy_loader when a name is asked for."""
+
+from .baseline import linear as linear
+from .damage import Damaged as Damaged
+from .planning import Plan as Plan
+from .planning import duration as duration
+from .planning import lineage as lineage
+from .planning import plan as plan
+from .planning import run_key as run_key
+from .rows import row as row
+from .rows import table as table
+from .running import Halted as Halted
+from .running import run as run
+from .store import MissingRuns as MissingRuns
+from .store import Store as Store
+from .teachers import PoorTeacher as PoorTeacher

@@ -1,0 +1,16 @@
+"""What ``kdlab.widgets`` offers: read by type checkers, and by lazy_loader when a name is asked for."""
+
+from .augmentation import AugmentationExplorer as AugmentationExplorer
+from .confidence import ConfidenceExplorer as ConfidenceExplorer
+from .explorer import Drawing as Drawing
+from .explorer import Explorer as Explorer
+from .explorer import is_interactive as is_interactive
+from .lesson import check as check
+from .lesson import predict as predict
+from .own import OwnImages as OwnImages
+from .results.browser import ResultsBrowser as ResultsBrowser
+from .rooms import Room as Room
+from .rooms import room as room
+from .sweep.explorer import BudgetExplorer as BudgetExplorer
+from .temperature import TemperatureExplorer as TemperatureExplorer
+from .trainer import LiveTrainer as LiveTrainer
