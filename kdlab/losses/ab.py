@@ -59,6 +59,8 @@ class AB(Initialising):
     activation where a model's maps are, which leaves the boundary where it is; the student's connector then reads
     activated maps too, where the paper has the numbers before.
 
+    Outside of the workbench, ``attach(student, teacher, images)`` makes the connectors.
+
     Args:
         weight: c >= 0.
         margin: m > 0.

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from kdlab.errors import SpecError
 from kdlab.losses import options
 from kdlab.losses.batch import Batch, Context, Losses
-from kdlab.losses.options import Count, NonNegative, Positive, at_most, require, require_count
+from kdlab.losses.options import Count, NonNegative, Positive, at_most, require
 from kdlab.losses.rows import cross_entropy_rows, kl_rows, match_size, one_class, warm_up
 from kdlab.models import Outputs, outputs
 from kdlab.rng import generator
 
 __all__ = [
     "Batch", "Context", "Count", "Losses", "Method", "NonNegative", "Positive", "at_most", "cross_entropy_rows",
-    "kl_rows", "match_size", "one_class", "require", "require_count", "warm_up",
+    "kl_rows", "match_size", "one_class", "require", "warm_up",
 ]  # fmt: skip
 READ = {"features": "stage maps", "embedding": "an embedding", "final": "the map before pooling"}
 ROWS = {
@@ -46,30 +46,23 @@ class Method(nn.Module):
     each other; a class with an ``__init__`` of its own has the options of that one instead.
 
     A subclass writes ``rows`` when all its terms are means over rows, else ``terms``. Its parameters are
-    trained with the student's; its buffers are saved with them. Register it with what planning must know:
+    trained with the student's; its buffers are saved with them. Register it with what planning must know
+    (``kdlab.registry.MethodInfo``), among it:
 
-    - ``knowledge``: none, logits, features, relations or contrastive;
-    - ``coupling`` to augmentation: none, agnostic or required;
     - ``needs``: teacher, pairs (two views of an image), features (stage maps; who
       shows them has an embedding too), embedding, final (map before pooling, and a linear
       classifier), labels (of one class a row: mixed images are refused), dataset (the training set's size and labels,
       or a pass of the teacher over it), turns (its own views: all four quarter turns), prepared (a teacher with parts
-      of its own, see ``prepared``), memory (grows with the training set), inference (its parts are used at test time);
-    - ``of_teacher``: those of its needs that the student need not show;
-    - ``tune``: the option that weighs the method's own terms, which ``kdlab tune`` scales;
-    - ``prepared``: the methods that train the parts of the teacher this one reads, the usual one first;
-    - ``turns``: whether its four quarter turns are of one crop (``shared``) or have a crop each (``own``);
-    - ``wraps``: the option that names another method inside this one;
+      of its own), memory (grows with the training set), inference (its parts are used at test time);
     - ``least``: where its own terms can vanish, each of them (so that all may) with the least ``classes``, ``rows`` a
       step or ``originals`` a step from which it has a gradient, ``{}`` for one that always has: fewer for all terms are
-      refused, fewer for some are noted by the plan;
-    - ``stage="teacher"``: this method prepares a teacher: the network in training is the frozen teacher itself.
+      refused, fewer for some are noted by the plan.
     """
 
     names: ClassVar[tuple[str, ...]] = ()
     facts: ClassVar[Mapping[str, Any]] = {}
-    seed = 0  # of the run's streams
-    calls = 0  # with labels instead of a Batch
+    seed = 0  # of the streams that it draws from at each step
+    calls = 0  # with labels in place of a Batch
     _fields: ClassVar[dict[str, inspect.Parameter]] = {}
     __signature__: ClassVar[inspect.Signature | None] = inspect.Signature()
 

@@ -40,6 +40,8 @@ class CATKD(KD):
     weights were tuned for each pair (for a WRN-40-2 teacher 12 with WRN-16-2, 1.5 with WRN-40-1; 600 for ResNet32x4
     with ShuffleNetV2); published without a KD term: ``kd_weight=0``.
 
+    Outside of the workbench, ``attach(student, teacher, images)`` makes a copy of the teacher's classifier.
+
     Args:
         weight: c >= 0.
         grid: positions along each side, 2 to 8.

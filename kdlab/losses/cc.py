@@ -39,6 +39,8 @@ class CC(KD):
     of the Gaussian kernel ``exp(-g |x - y|^2)``, without linear layers. On the same inputs its gradient was 400 to 1200
     times smaller than the other form's, a thousandth of KD's under the default weight: give ``weight`` too.
 
+    Outside of the workbench, ``attach(student, teacher, images)`` makes the linear layers.
+
     Args:
         weight: c >= 0.
         form: ``"crd"`` or ``"kernel"``.

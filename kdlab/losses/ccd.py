@@ -58,6 +58,13 @@ class CCD(Method):
     Raises:
         SpecError: for a value out of range, and in a batch where no original has a second view beside its first.
 
+    Example:
+        >>> student, teacher = torch.tensor([[2.0, 1.0], [1.0, 1.0]]), torch.tensor([[4.0, 0.0], [2.0, 0.0]])
+        >>> batch = Batch.of(torch.tensor([0, 0]), views=2)  # one image, in two views
+        >>> loss = CCD()(student, teacher, batch)
+        >>> sorted(loss), round(loss.total.item(), 3)
+        (['ccd', 'ce'], 1.476)
+
     Reference: Li, Shao, Liu et al., What Role Does Data Augmentation Play in Knowledge Distillation?, ACCV 2022.
     """
 

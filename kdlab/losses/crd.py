@@ -112,6 +112,10 @@ class CRD(KD):
     memories move to the mean of its rows' embeddings. The constants Z are those of the first batch. A mixed row counts
     as its first class.
 
+    Outside of the workbench, ``attach(student, teacher, images, labels=...)`` makes layers and memories, from the
+    classes of all training images; a ``Batch`` gives each row's ``index`` among them, and ``after_step`` moves the
+    memories.
+
     Args:
         weight: c >= 0.
         negatives: K >= 1; all that every class has, where they are fewer.
@@ -122,6 +126,18 @@ class CRD(KD):
 
     Raises:
         SpecError: for a value out of range, or a training set of one class.
+
+    Example:
+        >>> import torch
+        >>> from kdlab.models import build, outputs
+        >>> student, teacher = build("resnet8_s2_w4", 10, 1, seed=0), build("resnet8_s2_w8", 10, 1, seed=1).eval()
+        >>> images, labels = torch.zeros(2, 1, 28, 28), torch.arange(10).repeat(5)
+        >>> method = CRD(negatives=16).attach(student, teacher, images, labels=labels)
+        >>> batch = Batch.of(labels[[3, 8]], index=torch.tensor([3, 8]), step=0)
+        >>> loss = method(outputs(student, images), outputs(teacher, images), batch)
+        >>> method.after_step(batch)  # in a loop, after the optimiser's step
+        >>> sorted(loss)
+        ['ce', 'crd', 'kd']
 
     Reference: Tian, Krishnan and Isola, Contrastive Representation Distillation, ICLR 2020.
     """

@@ -45,6 +45,13 @@ class DKD(Method):
     Raises:
         SpecError: for a value out of range, and for mixed images.
 
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[4.0, 2.0, 0.0]])
+        >>> loss = DKD(beta=8.0)(student, teacher, torch.tensor([0]))
+        >>> sorted(loss), round(loss.total.item(), 3)
+        (['ce', 'nckd', 'tckd'], 1.611)
+
     Reference: Zhao, Cui, Song, Qiu and Liang, Decoupled Knowledge Distillation, CVPR 2022.
     """
 

@@ -33,6 +33,9 @@ class EnergyKD(Method):
     temperature and uncertain ones the lowest; the released code does the reverse. With three equal temperatures this
     is KD at the weights 0.1 and 0.9.
 
+    Outside of the workbench, ``attach(student, teacher, images, train=...)`` measures the thresholds on batches
+    (x, label) of all clean training images.
+
     Args:
         direction: ``"paper"`` or ``"released"``.
         taus: the lowest, the middle and the highest temperature, > 0, ascending.

@@ -20,6 +20,8 @@ class FitNet(KD):
     pooled to the smaller size where they differ, and r a trained 1x1 convolution, BatchNorm and ReLU. All is
     trained jointly, with no stage before (the form and the weight of the CRD comparison).
 
+    Outside of the workbench, ``attach(student, teacher, images)`` makes the regressor.
+
     Args:
         weight: c >= 0.
         stage: which stage's map is the hint, from 1.
@@ -27,6 +29,17 @@ class FitNet(KD):
 
     Raises:
         SpecError: for a value out of range, or a stage that a model does not have.
+
+    Example:
+        >>> import torch
+        >>> from kdlab.models import build, outputs
+        >>> student, teacher = build("resnet8_s2_w4", 10, 1, seed=0), build("resnet8_s2_w8", 10, 1, seed=1).eval()
+        >>> images, labels = torch.zeros(4, 1, 28, 28), torch.tensor([0, 1, 2, 3])
+        >>> method = FitNet().attach(student, teacher, images)
+        >>> len(list(method.parameters()))  # for the optimiser: a convolution, and the two of its BatchNorm
+        3
+        >>> sorted(method(outputs(student, images), outputs(teacher, images), labels))
+        ['ce', 'fitnet', 'kd']
 
     Reference: Romero et al., FitNets: Hints for Thin Deep Nets, ICLR 2015.
     """

@@ -48,6 +48,8 @@ class FSP(Initialising):
     the default weight is 1; the distance is of fourth order in the maps, and with 50, which is named for the
     comparison, our trial (a trained teacher, learning rate 0.05) diverged within ten steps.
 
+    Outside of the workbench, ``attach(student, teacher, images)`` makes the convolutions r.
+
     Args:
         weight: c >= 0.
         init: share of the training in [0, 1) that the first stage takes; 0 has no stages but the sum of all terms.

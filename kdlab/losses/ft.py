@@ -35,6 +35,8 @@ class FTParaphraser(Method):
     as many channels as g has, and d its inverse; each has three 3x3 convolutions of stride 1 with BatchNorm and a
     leaky ReLU. At stride 1 the paper's transposed convolutions are convolutions.
 
+    Outside of the workbench, ``attach(teacher, teacher, images)`` makes encoder and decoder.
+
     Args:
         rate: k > 0.
 
@@ -71,6 +73,9 @@ class FT(KD):
     many channels, and u the flattening to a vector of d numbers and unit length. Maps of different sizes are pooled to
     the smaller before u. The formula and the weight are the paper's, which the CRD comparison names too (its commands
     have 200).
+
+    Outside of the workbench, ``attach(student, teacher, images, prepared=...)`` makes the translator and takes over the
+    paraphraser of a trained ``FTParaphraser``.
 
     Args:
         weight: c >= 0.

@@ -109,6 +109,9 @@ class HSAKDHeads(Method):
     times. A head is the stages that follow, made anew (after the last stage, that one once more at stride 1), the mean
     over positions and a linear layer. Only the heads are trained.
 
+    Outside of the workbench, ``attach(teacher, teacher, images)`` makes the heads; the rows are those of
+    ``Batch.of(labels, views=4, turns=True)``.
+
     Args: none; the published loss has no numbers to choose.
 
     Raises:
@@ -133,6 +136,9 @@ class HSAKDJoint(Method):
 
     ``L = mean_{upright i} CE(s_i, y_i) + c mean_i sum_l CE(a_il, 4 y_i + j_i)``, with the heads of ``hsakd_heads``,
     whose gradients reach the backbone. It needs no teacher, and its run may teach any student.
+
+    Outside of the workbench, ``attach(network, None, images)`` makes the heads; the rows are those of
+    ``Batch.of(labels, views=4, turns=True)``.
 
     Args:
         weight: c >= 0; 1 is published.
@@ -165,6 +171,9 @@ class HSAKD(Method):
     ``L = a mean_{upright i} CE(s_i, y_i) + b KD(s, t) + c sum_l KD(a_l, b_l)``, with ``KD(s, t) = T^2 mean_i
     KL(softmax(t_i / T) || softmax(s_i / T))`` over all rows, and a_l, b_l the 4K joint logits of the heads of stage l:
     the student's are trained with it and dropped afterwards, the teacher's are the prepared ones in eval mode.
+
+    Outside of the workbench, ``attach(student, teacher, images, prepared=...)`` makes the student's heads and takes
+    over those of a trained ``HSAKDHeads``; the rows are those of ``Batch.of(labels, views=4, turns=True)``.
 
     Args:
         temperature: T > 0.

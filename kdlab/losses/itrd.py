@@ -66,6 +66,8 @@ class ITRD(KD):
     full form of I_2 is our reading; the teacher's own entropy in it has no gradient. The rows' weights do not enter
     the terms ``correlation`` and ``mutual``. Published without a KD term: ``kd_weight=0``.
 
+    Outside of the workbench, ``attach(student, teacher, images)`` makes the linear layer.
+
     Args:
         weight: c >= 0.
         correlation: c_1 >= 0.

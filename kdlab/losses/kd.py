@@ -37,6 +37,13 @@ class KD(SoftTargets):
     Raises:
         SpecError: for a value out of range or an unknown preset.
 
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[4.0, 2.0, 0.0]])
+        >>> loss = KD()(student, teacher, torch.tensor([0]))
+        >>> sorted(loss), round(loss.total.item(), 3)
+        (['ce', 'kd'], 0.713)
+
     Reference: Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, NIPS workshop 2014.
     """
 

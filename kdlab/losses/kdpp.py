@@ -55,6 +55,9 @@ class KDPP(KD):
     c_y the unit vector along the mean of g over the clean training images of class y. Where the widths differ, f is
     the student's embedding after a trained linear layer of the teacher's width.
 
+    Outside of the workbench, ``attach(student, teacher, images, train=...)`` makes class means and layer, from batches
+    (x, label) of all clean training images.
+
     Args:
         weight: c >= 0; the published ones differ by pair, 2 is that of ResNet-56 and ResNet-20.
         temperature, ce_weight, kd_weight, preset: of the KD term, see ``KD``.

@@ -39,6 +39,8 @@ class MLLD(Method):
     T = 2 and 6 reads view 0 instead. The released code sums over its two views; here they are averaged in both modes,
     as in every other method. That the masks keep the uncertain half, and that all terms weigh 1, is our reading.
 
+    Outside of the workbench, ``Batch.of(labels, views=2)`` gives the rows of two views.
+
     Args:
         weight: c >= 0.
         ce_weight: a >= 0.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, ClassVar, get_args, get_origin
 
-from kdlab.errors import SpecError, choose
+from kdlab.errors import SpecError, check_integer, check_number, choose
 
 
 def require(argument: str, value: float, *, positive: bool = False) -> float:
@@ -16,22 +16,7 @@ def require(argument: str, value: float, *, positive: bool = False) -> float:
     Raises:
         SpecError: naming the argument, the value and the range.
     """
-    good = isinstance(value, int | float) and (0 < value if positive else 0 <= value) and value < float("inf")
-    if not good:
-        kind = "positive" if positive else "non-negative"
-        raise SpecError(f"{argument} must be a {kind}, finite number, but got {value!r}.")
-    return value
-
-
-def require_count(argument: str, value: int) -> int:
-    """Return an integer of at least 1, or say what is wrong with it.
-
-    Raises:
-        SpecError: naming the argument and the value.
-    """
-    if type(value) is not int or value < 1:
-        raise SpecError(f"{argument} must be an integer of at least 1, but got {value!r}.")
-    return value
+    return check_number(argument, value, open_low=positive)
 
 
 def at_most(limit: float, words: str) -> Callable[[str, float], float]:
@@ -47,7 +32,7 @@ def at_most(limit: float, words: str) -> Callable[[str, float], float]:
 
 NonNegative = Annotated[float, require]
 Positive = Annotated[float, partial(require, positive=True)]
-Count = Annotated[int, require_count]
+Count = Annotated[int, partial(check_integer, low=1)]
 
 
 def fields(cls: type) -> dict[str, inspect.Parameter]:

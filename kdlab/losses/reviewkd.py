@@ -95,6 +95,8 @@ class ReviewKD(KD):
     BatchNorm); a foreign teacher's are what its taps name, so tap it before the activation to follow. The student's are
     as they leave the stage.
 
+    Outside of the workbench, ``attach(student, teacher, images)`` makes the fusions.
+
     Args:
         weight: c >= 0.
         warmup: length of the linear start, in epochs of 240, >= 0; 0 is none.

@@ -43,6 +43,8 @@ class SDD(SoftTargets):
     image or the other way round (complementary knowledge), 1 elsewhere. With the single scale 1 this is KD. The mean
     over regions keeps KD's scale whatever the scales are; the published sum is b times the number of regions.
 
+    Outside of the workbench, ``attach(student, teacher, images)`` finds the two classifiers.
+
     Args:
         scales: grid sizes m, distinct integers >= 1; published (1, 2), or (1, 2, 4) for students of other families.
         complementary_weight: c >= 0.

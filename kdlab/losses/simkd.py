@@ -28,6 +28,9 @@ class SimKD(KD):
     positions: P is part of the student and the student's own classifier is never used. Labels do not enter the
     published form; ``ce_weight`` and ``kd_weight`` above 0 add the terms of ``KD`` on the student's unused logits.
 
+    Outside of the workbench, ``attach(student, teacher, images)`` makes the projector, and ``predict(student, x)`` gives
+    its logits.
+
     Args:
         weight: c >= 0.
         reduction: how many times fewer channels P has inside than the teacher's map: 1, 2, 4 or 8.

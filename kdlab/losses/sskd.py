@@ -119,6 +119,9 @@ class SSKDHead(Method):
     ``L = mean_i CE(cos(h_i, h_1..O) / T, original of i)`` over the turned rows i, with ``h`` the head (Linear, ReLU,
     Linear) of the embedding and 1..O the upright rows of the step. Only the head is trained. As published, T = 1.
 
+    Outside of the workbench, ``attach(teacher, teacher, images)`` makes the head; the rows are those of
+    ``Batch.of(labels, views=4, turns=True)``.
+
     Args:
         temperature: T > 0.
 
@@ -154,6 +157,9 @@ class SSKD(Method):
     original, for the cosines) the teacher ranks first, and the best ranked share of the others; equal ranks go by the
     original's number, then the turn. The weights are those of the published code; the rotation is its only
     transformation.
+
+    Outside of the workbench, ``attach(student, teacher, images, prepared=...)`` makes the student's head and takes over
+    that of a trained ``SSKDHead``; the rows are those of ``Batch.of(labels, views=4, turns=True)``.
 
     Args:
         ce_weight, kd_weight, lt_weight, ss_weight: a, b, c, d >= 0.

@@ -26,6 +26,8 @@ class VID(KD):
     channel. The term is a density's, so that it may fall below 0. Means, not sums, over the map and the weight are
     those of the CRD comparison.
 
+    Outside of the workbench, ``attach(student, teacher, images)`` makes regressors and variances.
+
     Args:
         weight: c >= 0.
         variance: v before training, > 0.

@@ -82,6 +82,9 @@ class WKDL(Method):
     dimensions. The decay ``d = (1 + cos(pi z)) / 2``, z rising from 0 at epoch ``decay_from`` to 1 at the end, is read
     as one of W alone. The terms are ``ce``, ``target`` and ``wkd_l``; entropy keeps W above 0 for equal logits.
 
+    Outside of the workbench, ``attach(student, teacher, images, train=...)`` measures the costs on batches (x, label)
+    of all clean training images.
+
     Args:
         weight: c >= 0.
         temperature: T > 0.
