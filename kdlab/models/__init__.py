@@ -1,4 +1,8 @@
-"""Students and teachers: the zoo of the field under its own names, and foreign models by their layers."""
+"""Networks for students and teachers: the field's CIFAR models by name, and foreign ones by the layers to read.
+
+``build("resnet20", num_classes=10)`` makes one of ``NAMES``; ``network(x)`` gives logits, ``outputs(network, x)`` also
+the stage maps and the embedding. ``load_teacher(arch, file)`` reads published weights.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,12 @@ from kdlab.errors import SpecError
 from kdlab.foreign import TAPPING
 from kdlab.models.foreign import foreign
 from kdlab.models.outputs import Outputs, Tapped, classifier, outputs
-from kdlab.registry import create, find
+from kdlab.registry import catalogue, create, find
 from kdlab.rng import global_stream
 
-__all__ = ["Outputs", "Tapped", "build", "classifier", "load_teacher", "outputs"]
+__all__ = ["NAMES", "Outputs", "Tapped", "build", "classifier", "load_teacher", "outputs"]
+
+NAMES = tuple(catalogue("models"))
 
 
 def __getattr__(name: str) -> Any:
@@ -24,11 +30,24 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def build(name: str, num_classes: int, in_channels: int = 3, *, seed: int, **options: Any) -> nn.Module:
+def build(name: str, num_classes: int, in_channels: int = 3, *, seed: int = 0, **options: Any) -> nn.Module:
     """Make a model whose initial weights depend on the seed alone; the global generators are left as they were.
 
+    >>> import torch
+    >>> student = build("resnet20", num_classes=10, seed=1)
+    >>> found = outputs(student, torch.zeros(2, 3, 32, 32))
+    >>> found.logits.shape, found.embedding.shape, [tuple(stage.shape[1:]) for stage in found.features]
+    (torch.Size([2, 10]), torch.Size([2, 64]), [(16, 32, 32), (32, 16, 16), (64, 8, 8)])
+
+    The layers of a foreign model can be named as stages:
+
+    >>> taps = ["layer1", "layer2", "layer3", "layer4"]
+    >>> teacher = build("torchvision.models:resnet18", num_classes=10, taps=taps, embedding="avgpool")
+    >>> outputs(teacher, torch.zeros(2, 3, 32, 32)).embedding.shape
+    torch.Size([2, 512])
+
     Args:
-        name: a registered name, or ``module:Class`` or ``module:function`` of a foreign model, which is called with
+        name: one of ``NAMES``, or ``module:Class`` or ``module:function`` of a foreign model, which is called with
             those of ``num_classes``, ``in_channels``, ``in_chans`` that it takes (``kdlab.models.foreign``).
         num_classes: number of classes K.
         in_channels: 1 (grey) or 3 (colour).
@@ -41,10 +60,6 @@ def build(name: str, num_classes: int, in_channels: int = 3, *, seed: int, **opt
 
     Raises:
         SpecError: for an unknown name or option.
-
-    Example:
-        >>> build("torchvision.models:resnet18", 10, 1, seed=0, taps=["layer1", "layer2", "layer3", "layer4"])
-        ... # doctest: +SKIP
     """
     find("models", name)
     if ":" not in name and (tapped := [option for option in TAPPING if option in options]):

@@ -15,8 +15,8 @@ from kdlab.errors import SpecError
 from kdlab.foreign import weightfile
 from kdlab.models import build
 from kdlab.models.contents import class_names, content, pick, sets
-from kdlab.models.names import Tensors, unwrapped, without
 from kdlab.models.outputs import Tapped
+from kdlab.models.weight_names import Tensors, unwrapped, without
 from kdlab.registry import catalogue, find
 from kdlab.spec import Checkpoint
 

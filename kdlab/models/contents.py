@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kdlab.errors import SpecError, choose
 from kdlab.foreign import weightfile
-from kdlab.models.names import Tensors, bare, groups, stripped
+from kdlab.models.weight_names import Tensors, bare, groups, stripped
 
 USUAL = ("state_dict", "model", "net", "model_state_dict", "model_state", "network", "params", "weights", "module")
 AVERAGES = ("ema", "swa", "averaged", "shadow")

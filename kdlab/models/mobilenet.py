@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from kdlab.models.layers import Network, conv, initialise, small_classifier, stage
 from kdlab.models.outputs import Outputs
-from kdlab.models.resnet import initialise
-from kdlab.models.vgg import small_classifier
 from kdlab.registry import register
 
 # (channels, blocks, stride of the first block); the first group expands 1 time, the others 6 times.
@@ -16,8 +15,7 @@ TAPS = (1, 2, 4, 6)  # the last group of each size
 
 def unit(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
     """Convolution without bias, BatchNorm and ReLU (not ReLU6)."""
-    layer = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
-    return [layer, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+    return [conv(inputs, outputs, kernel, stride, groups), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
 
 class InvertedResidual(nn.Module):
@@ -37,7 +35,7 @@ class InvertedResidual(nn.Module):
         return x + self.conv(x) if self.residual else self.conv(x)
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(Network):
     """A 3x3 stem of 16 channels, seven groups of inverted residuals, 1x1 to 1280 channels, mean, linear classifier.
 
     Parameter names are those of RepDistiller, so that its weight files fit.
@@ -57,20 +55,11 @@ class MobileNetV2(nn.Module):
         self.blocks = nn.ModuleList()
         inputs = 16
         for number, (outputs, blocks, stride) in enumerate(GROUPS):
-            self.blocks.append(self._group(inputs, outputs, blocks, stride, expand=6 if number else 1))
+            self.blocks.append(stage(InvertedResidual, inputs, outputs, blocks, stride, 6 if number else 1))
             inputs = outputs
         self.conv2 = nn.Sequential(*unit(inputs, 1280, 1))
         initialise(self)
         self.classifier = nn.Sequential(small_classifier(1280, num_classes))
-
-    @staticmethod
-    def _group(inputs: int, outputs: int, blocks: int, stride: int, expand: int = 6) -> nn.Sequential:
-        later = [InvertedResidual(outputs, outputs, 1, expand) for _ in range(blocks - 1)]
-        return nn.Sequential(InvertedResidual(inputs, outputs, stride, expand), *later)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, K) of images (B, C, H, W)."""
-        return self.outputs(x).logits
 
     def outputs(self, x: Tensor) -> Outputs:
         """Logits, the maps of 12, 16, 48 and 160 channels (linear, no ReLU) and the pooled embedding (B, 1280)."""
@@ -94,7 +83,7 @@ class MobileNetV2(nn.Module):
         inputs, last = GROUPS[TAPS[tap]][0], TAPS[tap] == TAPS[-1]
         later = []
         for outputs, blocks, stride in GROUPS[(TAPS[-2] if last else TAPS[tap]) + 1 :]:
-            later.append(self._group(inputs, outputs, blocks, 1 if last else stride))
+            later.append(stage(InvertedResidual, inputs, outputs, blocks, 1 if last else stride, 6))
             inputs = outputs
         return nn.Sequential(*later, *unit(inputs, 1280, 1))
 

@@ -6,14 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlab.models.outputs import Outputs
-from kdlab.models.resnet import through
+from kdlab.models.layers import Staged, conv, stage
 from kdlab.registry import register
 
-
-def grouped(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """A convolution without bias in groups that keeps the size at stride 1."""
-    return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
+GROUPS = 3  # of the 1x1 convolutions of version 1
 
 
 def shuffle(x: Tensor, groups: int) -> Tensor:
@@ -30,14 +26,14 @@ class UnitV1(nn.Module):
     channels that the unit itself computes.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, groups: int):
+    def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
         own = outputs - inputs if stride == 2 else outputs
         middle = own // 4
-        self.stride, self.groups = stride, 1 if inputs == 24 else groups  # 24 channels: too few for groups
-        self.conv1, self.bn1 = grouped(inputs, middle, 1, groups=self.groups), nn.BatchNorm2d(middle)
-        self.conv2, self.bn2 = grouped(middle, middle, 3, stride, middle), nn.BatchNorm2d(middle)
-        self.conv3, self.bn3 = grouped(middle, own, 1, groups=groups), nn.BatchNorm2d(own)
+        self.stride, self.groups = stride, 1 if inputs == 24 else GROUPS  # 24 channels: too few for groups
+        self.conv1, self.bn1 = conv(inputs, middle, 1, groups=self.groups), nn.BatchNorm2d(middle)
+        self.conv2, self.bn2 = conv(middle, middle, 3, stride, middle), nn.BatchNorm2d(middle)
+        self.conv3, self.bn3 = conv(middle, own, 1, groups=GROUPS), nn.BatchNorm2d(own)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.before(x), inplace=True)
@@ -58,9 +54,9 @@ class BasicV2(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         half = channels // 2
-        self.conv1, self.bn1 = grouped(half, half, 1), nn.BatchNorm2d(half)
-        self.conv2, self.bn2 = grouped(half, half, 3, groups=half), nn.BatchNorm2d(half)
-        self.conv3, self.bn3 = grouped(half, half, 1), nn.BatchNorm2d(half)
+        self.conv1, self.bn1 = conv(half, half, 1), nn.BatchNorm2d(half)
+        self.conv2, self.bn2 = conv(half, half, 3, groups=half), nn.BatchNorm2d(half)
+        self.conv3, self.bn3 = conv(half, half, 1), nn.BatchNorm2d(half)
 
     def forward(self, x: Tensor) -> Tensor:
         kept, inner = x.chunk(2, 1)
@@ -82,11 +78,11 @@ class DownV2(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int = 2):
         super().__init__()
         half = outputs // 2
-        self.conv1, self.bn1 = grouped(inputs, inputs, 3, stride, inputs), nn.BatchNorm2d(inputs)
-        self.conv2, self.bn2 = grouped(inputs, half, 1), nn.BatchNorm2d(half)
-        self.conv3, self.bn3 = grouped(inputs, half, 1), nn.BatchNorm2d(half)
-        self.conv4, self.bn4 = grouped(half, half, 3, stride, half), nn.BatchNorm2d(half)
-        self.conv5, self.bn5 = grouped(half, half, 1), nn.BatchNorm2d(half)
+        self.conv1, self.bn1 = conv(inputs, inputs, 3, stride, inputs), nn.BatchNorm2d(inputs)
+        self.conv2, self.bn2 = conv(inputs, half, 1), nn.BatchNorm2d(half)
+        self.conv3, self.bn3 = conv(inputs, half, 1), nn.BatchNorm2d(half)
+        self.conv4, self.bn4 = conv(half, half, 3, stride, half), nn.BatchNorm2d(half)
+        self.conv5, self.bn5 = conv(half, half, 1), nn.BatchNorm2d(half)
 
     def forward(self, x: Tensor) -> Tensor:
         left = self.bn1(self.conv1(x))
@@ -97,53 +93,23 @@ class DownV2(nn.Module):
         return shuffle(torch.cat([left, right], 1), 2)
 
 
-class ShuffleNet(nn.Module):
+class ShuffleNet(Staged):
     """What both versions share: a 1x1 stem to 24 channels, three stages of stride 2, mean, linear classifier.
 
     Parameter names are those of RepDistiller, so that its weight files fit.
 
     Args:
         in_channels: 1 or 3.
+        widths: channels of the three stages, of 4, 8 and 4 units.
     """
 
-    widths: tuple[int, int, int]
+    classifier = "linear"
 
-    def __init__(self, in_channels: int):
+    def __init__(self, in_channels: int, widths: tuple[int, int, int]):
         super().__init__()
-        self.conv1, self.bn1 = grouped(in_channels, 24, 1), nn.BatchNorm2d(24)
-        self.layer1 = self._stage(24, self.widths[0], 4, 2)
-        self.layer2 = self._stage(self.widths[0], self.widths[1], 8, 2)
-        self.layer3 = self._stage(self.widths[1], self.widths[2], 4, 2)
-
-    def head(self, x: Tensor) -> Tensor:
-        """The map whose mean is the embedding, of the last stage's map."""
-        return x
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, K) of images (B, C, H, W)."""
-        return self.outputs(x).logits
-
-    def outputs(self, x: Tensor) -> Outputs:
-        """Logits, the three stage maps (after their ReLU) and the pooled embedding."""
-        keep = not self.training
-        stem = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        first, one = through(self.layer1, stem, keep)
-        second, two = through(self.layer2, first, keep)
-        third, three = through(self.layer3, second, keep)
-        final = self.head(third)
-        embedding = final.mean((2, 3))
-        before = (one, two, three) if keep else ()
-        return Outputs(self.linear(embedding), (first, second, third), embedding, final, stem, before)
-
-    def branch(self, tap: int) -> nn.Sequential:
-        """New stages from a stage map to a final map: those that follow it, or once more the last one, at stride 1.
-
-        Args:
-            tap: which of the three maps, from 0.
-        """
-        sizes = [(self.widths[0], self.widths[1], 8, 2), (self.widths[1], self.widths[2], 4, 2)][tap:]
-        later = [self._stage(*size) for size in sizes or [(self.widths[2], self.widths[2], 4, 1)]]
-        return nn.Sequential(*later)
+        self.conv1, self.bn1 = conv(in_channels, 24, 1), nn.BatchNorm2d(24)
+        first, second, third = widths
+        self.make_stages([(24, first, 4), (first, second, 8), (second, third, 4)])
 
 
 @register("ShuffleV1", revision=1)
@@ -158,16 +124,12 @@ class ShuffleV1(ShuffleNet):
     Devices, CVPR 2018.
     """
 
-    widths = (240, 480, 960)
-
     def __init__(self, num_classes: int, in_channels: int):
-        super().__init__(in_channels)
+        super().__init__(in_channels, (240, 480, 960))
         self.linear = nn.Linear(960, num_classes)
 
-    @staticmethod
-    def _stage(inputs: int, outputs: int, units: int, stride: int) -> nn.Sequential:
-        later = [UnitV1(outputs, outputs, 1, 3) for _ in range(units - 1)]
-        return nn.Sequential(UnitV1(inputs, outputs, stride, 3), *later)
+    def stage(self, inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
+        return stage(UnitV1, inputs, outputs, blocks, stride)
 
 
 @register("ShuffleV2", revision=1)
@@ -182,16 +144,13 @@ class ShuffleV2(ShuffleNet):
     ECCV 2018.
     """
 
-    widths = (116, 232, 464)
-
     def __init__(self, num_classes: int, in_channels: int):
-        super().__init__(in_channels)
-        self.conv2, self.bn2 = grouped(464, 1024, 1), nn.BatchNorm2d(1024)
+        super().__init__(in_channels, (116, 232, 464))
+        self.conv2, self.bn2 = conv(464, 1024, 1), nn.BatchNorm2d(1024)
         self.linear = nn.Linear(1024, num_classes)
 
-    @staticmethod
-    def _stage(inputs: int, outputs: int, units: int, stride: int) -> nn.Sequential:
-        later = [BasicV2(outputs) for _ in range(units - 1)]
+    def stage(self, inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
+        later = [BasicV2(outputs) for _ in range(blocks - 1)]
         return nn.Sequential(DownV2(inputs, outputs, stride), *later)
 
     def head(self, x: Tensor) -> Tensor:
@@ -199,4 +158,4 @@ class ShuffleV2(ShuffleNet):
 
     def branch(self, tap: int) -> nn.Sequential:
         """The stages as in ``ShuffleV1``, and the 1x1 convolution after them."""
-        return nn.Sequential(*super().branch(tap), grouped(464, 1024, 1), nn.BatchNorm2d(1024), nn.ReLU(inplace=True))
+        return nn.Sequential(*super().branch(tap), conv(464, 1024, 1), nn.BatchNorm2d(1024), nn.ReLU(inplace=True))

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlab.errors import choose
+from kdlab.models.layers import Network, initialise, small_classifier
 from kdlab.models.outputs import Outputs
-from kdlab.models.resnet import initialise
 from kdlab.registry import register
 
 DEPTHS = {8: (1, 1, 1, 1, 1), 11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -15,15 +15,7 @@ WIDTHS = (64, 128, 256, 512, 512)
 MAPS = {"crd": (1, 2, 3, 4), "hsakd": (0, 1, 2, 4)}  # the blocks whose maps are the features
 
 
-def small_classifier(inputs: int, num_classes: int) -> nn.Linear:
-    """A linear layer that starts near zero: weights N(0, 0.01^2), biases 0."""
-    layer = nn.Linear(inputs, num_classes)
-    nn.init.normal_(layer.weight, 0, 0.01)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
-class VGG(nn.Module):
+class VGG(Network):
     """Five blocks of ``relu(bn(conv(x)))``, the mean over positions, a linear classifier.
 
     The sides are halved after blocks 0, 1 and 2, and after block 3 for images of 64 pixels or more; sides of 8 pixels
@@ -61,10 +53,6 @@ class VGG(nn.Module):
             layers.append(nn.Conv2d(outputs if number else inputs, outputs, 3, padding=1))
             layers += [nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
         return nn.Sequential(*layers[:-1])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, K) of images (B, C, H, W)."""
-        return self.outputs(x).logits
 
     def outputs(self, x: Tensor) -> Outputs:
         """Logits, four maps (after their ReLU) and the pooled embedding (B, 512)."""

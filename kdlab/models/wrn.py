@@ -8,8 +8,8 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlab.models.layers import Staged, conv, initialise, stage, thin
 from kdlab.models.outputs import Outputs
-from kdlab.models.resnet import conv, initialise, thin
 from kdlab.registry import register
 
 
@@ -36,7 +36,7 @@ class PreActivationBlock(nn.Module):
         return self.conv2(inner) + shortcut
 
 
-class WideResNet(nn.Module):
+class WideResNet(Staged):
     """WRN-d-k: a stem of 16, three groups of pre-activation blocks of widths 16k, 32k, 64k (strides 1, 2, 2).
 
     Parameter names are those of RepDistiller, so that its weight files fit. No dropout.
@@ -50,27 +50,20 @@ class WideResNet(nn.Module):
     Reference: Zagoruyko and Komodakis, Wide Residual Networks, BMVC 2016.
     """
 
+    part = "block"
+
     def __init__(self, num_classes: int, in_channels: int, blocks: int, factor: int):
         super().__init__()
-        widths = [16 * factor, 32 * factor, 64 * factor]
+        widths = (16, 16 * factor, 32 * factor, 64 * factor)
         self.conv1 = conv(in_channels, 16, 3)
-        self.block1 = self._group(16, widths[0], blocks, 1)
-        self.block2 = self._group(widths[0], widths[1], blocks, 2)
-        self.block3 = self._group(widths[1], widths[2], blocks, 2)
-        self.bn1 = nn.BatchNorm2d(widths[2])
-        self.fc = nn.Linear(widths[2], num_classes)
+        self.make_stages([(*channels, blocks) for channels in pairwise(widths)], stride=1)
+        self.bn1 = nn.BatchNorm2d(widths[-1])
+        self.fc = nn.Linear(widths[-1], num_classes)
         initialise(self)
         nn.init.zeros_(self.fc.bias)
 
-    @staticmethod
-    def _group(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
-        later = [PreActivationBlock(outputs, outputs, 1) for _ in range(blocks - 1)]
-        layer = nn.Sequential(PreActivationBlock(inputs, outputs, stride), *later)
-        return nn.Sequential(OrderedDict(layer=layer))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, K) of images (B, C, H, W)."""
-        return self.outputs(x).logits
+    def stage(self, inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
+        return nn.Sequential(OrderedDict(layer=stage(PreActivationBlock, inputs, outputs, blocks, stride)))
 
     def outputs(self, x: Tensor) -> Outputs:
         """Logits, the three group maps (before any activation) and the pooled embedding (B, 64k).
@@ -90,16 +83,8 @@ class WideResNet(nn.Module):
         return Outputs(self.fc(embedding), (first, second, third), embedding, final, stem, before)
 
     def branch(self, tap: int) -> nn.Sequential:
-        """New groups from a group map to a final map: those that follow it, or once more the last one, at stride 1.
-
-        Args:
-            tap: which of the three maps, from 0.
-        """
-        groups = (self.block1, self.block2, self.block3)
-        blocks, widths = len(self.block1.layer), [group.layer[0].conv2.out_channels for group in groups]
-        later = [self._group(a, b, blocks, 2) for a, b in pairwise(widths[tap:])]
-        later = later or [self._group(widths[-1], widths[-1], blocks, 1)]
-        return nn.Sequential(*later, nn.BatchNorm2d(widths[-1]), nn.ReLU())
+        """The groups as in ``Staged``, and the BatchNorm and ReLU after them."""
+        return nn.Sequential(*super().branch(tap), nn.BatchNorm2d(self.sizes[-1][1]), nn.ReLU())
 
 
 @register("wrn_16_1", "wrn_16_2", "wrn_40_1", "wrn_40_2", revision=1)
