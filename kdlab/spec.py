@@ -22,6 +22,7 @@ TEACHER_VIEWS = ("same", "clean", "independent")
 HARD_LABELS = ("all", "plain")
 SCHEDULES = ("cosine", "step", "constant")
 ROLES = ("student", "teacher")
+TURNS = 4  # rows per original of methods that make their own views, all quarter turns
 
 
 def _kind(argument: str, value: Any, kind: type, word: str) -> None:

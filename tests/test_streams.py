@@ -18,7 +18,8 @@ from kdlab.perspectives import NAMES, recipes, study
 from kdlab.perspectives.profiles import profile
 from kdlab.registry import catalogue
 from kdlab.spec import Budget, RunSpec
-from kdlab.training import Arm, Stopped, Views, train
+from kdlab.training import Arm, Layout, Stopped, Views, train
+from kdlab.training.images import CROP_FLIP
 
 SIZES = (320, 100, 100)
 
@@ -77,7 +78,7 @@ def shown(role, replicate=0):
     views = Views(load("fashion", sizes=SIZES).train, 4, replicate, 64, {}, role=role)
     views.at(2)
     weights = build("resnet8_s2_w4", 10, 1, seed=views.seed).state_dict()
-    return views.index, views.draw_params(views.weak, "weak/0")["corner"], weights["conv1.weight"]
+    return views.index, views.draw_params(CROP_FLIP, "weak/0")["corner"], weights["conv1.weight"]
 
 
 @pytest.mark.parametrize("other", [("teacher", 0), ("preparation/1", 0), ("preparation/2", 0), ("student", 1)])
@@ -163,6 +164,15 @@ def test_bits_of_a_model_that_draws_do_not_depend_on_company_or_process(tmp_path
     assert all(torch.equal(value, among[name]) for name, value in alone.items())
     again = bits(spec.replace(replicate=1), root=tmp_path / "again")
     assert not any(torch.equal(value, again[name]) for name, value in alone.items() if value.is_floating_point())
+
+
+def test_a_teacher_that_draws_has_a_stream_of_the_same_name_as_ever():
+    views = Views(load("fashion", sizes=SIZES).train, 0, 0, 8, {"t": Dropping(10, 1).eval()})
+    views.at(1)
+    found = views.teacher_outputs("t", Layout("weak", (), 1, 0.0), "same").logits
+    x = views.batch(Layout("weak", (), 1, 0.0), 0.0).x
+    with rng.global_stream(views.seed, "t", "Name(policy=('weak', ()), copy=0, turn=0, picker='')", "same", 1):
+        assert torch.equal(found, views.teachers["t"](x))
 
 
 def test_dropout_differs_from_step_to_step_and_pairs_arms():

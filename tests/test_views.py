@@ -79,7 +79,7 @@ def entropies(model, x):
 
 def test_the_teacher_picks_what_it_is_least_sure_of(views):
     batch = views.batch(Layout("cutmix_pick", (), 2, 0.5, picker="t"), 0.0)
-    candidates = [views._made(("cutmix_pick", ()), 1, stream) for stream in ("", "pick/")]
+    candidates = [views._make(ViewName(("cutmix_pick", ()), 1), prefix) for prefix in ("", "pick/")]
     x = torch.cat([c.x for c in candidates])
     with torch.no_grad():
         scores = torch.cat([entropies(views.teachers["t"], c.x) for c in candidates])

@@ -11,7 +11,7 @@ from kdlab.foreign import LISTED, TAPPING, written
 from kdlab.lab.keys import steps
 from kdlab.memo import by_identity, by_value
 from kdlab.registry import Entry, check_options, find, needs, parts_of
-from kdlab.spec import Checkpoint, RunSpec
+from kdlab.spec import TURNS, Checkpoint, RunSpec
 
 COUNTS = {"classes": "classes", "rows": "rows a step", "originals": "originals a step"}
 # What a method may read of a network besides its logits, and how it is called.
@@ -180,10 +180,10 @@ def _check_views(spec: RunSpec, method: Entry, policy: Entry) -> None:
         raise SpecError(
             f"method {spec.method!r} compares two views of one image, but views={spec.views}; use views=2 or more."
         )
-    if "turns" in needed and (spec.views, spec.ratio) != (4, 0):
+    if "turns" in needed and (spec.views, spec.ratio) != (TURNS, 0):
         raise SpecError(
-            f"method {spec.method!r} makes its own views, all four quarter turns of each original: it takes views=4 "
-            f"and ratio=0, but got views={spec.views} and ratio={spec.ratio:g}."
+            f"method {spec.method!r} makes its own views, all four quarter turns of each original: it takes "
+            f"views={TURNS} and ratio=0, but got views={spec.views} and ratio={spec.ratio:g}."
         )
     if "turns" in needed and spec.teacher is not None and spec.teacher_view != "same":
         raise SpecError(

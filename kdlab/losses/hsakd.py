@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from kdlab.errors import SpecError
 from kdlab.losses.base import Batch, Context, Method, NonNegative, Positive, cross_entropy_rows, kl_rows
 from kdlab.losses.learned import drawn, stages
-from kdlab.losses.sskd import TURNS, frozen, select
+from kdlab.losses.sskd import frozen, select
 from kdlab.models import Outputs
 from kdlab.registry import register
+from kdlab.spec import TURNS
 
 
 class Head(nn.Module):

@@ -12,8 +12,7 @@ from kdlab.errors import SpecError
 from kdlab.losses.base import Batch, Context, Method, NonNegative, Positive, cross_entropy_rows, kl_rows
 from kdlab.losses.learned import drawn
 from kdlab.registry import register
-
-TURNS = 4
+from kdlab.spec import TURNS
 
 
 def quarter_turns(batch: Batch) -> Tensor:

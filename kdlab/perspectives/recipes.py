@@ -15,10 +15,9 @@ from kdlab.lab.keys import steps
 from kdlab.lab.store import writing
 from kdlab.perspectives.profiles import Profile
 from kdlab.registry import check_options, needs, preparations
-from kdlab.spec import Budget, RunSpec
+from kdlab.spec import TURNS, Budget, RunSpec
 
 TUNED = Path(__file__).with_name("tuned.csv")
-TURNS = 4
 
 
 def network(text: str) -> dict[str, Any]:

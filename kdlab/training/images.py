@@ -1,4 +1,4 @@
-"""The uint8 images of a step: its originals, and what augmentations make of them, some steps at a time."""
+"""The uint8 images of a step: its originals, and augmented versions of them made for several steps at a time."""
 
 from __future__ import annotations
 
@@ -8,10 +8,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kdlab.augment.weak import CropFlip
+from kdlab.registry import find
 from kdlab.rng import generator, stream_seed
 
 BLOCK_STEPS = 8
 BLOCK_BYTES = 2**21  # of uint8 images: well inside a processor's cache
+CROP_FLIP = CropFlip()
+
+
+def view_stages(part: Any, policy: str, copy: int, prefix: str = "") -> list[tuple[Any, str]]:
+    """The augmentations that make a view, in the order of application, each with the name of its stream.
+
+    The policy acts on the raw image, as joint augmentation was published; the weak crop and flip of that copy follow. A
+    policy that mixes images (``where="view"``) comes after these.
+
+    Args:
+        part: the policy's augmentation.
+        policy: its name.
+        copy: number of the view.
+        prefix: of the names of the streams.
+    """
+    stages = [(part, f"{prefix}{policy}/{copy}"), (CROP_FLIP, f"{prefix}weak/{copy}")]
+    return stages[::-1] if find("augment", policy).where == "view" else stages
 
 
 class StepImages:
@@ -56,17 +75,17 @@ class StepImages:
         """The stream of that name at this step."""
         return generator(self.seed, name, self.epoch, self.step)
 
-    def draw_params(self, part: Any, name: str, steps: Iterable[int] | None = None) -> dict[str, Tensor]:
-        """What an augmentation draws, on the device.
+    def draw_params(self, part: Any, stream: str, steps: Iterable[int] | None = None) -> dict[str, Tensor]:
+        """The parameters that an augmentation draws, on the device.
 
         Args:
             part: the augmentation.
-            name: of its stream.
+            stream: name of its stream.
             steps: of this epoch, one after another; None takes this step.
         """
         shape = tuple(self.train.images.shape[1:])
         steps = [self.step] if steps is None else steps
-        draws = [part.draw(self.originals, shape, generator(self.seed, name, self.epoch, step)) for step in steps]
+        draws = [part.draw(self.originals, shape, generator(self.seed, stream, self.epoch, step)) for step in steps]
         if len(draws) > 1:
             draws = [{field: torch.cat([draw[field] for draw in draws]) for field in draws[0]}]
         if self.device.type == "cpu":
@@ -78,15 +97,15 @@ class StepImages:
 
         Args:
             stages: augmentations with the names of their streams, in the order of application.
-            block: steps that are made together.
+            block: steps that are made in one go.
         """
         first = self.step - self.step % block
-        asked = tuple((id(part), name) for part, name in stages)
-        made = self._blocks.get(asked)
+        key = tuple((id(part), stream) for part, stream in stages)
+        made = self._blocks.get(key)
         if made is None or made[0] != (self.epoch, first):
             steps = range(first, min(first + block, self.steps_per_epoch))
             images = self.train.batch(self._order[1][first * self.originals : steps.stop * self.originals])
-            for part, name in stages:
-                images = part.apply(images, self.draw_params(part, name, steps))
-            made = self._blocks[asked] = (self.epoch, first), images
+            for part, stream in stages:
+                images = part.apply(images, self.draw_params(part, stream, steps))
+            made = self._blocks[key] = (self.epoch, first), images
         return made[1][(self.step - first) * self.originals :][: self.originals]

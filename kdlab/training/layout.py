@@ -1,20 +1,16 @@
-"""What decides the rows of a step, before any of them is made. Imports no torch."""
+"""Which views a step needs and which of their rows are augmented, computed from a spec alone. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from kdlab.memo import by_identity
 from kdlab.registry import find, needs
-from kdlab.spec import RunSpec
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from kdlab.spec import TURNS, RunSpec
 
 WEAK = ("weak", ())
-TURNS = 4
 
 
 def reads_maps(spec: RunSpec) -> bool:
@@ -49,25 +45,9 @@ class ViewName(NamedTuple):
     picker: str = ""
 
 
-class View(NamedTuple):
-    """The rows of one view.
-
-    Attributes:
-        x: normalised images, (n, C, H, W).
-        rows: number of each row's original within the step, int64 (n,).
-        partner: number of the original that is mixed in, int64 (n,); None where nothing is mixed.
-        share: share of the row's own original, in [0, 1], (n,); None where nothing is mixed.
-    """
-
-    x: Tensor
-    rows: Tensor
-    partner: Tensor | None = None
-    share: Tensor | None = None
-
-
 @dataclass(frozen=True)
 class Layout:
-    """What decides the rows of a step: arms of one layout share their batch and their teacher's outputs.
+    """The rows of a step: which views, how many rows of each. Arms of one layout share batch and teacher outputs.
 
     Args:
         augmentation, options, views, ratio: as in RunSpec.
@@ -85,13 +65,13 @@ class Layout:
     picker: str = ""
 
     @classmethod
-    def of(cls, spec: RunSpec, key: str = "", teacher: str | None = None) -> Layout:
+    def of(cls, spec: RunSpec, key: str = "", teacher_key: str | None = None) -> Layout:
         """The layout of a spec; without augmented rows the policy does not matter.
 
         Args:
             spec: the run.
             key: its key, the picker of policies that pick by the student.
-            teacher: key of its teacher, the picker of policies that pick by the teacher.
+            teacher_key: its teacher's, the picker of policies that pick by the teacher.
         """
         turns = find("losses", spec.method).turns
         if spec.ratio == 0 or spec.augmentation == "weak":
@@ -100,12 +80,12 @@ class Layout:
         picker = ""
         if entry.picks:
             by = dict(entry.options | spec.augmentation_options)["by"]
-            picker = key if by == "student" else teacher
+            picker = key if by == "student" else teacher_key
         options = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in spec.augmentation_options.items())
         return cls(spec.augmentation, options, spec.views, spec.ratio, turns, spec.hard_labels, picker)
 
     def slots(self) -> Iterator[tuple[float, ViewName, ViewName]]:
-        """For every slot: the share of its rows that is augmented, its plain view and its rich one."""
+        """For every slot: the share of its rows that is augmented, the view of its plain rows and of augmented ones."""
         if self.turns:
             for turn in range(TURNS):
                 name = ViewName(WEAK, turn if self.turns == "own" else 0, turn)
@@ -117,15 +97,15 @@ class Layout:
     def view_names(self) -> set[ViewName]:
         """The views that these rows are taken from."""
         slots = list(self.slots())
-        return {plain for share, plain, _ in slots if share < 1} | {rich for share, _, rich in slots if share > 0}
+        return {plain for share, plain, _ in slots if share < 1} | {other for share, _, other in slots if share > 0}
 
 
 @by_identity
 def fusion_key(spec: RunSpec) -> tuple | None:
-    """What runs have in common whose students can take their steps as one network; None for those who go alone.
+    """Runs of equal keys can step their students as one fused network; None where a student steps by itself.
 
-    Only narrow networks gain by it (``narrow=True`` where they are registered), and a foreign method may reach into its
-    student's layers.
+    Only narrow networks gain by fusion (``narrow=True`` where they are registered), and a foreign method may reach into
+    its student's layers.
     """
     method = find("losses", spec.method)
     narrow = find("models", spec.model).narrow
@@ -135,16 +115,16 @@ def fusion_key(spec: RunSpec) -> tuple | None:
     return spec.model, repr(sorted(spec.model_options.items())), rows, reads_maps(spec)
 
 
-def stream_key(teacher: str, name: ViewName, mode: str) -> tuple | None:
-    """What tells one stream of a teacher's outputs from others of a cohort; None where a network picks the rows.
+def stream_key(teacher_key: str, name: ViewName, mode: str) -> tuple | None:
+    """Names a stream of teacher outputs, a record a step, within a cohort; None where a network picks the rows.
 
     Args:
-        teacher: key of the teacher.
+        teacher_key: which teacher.
         name: which view.
         mode: what the teacher sees, as in RunSpec.
     """
     if mode == "clean":
-        return teacher, mode
+        return teacher_key, mode
     (policy, options), copy, turn, picker = name
     revisions = tuple(find("augment", part).revision for part in (policy, "weak"))
-    return None if picker else (teacher, mode, policy, repr(options), copy, turn, revisions)
+    return None if picker else (teacher_key, mode, policy, repr(options), copy, turn, revisions)

@@ -55,6 +55,16 @@ def one_thread():
 
 
 @contextlib.contextmanager
+def evaluating(model: torch.nn.Module):
+    """The model in eval mode and without gradients; its training mode is restored at the end."""
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        yield
+    model.train(training)
+
+
+@contextlib.contextmanager
 def deterministic(where: str):
     """Where ``$KDLAB_DETERMINISTIC`` is 1, have a GPU give the same bits twice, with slower kernels; a CPU does anyway.
 

@@ -1,4 +1,4 @@
-"""The views of one step: each is made once, each passes each teacher once, and every arm selects its rows from them."""
+"""The views of one step and the teachers' outputs on them: each is made once, whichever arms read it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kdlab.augment.mixing import entropy, pick
-from kdlab.augment.weak import CropFlip
 from kdlab.losses.base import Batch
 from kdlab.models import Outputs, outputs
-from kdlab.registry import create, find
+from kdlab.registry import create
 from kdlab.rng import global_stream
-from kdlab.training.images import StepImages
-from kdlab.training.layout import Layout, View, ViewName, stream_key
+from kdlab.training.batches import View, assemble
+from kdlab.training.images import StepImages, view_stages
+from kdlab.training.layout import Layout, ViewName, stream_key
+from kdlab.training.runtime import evaluating
 from kdlab.training.teacher_cache import TeacherCache
 
 
 class Views(StepImages):
-    """Makes and keeps the views of the current step.
+    """Views, batches and teacher outputs of the current step; ``at`` moves to another one.
 
     Args:
         train: the ImageSet to draw originals from, already subset.
@@ -33,13 +35,13 @@ class Views(StepImages):
         teachers: frozen networks by teacher key, in eval mode.
         device: where views are applied; draws are always made on the CPU.
         autocast: run teachers in bfloat16.
-        prepared: what the methods that prepared the teachers have learned, by teacher key.
-        teacher_cache: teacher outputs kept from other runs; None keeps nothing.
+        prepared: weights of the methods that prepared the teachers, by teacher key.
+        teacher_cache: teacher outputs stored by earlier runs; None stores nothing.
         role: first word of the names of the streams (``RunSpec.streams``).
 
     Attributes:
         students: networks in training by run key, for policies that pick rows by the student's entropy.
-        spent: seconds that making views and asking teachers took, and how many of each there were.
+        spent: seconds for views and for teacher forwards, and how many of each there were.
     """
 
     def __init__(
@@ -47,76 +49,104 @@ class Views(StepImages):
         teacher_cache: TeacherCache | None = None, role: str = "student",
     ):  # fmt: skip
         super().__init__(train, seed, replicate, originals, device, role)
-        self.teachers, self.autocast = teachers, autocast
-        self.prepared, self.students, self.teacher_cache = prepared or {}, {}, teacher_cache
+        self.teachers, self.autocast, self.teacher_cache = teachers, autocast, teacher_cache
+        self.prepared, self.students, self._policies = prepared or {}, {}, {}
         self.spent = {"views": 0.0, "made": 0, "teacher": 0.0, "passes": 0}
-        self.weak, self._policies = CropFlip(), {}
-        self._question = functools.cache(stream_key)
+        self._stream_key = functools.cache(stream_key)
 
     def at(self, step: int) -> None:
         """Move to an optimiser step: forget the last step's views, look up this step's originals."""
         super().at(step)
         self.label = self.train.labels[self.index].to(self.device)
         self.every = torch.arange(self.originals, device=self.device)
-        self._views, self._outputs, self._batches, self._joined = {}, {}, {}, {}
+        self._views, self._view_outputs, self._joined = {}, {}, {}
 
-    def view(self, name: ViewName, stream: str = "") -> View:
+    def view(self, name: ViewName, prefix: str = "") -> View:
         """Rows of one view, made once a step.
 
         Args:
             name: which view.
-            stream: prefix of the names of its draws; another prefix gives an independent view.
+            prefix: of the names of its streams; another prefix gives an independent view.
         """
-        if (name, stream) not in self._views:
+        if (name, prefix) not in self._views:
             if name.turn:
-                whole = self.view(name._replace(turn=0), stream)
+                whole = self.view(name._replace(turn=0), prefix)
                 made = whole._replace(x=torch.rot90(whole.x, name.turn, (2, 3)))
             elif name.picker:
-                made = self._picked(name, stream)
+                made = self._pick(name, prefix)
             else:
-                made = self._made(name.policy, name.copy, stream)
-            self._views[name, stream] = made
+                made = self._make(name, prefix)
+            self._views[name, prefix] = made
             self.spent["made"] += 1
-        return self._views[name, stream]
+        return self._views[name, prefix]
 
-    def _made(self, policy: tuple, copy: int, stream: str) -> View:
-        """The policy on the raw image, then the weak crop and flip of that copy; policies that mix come after these."""
-        name, options = policy
-        if policy not in self._policies:
-            self._policies[policy] = create("augment", name, **dict(options))
-        part = self._policies[policy]
-        late = find("augment", name).where == "view"
-        stages = [(self.weak, f"{stream}weak/{copy}")]
-        if late:
-            draw = self.draw_params(part, f"{stream}{name}/{copy}")
-            images = part.apply(self.augmented(stages, self.block), draw)
-            return View(self.train.normalise(images), self.every, draw.get("partner"), draw.get("share"))
+    def _make(self, name: ViewName, prefix: str) -> View:
+        policy, options = name.policy
+        if name.policy not in self._policies:
+            self._policies[name.policy] = create("augment", policy, **dict(options))
+        part = self._policies[name.policy]
+        stages = view_stages(part, policy, name.copy, prefix)
+        last, stream = stages[-1]
         # Foreign code is trusted with one step's images only: its rows may depend on each other.
-        block = 1 if ":" in name else self.block
-        images = self.augmented([(part, f"{stream}{name}/{copy}"), *stages], block)
-        return View(self.train.normalise(images), self.every)
+        images = self.augmented(stages[:-1] if last is part else stages, 1 if ":" in policy else self.block)
+        params = {}
+        if last is part:  # mixes rows of one step
+            params = self.draw_params(part, stream)
+            images = part.apply(images, params)
+        return View(self.train.normalise(images), self.every, params.get("partner"), params.get("share"))
 
-    def _picked(self, name: ViewName, stream: str) -> View:
-        """The half of two candidates a row that the picker is least sure of."""
-        parts = [self._made(name.policy, name.copy, stream + prefix) for prefix in ("", "pick/")]
-        logits = torch.cat([self._scores(name.picker, part.x) for part in parts])
-        kept = pick(entropy(logits))
-        return View(*(torch.cat(column)[kept] for column in zip(*parts, strict=True)))
+    def _pick(self, name: ViewName, prefix: str) -> View:
+        """Of two candidates for each row the half on which the picker's entropy is largest."""
+        parts = [self._make(name, prefix + candidate) for candidate in ("", "pick/")]
+        model = self.students.get(name.picker) or self.teachers[name.picker]
+        with evaluating(model):
+            picked = pick(entropy(torch.cat([outputs(model, part.x).logits for part in parts])))
+        return View(*(torch.cat(column)[picked] for column in zip(*parts, strict=True)))
 
-    def _scores(self, picker: str, x: Tensor) -> Tensor:
-        model = self.students.get(picker) or self.teachers[picker]
-        training = model.training
-        with torch.no_grad():
-            logits = outputs(model.eval(), x).logits
-        model.train(training)
-        return logits
+    def batch(self, layout: Layout, progress: float) -> Batch:
+        """The rows that students of a layout see in this step, slot after slot; ``origin`` tells the pairs."""
 
-    def _slots(self, layout: Layout) -> Iterator[tuple[Tensor | bool, ViewName, ViewName]]:
-        """For every slot: which rows are augmented (a mask, or True or False for all), its plain and its rich view."""
-        for share, plain, rich in layout.slots():
+        def joined() -> Batch:
+            augmented, views = zip(*self._slots(layout, self.view), strict=True)
+            index = self.index.to(self.device)
+            return assemble(views, augmented, layout, self.label, index, epoch=self.epoch, step=self.step)
+
+        return replace(self._once("views", layout, joined), progress=progress)
+
+    def teacher_outputs(self, teacher_key: str, layout: Layout, mode: str, maps: bool = True) -> Outputs:
+        """The teacher's outputs on the rows of a layout.
+
+        Args:
+            teacher_key: which teacher.
+            layout: whose rows.
+            mode: ``same`` view as the student, ``clean`` original, or ``independent`` view of the same policy.
+            maps: whether stage maps are wanted too; without them the teacher cache may serve.
+        """
+
+        def joined() -> Outputs:
+            get = functools.partial(self._outputs_on, teacher_key, mode, maps)
+            return Outputs.cat([part for _, part in self._slots(layout, get)])
+
+        return self._once("teacher", (teacher_key, layout, mode, maps), joined)
+
+    def _once(self, clock: str, key: Any, make: Callable[[], Any]) -> Any:
+        """What ``make`` returns, made and timed once a step."""
+        if key not in self._joined:
+            started = time.perf_counter()
+            self._joined[key] = make()
+            self.spent[clock] += time.perf_counter() - started
+        return self._joined[key]
+
+    def _slots(self, layout: Layout, get: Callable[[ViewName], Any]) -> Iterator[tuple[Tensor | bool, Any]]:
+        """For every slot: which rows are augmented (a mask, or True or False for all), and its rows of what ``get``
+        gives for a view."""
+        for share, plain, augmented in layout.slots():
             count = round(share * self.originals)
-            chosen = count > 0 if count in (0, self.originals) else (self._rank() < count).to(self.device)
-            yield chosen, plain, rich
+            if count in (0, self.originals):
+                yield count > 0, get(augmented if count else plain)
+            else:
+                mask = (self._rank() < count).to(self.device)
+                yield mask, get(plain).where(mask, get(augmented))
 
     def _rank(self) -> Tensor:
         """Which originals are augmented first, the same for every slot and every policy."""
@@ -124,114 +154,41 @@ class Views(StepImages):
         rank[torch.randperm(self.originals, generator=self.generator("select"))] = torch.arange(self.originals)
         return rank
 
-    def _rows(self, chosen: Tensor | bool, plain: ViewName, rich: ViewName) -> View:
-        """A slot's rows: those of the rich view where chosen, of the plain one elsewhere."""
-        if isinstance(chosen, bool):
-            return self.view(rich if chosen else plain)
-        a, b = self.view(plain), self.view(rich)
-        mixed = (None, None)
-        if b.partner is not None:
-            mixed = torch.where(chosen, b.partner, b.rows), torch.where(chosen, b.share, torch.ones_like(b.share))
-        return View(torch.where(chosen.view(-1, 1, 1, 1), b.x, a.x), self.every, *mixed)
-
-    def batch(self, layout: Layout, progress: float) -> Batch:
-        """The rows that students of a layout see in this step, slot after slot; ``origin`` tells the pairs."""
-        if layout not in self._batches:
-            with self._clock("views"):
-                self._batches[layout] = self._assembled(layout)
-        return replace(self._batches[layout], progress=progress)
-
-    def _assembled(self, layout: Layout) -> Batch:
-        slots = list(self._slots(layout))
-        views = [self._rows(*slot) for slot in slots]
-        rows = torch.cat([v.rows for v in views])
-        number = torch.arange(len(slots), device=self.device).repeat_interleave(self.originals)
-        augmented = torch.cat([torch.zeros_like(self.every, dtype=torch.bool) | chosen for chosen, _, _ in slots])
-        return Batch.of(
-            x=torch.cat([v.x for v in views]),
-            label=self.label[rows],
-            index=self.index.to(self.device)[rows],
-            origin=rows,
-            view=number,
-            variant=number if layout.turns else torch.zeros_like(number),
-            augmented=augmented,
-            hard_weight=(~augmented).float() if layout.hard_labels == "plain" else None,
-            epoch=self.epoch,
-            step=self.step,
-            **self._mixture(views),
-        )
-
-    @contextlib.contextmanager
-    def _clock(self, what: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.spent[what] += time.perf_counter() - started
-
-    def _mixture(self, views: list[View]) -> dict[str, Tensor]:
-        """Partner classes and shares of all rows, where any view is mixed."""
-        if all(v.partner is None for v in views):
-            return {}
-        partner = torch.cat([v.rows if v.partner is None else v.partner for v in views])
-        ones = torch.ones(self.originals, device=self.device)
-        return {
-            "partner": self.label[partner],
-            "share": torch.cat([ones if v.share is None else v.share for v in views]),
-        }
-
-    def teacher_outputs(self, teacher: str, layout: Layout, mode: str, maps: bool = True) -> Outputs:
-        """The teacher's outputs on the rows of a layout.
-
-        Args:
-            teacher: key of the teacher.
-            layout: whose rows.
-            mode: ``same`` view as the student, ``clean`` original, or ``independent`` view of the same policy.
-            maps: whether stage maps are wanted too; without them the outputs of an earlier run may serve.
-        """
-        asked = teacher, layout, mode, maps
-        if asked not in self._joined:
-            with self._clock("teacher"):
-                parts = []
-                for chosen, plain, rich in self._slots(layout):
-                    if isinstance(chosen, bool):
-                        parts.append(self._forward(teacher, rich if chosen else plain, mode, maps))
-                    else:
-                        pair = (self._forward(teacher, name, mode, maps) for name in (plain, rich))
-                        parts.append(next(pair).where(chosen, next(pair)))
-                self._joined[asked] = Outputs.cat(parts)
-        return self._joined[asked]
-
-    def _forward(self, teacher: str, name: ViewName, mode: str, maps: bool) -> Outputs:
-        where = ("clean",) if mode == "clean" else (name, mode)
-        said = self._outputs.get((teacher, where))
-        if said is None or (maps and not said.features):
-            stream_key = self._question(teacher, name, mode) if self.teacher_cache else None
-            said = self.teacher_cache.read(stream_key, self.number, self.originals) if stream_key and not maps else None
-            if said is None:
+    def _outputs_on(self, teacher_key: str, mode: str, maps: bool, name: ViewName) -> Outputs:
+        """The teacher's outputs on one view: of this step, else of the teacher cache, else of a forward pass."""
+        key = (teacher_key, "clean") if mode == "clean" else (teacher_key, mode, name)
+        found = self._view_outputs.get(key)
+        if found is None or (maps and not found.features):
+            stream = self._stream_key(teacher_key, name, mode) if self.teacher_cache else None
+            found = self.teacher_cache.read(stream, self.number, self.originals) if stream and not maps else None
+            if found is None:
                 if mode == "clean":
                     x = self.train.normalise(self.raw)
                 else:
                     x = self.view(name, "teacher/" if mode == "independent" else "").x
-                said = self._run_teacher(teacher, x, repr(name), mode, self.number)
+                text = repr(name).removeprefix("View")  # "Name(policy=..., copy=...)": names of streams do not move
+                found = self._run_teacher(teacher_key, x, text, mode, self.number)
                 self.spent["passes"] += 1
-                if stream_key:
-                    self.teacher_cache.write(stream_key, self.number, said)
-            self._outputs[teacher, where] = said
-        return said if maps else Outputs(said.logits, (), said.embedding)
+                if stream:
+                    self.teacher_cache.write(stream, self.number, found)
+            self._view_outputs[key] = found
+        return found if maps else Outputs(found.logits, (), found.embedding)
 
-    def _run_teacher(self, teacher: str, x: Tensor, *names: str | int) -> Outputs:
-        """What a teacher says; one that draws, though it is in eval mode, draws from a stream of those names."""
-        model = self.teachers[teacher]
+    def _run_teacher(self, teacher_key: str, x: Tensor, *names: str | int) -> Outputs:
+        """A forward pass; a foreign network that draws, though in eval mode, draws from a stream of those names."""
+        model = self.teachers[teacher_key]
         ours = type(getattr(model, "model", model)).__module__.startswith("kdlab.")
-        own = contextlib.nullcontext() if ours else global_stream(self.seed, teacher, *names, device=str(self.device))
-        with own, torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            return outputs(model, x)
+        draws = global_stream(self.seed, teacher_key, *names, device=str(self.device))
+        with contextlib.nullcontext() if ours else draws, torch.no_grad():
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+                return outputs(model, x)
 
-    def teacher_pass(self, teacher: str) -> Callable[[], Iterator[tuple[Outputs, Tensor]]]:
+    def teacher_pass(self, teacher_key: str) -> Callable[[], Iterator[tuple[Outputs, Tensor]]]:
         """What ``Context.teacher_pass`` is for a teacher: its Outputs on all clean training images, in order."""
 
         def run(rows: int = 500):
             for index in torch.arange(len(self.train)).split(rows):
                 x = self.train.normalise(self.train.batch(index).to(self.device))
-                yield self._run_teacher(teacher, x, "pass", int(index[0])), self.train.labels[index].to(self.device)
+                yield self._run_teacher(teacher_key, x, "pass", int(index[0])), self.train.labels[index].to(self.device)
 
         return run

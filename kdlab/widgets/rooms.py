@@ -10,16 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from kdlab import data, lab, perspectives
-from kdlab.augment import CropFlip
 from kdlab.lab.store import Store
 from kdlab.models import build
 from kdlab.models.checkpoints import fit
 from kdlab.paths import home
 from kdlab.perspectives import Profile, recipes
 from kdlab.perspectives.given import check_kernel
-from kdlab.registry import find
 from kdlab.rng import generator, stream_seed
 from kdlab.spec import RunSpec
+from kdlab.training.images import view_stages
 from kdlab.training.runtime import one_thread
 
 
@@ -78,14 +77,12 @@ def make_view(
     Returns:
         uint8 images (n, C, H, W), and the parameters drawn.
     """
-    n, shape, crop = len(raw), tuple(raw.shape[1:]), CropFlip()
-    seed = stream_seed(seed, "student", 0)  # as in training.pictures
-    params = part.draw(n, shape, generator(seed, f"{policy}/{copy}", draw))
-    late = find("augment", policy).where == "view"
-    images = raw if late else part.apply(raw, params)
-    if weak:
-        images = crop.apply(images, crop.draw(n, shape, generator(seed, f"weak/{copy}", draw)))
-    return part.apply(images, params) if late else images, params
+    images, drawn, seed = raw, {}, stream_seed(seed, "student", 0)
+    for stage, stream in view_stages(part, policy, copy):
+        if weak or stage is part:
+            drawn[stage] = stage.draw(len(raw), tuple(raw.shape[1:]), generator(seed, stream, draw))
+            images = stage.apply(images, drawn[stage])
+    return images, drawn[part]
 
 
 def room(profile: str | None = None, *, method: str = "kd", seed: int = 0, progress: bool = True, **given: Any) -> Room:
