@@ -15,7 +15,7 @@ from torchdistill.losses.mid_level import CRDLoss, HierarchicalContextLoss
 from kdlab.errors import SpecError
 from kdlab.losses import Batch
 from kdlab.losses.catkd import class_maps
-from kdlab.losses.crd import contrastive_rows, draw_negatives, remember
+from kdlab.losses.crd import contrastive_rows, draw_negatives, update_memory
 from kdlab.losses.itrd import decorrelation, information
 from kdlab.losses.kdpp import class_directions, nd_rows
 from kdlab.losses.reviewkd import hcl_rows
@@ -405,7 +405,7 @@ def test_golden_crd():
     embeds, memories, index, negatives = golden_crd()
     none = torch.zeros(2, dtype=torch.float64)
     loss, constants = contrastive_rows(embeds, memories, index, *places(negatives, 10), none, 0.07)
-    remember(memories[0], index, embeds[0], 0.5)
+    update_memory(memories[0], index, embeds[0], 0.5)
     assert constants.tolist() == pytest.approx([42567.25115, 4543552.08707], rel=1e-9)
     assert loss.mean().item() == pytest.approx(24.7834645214, abs=1e-9)
     expected = [0.3037398456, 0.5052062246, 0.5925694776, 0.5489719402]
@@ -424,7 +424,7 @@ def test_crd_is_torchdistills():
         expected = theirs(student, {"norm": {"output": embeds[1]}})
         loss, constants = contrastive_rows(embeds, memories, index, *places(negatives, 10), constants, 0.07)
         for memory, embed in zip(memories, embeds, strict=True):
-            remember(memory, index, embed, 0.5)
+            update_memory(memory, index, embed, 0.5)
         assert loss.mean().item() == pytest.approx(expected.item(), rel=1e-6)
         torch.testing.assert_close(memories[0], theirs.memory_v1)
         torch.testing.assert_close(memories[1], theirs.memory_v2)

@@ -12,12 +12,12 @@ from torchdistill.losses import mid_level
 
 from kdlab.errors import SpecError
 from kdlab.losses.base import warm_up
-from kdlab.losses.dist import unlike
+from kdlab.losses.dist import pearson_distance
 from kdlab.losses.kd import KD
-from kdlab.losses.lskd import fits
+from kdlab.losses.lskd import reads_logits_only
 from kdlab.registry import create, register
 
-BASES = [name for name, entry in ENTRIES.items() if fits(entry)]
+BASES = [name for name, entry in ENTRIES.items() if reads_logits_only(entry)]
 
 # --- numpy, from the formulas -------------------------------------------------------------------------------------
 
@@ -251,10 +251,10 @@ def test_dist_does_not_see_affine_maps_of_rows_within_rows_and_of_columns_within
     plain = dist(student, teacher, batch)
     scale, shift = torch.linspace(0.2, 3, 8)[:, None].double(), torch.linspace(-1, 1, 8)[:, None].double()
     by_row, by_column = scale * p + shift, scale[:5].T * p + shift[:5].T
-    torch.testing.assert_close(16 * unlike(by_row, q, 1).mean(), plain["inter"])
-    torch.testing.assert_close(16 * unlike(by_column, q, 0).mean(), plain["intra"])
-    assert abs(16 * unlike(by_column, q, 1).mean() - plain["inter"]) > 1e-3
-    assert abs(16 * unlike(by_row, q, 0).mean() - plain["intra"]) > 1e-3
+    torch.testing.assert_close(16 * pearson_distance(by_row, q, 1).mean(), plain["inter"])
+    torch.testing.assert_close(16 * pearson_distance(by_column, q, 0).mean(), plain["intra"])
+    assert abs(16 * pearson_distance(by_column, q, 1).mean() - plain["inter"]) > 1e-3
+    assert abs(16 * pearson_distance(by_row, q, 0).mean() - plain["intra"]) > 1e-3
 
 
 @pytest.mark.parametrize("name", ["dkd", "rld", "dist", "lskd", "ctkd", "mlld"])

@@ -1,4 +1,4 @@
-"""Activation boundaries: before the usual training, the student's neurons learn to be active when the teacher's are."""
+"""AB: before the usual training, the student's neurons are trained to be active where the teacher's are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from kdlab.errors import SpecError
 from kdlab.losses.base import NonNegative, Positive, match_size
 from kdlab.losses.kd import KD
-from kdlab.losses.learned import convolution, stages
+from kdlab.losses.layers import convolution, stages
 from kdlab.registry import register
 
 

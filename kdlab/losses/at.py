@@ -1,4 +1,4 @@
-"""Attention transfer: where the student looks, stage by stage, follows the teacher."""
+"""Attention transfer (AT): the distance between spatial attention maps, stage by stage."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kdlab.losses.base import NonNegative, match_size
 from kdlab.losses.kd import KD
-from kdlab.losses.learned import several_positions, stages
+from kdlab.losses.layers import several_positions, stages
 from kdlab.registry import register
 
 

@@ -1,4 +1,4 @@
-"""Class attention transfer: where the student sees each class follows the teacher."""
+"""CAT-KD: the distance between class activation maps."""
 
 from __future__ import annotations
 

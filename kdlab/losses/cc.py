@@ -1,4 +1,4 @@
-"""Correlation congruence: how the embeddings of a batch go together, beyond each one by itself."""
+"""Correlation congruence (CC): relations between the embeddings of a batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdlab.losses.base import Count, NonNegative, Positive
 from kdlab.losses.kd import KD
-from kdlab.losses.learned import drawn
+from kdlab.losses.layers import drawn
 from kdlab.registry import register
 
 FORMS = ("crd", "kernel")

@@ -1,4 +1,4 @@
-"""Cosine confidence distillation: second views weighted by how far the teacher still agrees with itself."""
+"""CCD: KD whose second views are weighted by the cosine between the teacher's logits on the two views."""
 
 from __future__ import annotations
 

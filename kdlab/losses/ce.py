@@ -1,4 +1,4 @@
-"""Training without a teacher."""
+"""Cross-entropy alone: training without a teacher."""
 
 from __future__ import annotations
 

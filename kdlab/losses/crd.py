@@ -1,4 +1,4 @@
-"""Contrastive representation distillation: an image's embeddings agree, those of other classes' images do not."""
+"""Contrastive representation distillation (CRD), with a memory of all training images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kdlab.errors import SpecError
 from kdlab.losses.base import Batch, Count, NonNegative, Positive, at_most
 from kdlab.losses.kd import KD
-from kdlab.losses.learned import drawn
+from kdlab.losses.layers import drawn
 from kdlab.registry import register
 from kdlab.rng import generator
 
@@ -84,7 +84,7 @@ def draw_negatives(labels: Tensor, order: Tensor, label: Tensor, count: int) -> 
 
 
 @torch.no_grad()
-def remember(memory: Tensor, index: Tensor, embed: Tensor, momentum: float) -> None:
+def update_memory(memory: Tensor, index: Tensor, embed: Tensor, momentum: float) -> None:
     """Move the memory of each image in the batch once, ``m = normalise(momentum m + (1 - momentum) mean e)``.
 
     Args:
@@ -181,4 +181,4 @@ class CRD(KD):
     def after_step(self, batch: Batch) -> None:
         """Move the memories by what ``forward`` saw last."""
         for memory, embed in zip((self.student_memory, self.teacher_memory), self.seen, strict=True):
-            remember(memory, batch.index, embed, self.momentum)
+            update_memory(memory, batch.index, embed, self.momentum)

@@ -1,4 +1,4 @@
-"""Curriculum temperature: an adversary learns the temperature that makes the lesson hard."""
+"""Curriculum temperature (CTKD): KD at a temperature that is trained against the student."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class CTKD(Method):
         self.theta = nn.Parameter(torch.ones(()))
 
     def strength(self, progress: float) -> float:
-        """How strongly the temperature climbs, l in [0, 1]."""
+        """The factor l in [0, 1] of the temperature's gradient."""
         done = min(240 * progress / self.warmup, 1.0) if self.warmup else 1.0
         return (1 - math.cos(math.pi * done)) / 2
 

@@ -1,4 +1,4 @@
-"""DIST: correlation with the teacher's probabilities is enough, equality is not asked for."""
+"""DIST: correlations of probabilities, within rows and within classes, instead of a divergence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kdlab.losses.base import Method, NonNegative, Positive, cross_entropy_rows
 from kdlab.registry import register
 
 
-def unlike(a: Tensor, b: Tensor, dim: int) -> Tensor:
+def pearson_distance(a: Tensor, b: Tensor, dim: int) -> Tensor:
     """``1 - rho`` with Pearson's correlation rho of a and b along a dimension; 1 where one of them is constant."""
     a, b = (x - x.mean(dim, keepdim=True) for x in (a, b))
     return 1 - F.cosine_similarity(a, b, dim=dim)
@@ -54,11 +54,11 @@ class DIST(Method):
 
     def rows(self, student, teacher, batch):
         hard = self.ce_weight * cross_entropy_rows(student.logits, batch)
-        inter = unlike(*self.probabilities(student, teacher), dim=1)
+        inter = pearson_distance(*self.probabilities(student, teacher), dim=1)
         return {"ce": hard, "inter": self.weight * self.beta * self.temperature**2 * inter}
 
     def terms(self, student, teacher, batch):
-        intra = unlike(*self.probabilities(student, teacher), dim=0).mean()
+        intra = pearson_distance(*self.probabilities(student, teacher), dim=0).mean()
         return super().terms(student, teacher, batch) | {
             "intra": self.weight * self.gamma * self.temperature**2 * intra
         }

@@ -1,4 +1,4 @@
-"""Decoupled distillation: what a teacher says of the true class, and what it says of the others, are two lessons."""
+"""Decoupled KD (DKD) and its relatives NKD and RLD: separate terms for the true class and for all others."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from kdlab.losses.base import Method, NonNegative, Positive, cross_entropy_rows,
 from kdlab.registry import register
 
 
-def apart(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+def split_target(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     """The logit of each row's class, (B, 1), and those of all other classes, (B, K - 1)."""
     classes = logits.shape[1]
     others = (label[:, None] + torch.arange(1, classes, device=label.device)) % classes
     return logits.gather(1, label[:, None]), logits.gather(1, others)
 
 
-def against_rest(own: Tensor, others: Tensor) -> Tensor:
-    """Two logits a row, (B, 2), whose softmax is ``(p_y, 1 - p_y)``, of what ``apart`` gives."""
+def target_against_rest(own: Tensor, others: Tensor) -> Tensor:
+    """Two logits a row, (B, 2), whose softmax is ``(p_y, 1 - p_y)``, of what ``split_target`` gives."""
     return torch.cat([own, others.logsumexp(1, keepdim=True)], dim=1)
 
 
@@ -63,8 +63,8 @@ class DKD(Method):
 
     def rows(self, student, teacher, batch):
         label, temperature = one_class("dkd", batch), self.temperature
-        s, t = (apart(out.logits / temperature, label) for out in (student, teacher))
-        target, rest = kl_rows(against_rest(*s), against_rest(*t), 1.0), kl_rows(s[1], t[1], 1.0)
+        s, t = (split_target(out.logits / temperature, label) for out in (student, teacher))
+        target, rest = kl_rows(target_against_rest(*s), target_against_rest(*t), 1.0), kl_rows(s[1], t[1], 1.0)
         scale = warm_up(batch, self.warmup) * temperature**2
         hard = self.ce_weight * cross_entropy_rows(student.logits, batch)
         return {"ce": hard, "tckd": scale * self.alpha * target, "nckd": scale * self.beta * rest}
@@ -103,7 +103,7 @@ class NKD(Method):
         label, temperature = one_class("nkd", batch), self.temperature
         hard = F.cross_entropy(student.logits, label, reduction="none")
         trust = F.softmax(teacher.logits, dim=1).gather(1, label[:, None])[:, 0]
-        s, t = (apart(out.logits / temperature, label)[1] for out in (student, teacher))
+        s, t = (split_target(out.logits / temperature, label)[1] for out in (student, teacher))
         rest = F.cross_entropy(s, F.softmax(t, dim=1), reduction="none")
         return {"ce": self.ce_weight * hard, "target": trust * hard, "rest": self.gamma * temperature**2 * rest}
 
@@ -136,7 +136,9 @@ class RLD(DKD):
 
     def rows(self, student, teacher, batch):
         label, s, t = one_class("rld", batch), student.logits, teacher.logits
-        confidence = kl_rows(against_rest(*apart(s, label)), against_rest(*apart(t, t.argmax(1))), 1.0)
+        confidence = kl_rows(
+            target_against_rest(*split_target(s, label)), target_against_rest(*split_target(t, t.argmax(1))), 1.0
+        )
         out = t >= t.gather(1, label[:, None])
         # Not -inf: a row with nothing below y then has two equal, uniform distributions instead of NaN.
         below = kl_rows(s.masked_fill(out, -1e9), t.masked_fill(out, -1e9), self.temperature)

@@ -1,4 +1,4 @@
-"""Energy KD: certain and uncertain images are taught at temperatures of their own."""
+"""Energy KD: KD with a temperature for each row, by the energy of the teacher's logits."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ class EnergyKD(Method):
             raise SpecError(f"taus must ascend (direction says which rows get which), but got {self.taus!r}.")
         shares = self.low_share, self.high_share
         if max(shares) >= 1 or sum(shares) > 1:
-            told = f"{shares[0]!r}, {shares[1]!r}"
-            raise SpecError(f"low_share and high_share must be below 1 and sum to at most 1, but got {told}.")
+            given = f"{shares[0]!r}, {shares[1]!r}"
+            raise SpecError(f"low_share and high_share must be below 1 and sum to at most 1, but got {given}.")
 
     def setup(self, student, teacher, context):
         parts = [energy(out.full().logits, self.energy_temperature) for out, _ in context.teacher_pass()]

@@ -1,4 +1,4 @@
-"""Hints: the student's map of one stage is regressed onto the teacher's."""
+"""FitNet: a map of the student, regressed onto the teacher's map of the same stage (hints)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from kdlab.errors import choose
 from kdlab.losses.base import NonNegative, match_size
 from kdlab.losses.kd import KD
-from kdlab.losses.learned import convolution
+from kdlab.losses.layers import convolution
 from kdlab.registry import register
 
 

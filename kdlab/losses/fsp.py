@@ -1,4 +1,4 @@
-"""Flow of solution procedure: how the map that a stage reads and the one it gives go together, channel by channel."""
+"""Flow of solution procedure (FSP): products of the maps of successive stages, channel by channel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdlab.errors import SpecError
 from kdlab.losses.ab import Initialising
-from kdlab.losses.learned import convolution, stages
+from kdlab.losses.layers import convolution, stages
 from kdlab.models import Outputs
 from kdlab.registry import register
 
@@ -25,7 +25,7 @@ def flow(first: Tensor, second: Tensor) -> Tensor:
     return first @ second.transpose(1, 2) / first.shape[2]
 
 
-def ways(student: Outputs, teacher: Outputs) -> tuple[list[Tensor], list[Tensor]]:
+def flow_maps(student: Outputs, teacher: Outputs) -> tuple[list[Tensor], list[Tensor]]:
     """The maps between which student and teacher have flows: the stem, where both show it, and the stages."""
     stem = student.stem is not None and teacher.stem is not None
     return tuple([*([out.stem] if stem else []), *out.features] for out in (student, teacher))
@@ -64,7 +64,7 @@ class FSP(Initialising):
 
     def setup(self, student, teacher, context):
         stages("fsp", student, teacher)
-        pairs = list(zip(*ways(student, teacher), strict=True))
+        pairs = list(zip(*flow_maps(student, teacher), strict=True))
         if len(pairs) < 2:
             raise SpecError(f"fsp needs two maps at least, but the models have {len(pairs)}.")
         self.bridges = nn.ModuleList()
@@ -75,7 +75,7 @@ class FSP(Initialising):
             self.bridges.append(layer.to(mine))
 
     def own_rows(self, student, teacher):
-        mine, theirs = ways(student, teacher)
+        mine, theirs = flow_maps(student, teacher)
         mine = [bridge(f) for bridge, f in zip(self.bridges, mine, strict=True)]
         flows = zip(pairwise(mine), pairwise(theirs), strict=True)
         return torch.stack([(flow(*f) - flow(*g)).square().mean((1, 2)) for f, g in flows]).sum(0)

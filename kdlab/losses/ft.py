@@ -1,4 +1,4 @@
-"""Factor transfer: the teacher's map, paraphrased by an autoencoder, is translated from the student's."""
+"""Factor transfer (FT): the student's map matches codes of the teacher's, made by a trained autoencoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from kdlab.errors import SpecError
 from kdlab.losses.base import Method, NonNegative, Positive, match_size
 from kdlab.losses.kd import KD
-from kdlab.losses.learned import convolution
+from kdlab.losses.layers import convolution
 from kdlab.registry import register
 
 

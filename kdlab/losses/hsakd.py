@@ -1,4 +1,4 @@
-"""Hierarchical self-supervised distillation: heads on every stage name the class and the turn of an image at once."""
+"""Hierarchical self-supervised distillation (HSAKD): heads on every stage classify class and quarter turn jointly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdlab.errors import SpecError
 from kdlab.losses.base import Batch, Context, Method, NonNegative, Positive, cross_entropy_rows, kl_rows
-from kdlab.losses.learned import drawn, stages
+from kdlab.losses.layers import drawn, stages
 from kdlab.losses.sskd import frozen, select
 from kdlab.models import Outputs
 from kdlab.registry import register
@@ -40,7 +40,7 @@ def new_stages(network: nn.Module, tap: int, generator: torch.Generator) -> nn.M
             f"hsakd repeats the stages of a network, and {type(network).__name__} has no method branch(tap) that makes "
             "them; those that kdlab registers do."
         )
-    with torch.random.fork_rng(devices=[]):  # what the layers draw at first is thrown away
+    with torch.random.fork_rng(devices=[]):  # the layers' own initial weights are replaced below
         branch = network.branch(tap)
     for layer in branch.modules():
         if isinstance(layer, nn.Conv2d):
@@ -70,7 +70,7 @@ def auxiliary_heads(network: nn.Module, example: Outputs, context: Context) -> n
 
 
 def joint_logits(heads: nn.ModuleList, out: Outputs) -> list[Tensor]:
-    """What the heads say of the stage maps, one (B, 4K) each."""
+    """The logits of the heads on the stage maps, one (B, 4K) each."""
     return [head(stage) for head, stage in zip(heads, out.features, strict=True)]
 
 

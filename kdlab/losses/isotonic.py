@@ -1,4 +1,4 @@
-"""Isotonic KD: soft labels must rank the classes that are in the image above the others, the larger share first."""
+"""Isotonic KD for mixed images (KDI, KDP): classes in the image must rank above all others, by their shares."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kdlab.losses.kd import SoftTargets
 from kdlab.registry import register
 
 
-def present(batch: Batch) -> tuple[Tensor, Tensor]:
+def present_classes(batch: Batch) -> tuple[Tensor, Tensor]:
     """The class of the larger and that of the smaller share of each row, twice the same one in unmixed rows, (B,)."""
     if batch.partner is None:
         return batch.label, batch.label
@@ -21,7 +21,7 @@ def present(batch: Batch) -> tuple[Tensor, Tensor]:
     return larger, torch.where(mixed, smaller, larger)
 
 
-def hidden(values: Tensor, first: Tensor, second: Tensor) -> Tensor:
+def without_present(values: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """The values (B, K) with -inf at the one or two present classes."""
     return values.scatter(1, first[:, None], -torch.inf).scatter(1, second[:, None], -torch.inf)
 
@@ -40,7 +40,7 @@ def isotonic(p: Tensor, first: Tensor, second: Tensor) -> Tensor:
     Returns:
         (B, K).
     """
-    others = hidden(p, first, second).sort(dim=1, descending=True).values.cumsum(1)
+    others = without_present(p, first, second).sort(dim=1, descending=True).values.cumsum(1)
     others = F.pad(others, (1, 0))
     size = torch.arange(others.shape[1], device=p.device)
 
@@ -81,7 +81,7 @@ class KDI(SoftTargets):
     kd_weight: NonNegative = 0.95
 
     def rows(self, student, teacher, batch):
-        target = isotonic(F.softmax(teacher.logits / self.temperature, dim=1), *present(batch))
+        target = isotonic(F.softmax(teacher.logits / self.temperature, dim=1), *present_classes(batch))
         log_q = F.log_softmax(student.logits / self.temperature, dim=1)
         soft = F.kl_div(log_q, target, reduction="none").sum(1)
         hard = self.ce_weight * cross_entropy_rows(student.logits, batch)
@@ -112,8 +112,8 @@ class KDP(SoftTargets):
     kd_weight: NonNegative = 0.95
 
     def rows(self, student, teacher, batch):
-        first, second = present(batch)
+        first, second = present_classes(batch)
         q = F.softmax(student.logits, dim=1)
         one, two = (q.gather(1, c[:, None])[:, 0] for c in (first, second))
-        above = F.relu(hidden(q, first, second).amax(1) - torch.minimum(one, two))
+        above = F.relu(without_present(q, first, second).amax(1) - torch.minimum(one, two))
         return super().rows(student, teacher, batch) | {"kdp": self.weight * (above + F.relu(two - one))}

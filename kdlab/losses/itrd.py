@@ -1,4 +1,4 @@
-"""Correlation and mutual information between the representations of student and teacher."""
+"""Information theoretic distillation (ITRD): correlation and mutual information of embeddings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from kdlab.errors import SpecError
 from kdlab.losses.base import NonNegative
 from kdlab.losses.kd import KD
-from kdlab.losses.learned import drawn
+from kdlab.losses.layers import drawn
 from kdlab.registry import register
 
 

@@ -1,4 +1,4 @@
-"""Knowledge distillation by softened class probabilities."""
+"""Knowledge distillation (KD) by softened class probabilities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Norm and direction: the student's embedding grows and turns to the teacher's class mean."""
+"""KD++: the norm and the direction of the student's embeddings, against the teacher's class means."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kdlab.losses.base import Context, NonNegative, one_class
 from kdlab.losses.kd import KD
-from kdlab.losses.learned import drawn
+from kdlab.losses.layers import drawn
 from kdlab.registry import register
 
 

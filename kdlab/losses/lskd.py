@@ -1,4 +1,4 @@
-"""Logit standardisation: any method on logits, freed from their mean and scale."""
+"""Logit standardisation (LSKD): a method on logits, applied to logits of mean 0 and standard deviation 1."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kdlab.registry import MethodInfo, catalogue, create, find, register
 SUPPLIED = {"teacher", "labels", "pairs"}
 
 
-def fits(entry: MethodInfo) -> bool:
+def reads_logits_only(entry: MethodInfo) -> bool:
     """Whether a method reads nothing of the networks but their logits, and does not wrap one itself."""
     return entry.knowledge == "logits" and set(entry.needs) <= SUPPLIED and not entry.wraps
 
@@ -60,8 +60,8 @@ class LSKD(Method):
 
     def __post_init__(self):
         base = self.base
-        if not (isinstance(base, str) and ":" in base and fits(find("losses", base))):
-            choose("base", base, [name for name, entry in catalogue("losses").items() if fits(entry)])
+        if not (isinstance(base, str) and ":" in base and reads_logits_only(find("losses", base))):
+            choose("base", base, [name for name, entry in catalogue("losses").items() if reads_logits_only(entry)])
         self.base = create("losses", base, **self._within(base, self.base_options or {}))
 
     def _within(self, base: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Multi-level logit distillation: rows, pairs of rows and pairs of classes, over two views and five temperatures."""
+"""Multi-level logit distillation (MLLD): rows, pairs of rows and pairs of classes, at five temperatures."""
 
 from __future__ import annotations
 

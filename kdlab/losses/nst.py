@@ -1,4 +1,4 @@
-"""Neuron selectivity transfer: the channels of a stage fire at the same places, as distributions."""
+"""Neuron selectivity transfer (NST): the maximum mean discrepancy between channels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kdlab.losses.base import NonNegative, match_size
 from kdlab.losses.kd import KD
-from kdlab.losses.learned import several_positions, stages
+from kdlab.losses.layers import several_positions, stages
 from kdlab.registry import register
 
 

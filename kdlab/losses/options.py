@@ -11,7 +11,7 @@ from kdlab.errors import SpecError, check_integer, check_number, choose
 
 
 def require(argument: str, value: float, *, positive: bool = False) -> float:
-    """Return a finite, non-negative (or positive) number, or say what is wrong with it.
+    """Return a finite, non-negative (or positive) number, or refuse it.
 
     Raises:
         SpecError: naming the argument, the value and the range.

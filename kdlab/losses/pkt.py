@@ -1,4 +1,4 @@
-"""Probabilistic knowledge transfer: which images of a batch are each image's neighbours, as probabilities."""
+"""Probabilistic knowledge transfer (PKT): probabilities of being neighbours in a batch, by cosine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kdlab.registry import register
 LEAST = 1e-7  # similarity of opposite embeddings, so that no probability is 0
 
 
-def neighbours(embedding: Tensor) -> Tensor:
+def neighbour_probabilities(embedding: Tensor) -> Tensor:
     """``p_j|i = k_ij / sum_j k_ij`` with ``k_ij = (1 + cos(e_i, e_j)) / 2``: (B, D) -> (B, B)."""
     unit = F.normalize(embedding, dim=1)
     similarity = ((1 + unit @ unit.T) / 2).clamp_min(LEAST)
@@ -46,6 +46,6 @@ class PKT(KD):
     weight: NonNegative = 30000.0
 
     def terms(self, student, teacher, batch):
-        mine, theirs = neighbours(student.embedding), neighbours(teacher.embedding)
+        mine, theirs = neighbour_probabilities(student.embedding), neighbour_probabilities(teacher.embedding)
         divergence = F.kl_div(mine.log(), theirs, reduction="none").mean()
         return super().terms(student, teacher, batch) | {"pkt": self.weight * divergence}

@@ -1,4 +1,4 @@
-"""Knowledge review: each level of the teacher teaches the student's levels from there on deeper."""
+"""ReviewKD: fused maps of the student against the teacher's maps of that level and those before it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kdlab.losses.base import NonNegative, match_size, warm_up
 from kdlab.losses.kd import KD
-from kdlab.losses.learned import block, drawn, stages
+from kdlab.losses.layers import block, drawn, stages
 from kdlab.models import Outputs
 from kdlab.registry import register
 

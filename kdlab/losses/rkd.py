@@ -1,4 +1,4 @@
-"""Relational knowledge distillation: distances between images and angles among three of them."""
+"""Relational knowledge distillation (RKD): distances between images and angles among three of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Terms of single rows that many methods share, and what they do to maps and to the start of training."""
+"""Terms and weights that many methods share, row by row: cross-entropy, KL divergence, warm-up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scale-decoupled distillation: the teacher is heard about every region of the image."""
+"""Scale-decoupled distillation (SDD): KD on the logits of regions of the image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kdlab.registry import register
 
 
 def region_logits(final: Tensor, scales: Sequence[int], layer: nn.Linear) -> Tensor:
-    """What the classifier says of each cell of an m x m grid over the image, for every scale m.
+    """The classifier's logits on each cell of an m x m grid over the image, for every scale m.
 
     Args:
         final: the map before pooling, (B, D, H, W).

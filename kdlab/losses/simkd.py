@@ -1,4 +1,4 @@
-"""The student learns to feed the teacher's classifier, which then takes its place."""
+"""SimKD: the student's final map is regressed onto the teacher's, whose classifier it then uses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kdlab.errors import SpecError
 from kdlab.losses.base import NonNegative, Positive
 from kdlab.losses.kd import KD
-from kdlab.losses.learned import block
+from kdlab.losses.layers import block
 from kdlab.models import classifier, outputs
 from kdlab.registry import register
 
@@ -28,8 +28,8 @@ class SimKD(KD):
     positions: P is part of the student and the student's own classifier is never used. Labels do not enter the
     published form; ``ce_weight`` and ``kd_weight`` above 0 add the terms of ``KD`` on the student's unused logits.
 
-    Outside of the workbench, ``attach(student, teacher, images)`` makes the projector, and ``predict(student, x)`` gives
-    its logits.
+    Outside of the workbench, ``attach(student, teacher, images)`` makes the projector;
+    ``predict(student, x)`` gives its logits.
 
     Args:
         weight: c >= 0.

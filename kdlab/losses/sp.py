@@ -1,4 +1,4 @@
-"""Similarity preservation: which images of a batch look alike to the teacher look alike to the student."""
+"""Similarity preservation (SP): inner products of all pairs of images in a batch."""
 
 from __future__ import annotations
 

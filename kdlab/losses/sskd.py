@@ -1,4 +1,4 @@
-"""Self-supervised distillation: turned images, what the teacher says of them and which originals it takes them for."""
+"""Self-supervised distillation (SSKD): logits and pairwise cosines of images turned by quarters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdlab.errors import SpecError
 from kdlab.losses.base import Batch, Context, Method, NonNegative, Positive, cross_entropy_rows, kl_rows
-from kdlab.losses.learned import drawn
+from kdlab.losses.layers import drawn
 from kdlab.registry import register
 from kdlab.spec import TURNS
 
@@ -76,7 +76,7 @@ def similarities(vectors: Tensor, turned: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def reliable(scores: Tensor, truth: Tensor, share: float) -> Tensor:
-    """Which answers of the teacher are passed on: all the right ones, and the best ranked of the wrong ones.
+    """Which rows count: all that the teacher gets right, and a share of the others, the best ranked first.
 
     Args:
         scores: the teacher's, (N, C).
@@ -94,7 +94,7 @@ def reliable(scores: Tensor, truth: Tensor, share: float) -> Tensor:
     return keep
 
 
-def passed_on(student: Tensor, teacher: Tensor, temperature: float, keep: Tensor, batch: Batch) -> Tensor:
+def transfer_mean(student: Tensor, teacher: Tensor, temperature: float, keep: Tensor, batch: Batch) -> Tensor:
     """``T^2 KL(softmax(t / T) || softmax(s / T))``, the mean over the rows to keep; 0 when there is none.
 
     Args:
@@ -207,6 +207,6 @@ class SSKD(Method):
         return {
             "ce": self.ce_weight * plain.mean(cross_entropy_rows(s[upright], plain), hard=True),
             "kd": self.kd_weight * plain.mean(wide**2 * kl_rows(s[upright], t[upright], wide)),
-            "lt": self.lt_weight * passed_on(s[others], t[others], wide, known, rest),
-            "ss": self.ss_weight * passed_on(mine, theirs, soft, found, rest),
+            "lt": self.lt_weight * transfer_mean(s[others], t[others], wide, known, rest),
+            "ss": self.ss_weight * transfer_mean(mine, theirs, soft, found, rest),
         }

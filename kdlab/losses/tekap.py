@@ -1,4 +1,4 @@
-"""TeKAP: noisy copies of one teacher's answer stand in for several teachers."""
+"""TeKAP: KD from noisy copies of the teacher's logits as well."""
 
 from __future__ import annotations
 

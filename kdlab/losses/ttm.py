@@ -1,4 +1,4 @@
-"""Transformed teacher matching: only the teacher is softened, by a power of its probabilities."""
+"""Transformed teacher matching (TTM, WTTM): a power of the teacher's probabilities, no temperature of the student."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Variational information distillation: the teacher's maps are likely, given the student's."""
+"""Variational information distillation (VID): the likelihood of the teacher's maps, given the student's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdlab.losses.base import NonNegative, Positive, match_size
 from kdlab.losses.kd import KD
-from kdlab.losses.learned import convolution, stages
+from kdlab.losses.layers import convolution, stages
 from kdlab.registry import register
 
 FLOOR = 1e-5  # least variance

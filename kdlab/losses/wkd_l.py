@@ -1,4 +1,4 @@
-"""Wasserstein distillation of logits: probability may move between classes that look alike at a low price."""
+"""WKD-L: Wasserstein distance of logits, whose costs are similarities between classes."""
 
 from __future__ import annotations
 

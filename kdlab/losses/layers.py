@@ -1,4 +1,4 @@
-"""What methods on features share: pairs of maps, and layers of their own, whose weights come from the run's streams."""
+"""What methods on features share: pairs of stage maps, and layers whose initial weights come from a given stream."""
 
 from __future__ import annotations
 
@@ -68,6 +68,6 @@ def drawn(kind: type[nn.Module], *sizes: int, generator: torch.Generator, **opti
 
 
 def block(inputs: int, outputs: int, size: int, generator: torch.Generator, relu: bool = True) -> nn.Sequential:
-    """A convolution that keeps height and width, BatchNorm and (unless told otherwise) ReLU."""
+    """A convolution that keeps height and width, BatchNorm and, if asked for, ReLU."""
     layer = convolution(inputs, outputs, generator, size)
     return nn.Sequential(layer, nn.BatchNorm2d(outputs), *([nn.ReLU()] if relu else []))
