@@ -18,7 +18,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from paired import report, spread
 
 from kdlab import lab, perspectives
-from kdlab.lab import costs as schedule
+from kdlab.lab.cohort import balanced, cohorts, makespan
+from kdlab.lab.costs import Costs
 from kdlab.lab.store import Store
 
 BAR, PLAN_BAR = 1.8, 1.5
@@ -35,12 +36,11 @@ def predicted(specs: list, workers: int, measured: Path) -> float:
     """Seconds that ``lab.plan`` would predict for these specs, knowing the runs of a store but having none of them."""
     with tempfile.TemporaryDirectory() as empty:
         todo = lab.plan(specs, store=Store(Path(empty)))
-        costs = schedule.Costs(Store(measured))
-        costs.kept = {}
-        missing = {k: todo.specs[k] for k in todo.missing}
-        lengths = {k: len(lab.lineage(spec)) for k, spec in missing.items()}
-        jobs = schedule.cohorts(missing, dict.fromkeys(missing, 0), lengths, costs)
-        return schedule.makespan(schedule.balanced(jobs, workers, missing, costs), workers)[0]
+        costs = Costs(Store(measured))
+        costs.cached = {}
+        lengths = {run.key: len(lab.lineage(run.spec)) for run in todo.todo}
+        cut = balanced(cohorts(todo.todo, dict.fromkeys(lengths, 0), lengths, costs), workers, costs)
+        return makespan(cut, workers)[0]
 
 
 def main() -> None:

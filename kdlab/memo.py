@@ -1,6 +1,6 @@
-"""Within one plan nothing is asked twice: 100,000 specs share a handful of data sets, foreign parts and teachers.
+"""A memo for the length of one plan: what data on disk and foreign source say is read once in it, not once a spec.
 
-Data on disk and foreign source may change between two plans, so no answer outlives the block that it was given in.
+Both may change between two plans, so no answer outlives the block it was given in, as one of functools.cache would.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _answers: contextvars.ContextVar[dict | None] = contextvars.ContextVar("answers"
 
 
 @contextlib.contextmanager
-def asking_once() -> Iterator[None]:
-    """Keep the answers of what ``by_value`` and ``by_identity`` mark until the block ends.
+def plan_memo() -> Iterator[None]:
+    """Keep what functions marked ``memoised`` return until the block ends.
 
-    Outside a block everything is asked anew. A block inside another shares its answers; other threads do not.
+    Outside a block they compute everything anew. A block inside another shares its answers; other threads do not.
     """
     if _answers.get() is not None:
         yield
@@ -30,7 +30,7 @@ def asking_once() -> Iterator[None]:
         _answers.reset(token)
 
 
-def by_value(function: Callable[..., Any]) -> Callable[..., Any]:
+def memoised(function: Callable[..., Any]) -> Callable[..., Any]:
     """Mark a function whose arguments can be hashed; what it returns is shared, so nobody may change it."""
 
     @functools.wraps(function)
@@ -38,25 +38,9 @@ def by_value(function: Callable[..., Any]) -> Callable[..., Any]:
         answers = _answers.get()
         if answers is None:
             return function(*given, **named)
-        question = function, given, *named.items()
-        if question not in answers:
-            answers[question] = function(*given, **named)
-        return answers[question]
-
-    return ask
-
-
-def by_identity(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Mark a function of one frozen object that cannot be hashed, such as a spec with its options."""
-
-    @functools.wraps(function)
-    def ask(one):
-        answers = _answers.get()
-        if answers is None:
-            return function(one)
-        question = function, id(one)
-        if question not in answers:
-            answers[question] = one, function(one)  # holds the object: the id of a freed one is given out again
-        return answers[question][1]
+        arguments = function, given, *named.items()
+        if arguments not in answers:
+            answers[arguments] = function(*given, **named)
+        return answers[arguments]
 
     return ask

@@ -23,7 +23,7 @@ from typing import Any
 from kdlab import foreign
 from kdlab.errors import SpecError, choose
 from kdlab.foreign import revision as revisions
-from kdlab.memo import by_value
+from kdlab.memo import memoised
 
 REQUIRED = inspect.Parameter.empty  # stands for the default of an option that has none
 
@@ -229,7 +229,7 @@ def find(kind: str, name: str) -> Entry:
     return choose(kind_word(kind), name, entries)
 
 
-@by_value
+@memoised
 def _foreign(kind: str, name: str) -> Entry:
     word, (module, _, target) = kind_word(kind), name.partition(":")
     part = foreign.load(word, name)

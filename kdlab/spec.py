@@ -7,6 +7,7 @@ and ranges; names are checked against the registry when a sweep is planned.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Mapping
@@ -28,6 +29,36 @@ TURNS = 4  # rows per original of methods that make their own views, all quarter
 def _kind(argument: str, value: Any, kind: type, word: str) -> None:
     if not isinstance(value, kind):
         raise SpecError(f"{argument} must be {word}, but got {value!r}.")
+
+
+class Options(dict):
+    """Options by name: a dict that can be hashed, since it cannot be changed. Lists and tuples of equals are equal."""
+
+    def _refuse(self, *given: Any, **named: Any) -> Any:
+        raise TypeError("the options of a spec cannot be changed; make another spec by replace().")
+
+    __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse
+
+    def __hash__(self) -> int:
+        return hash(_frozen(self))
+
+    def __eq__(self, other: object) -> bool:
+        return _frozen(self) == _frozen(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __reduce__(self) -> tuple:
+        return Options, (dict(self),)
+
+
+def _frozen(value: Any) -> Any:
+    """A value of an option, hashable; True is not 1, since it makes another key."""
+    if isinstance(value, Mapping):
+        return "mapping", *sorted((name, _frozen(one)) for name, one in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(map(_frozen, value))
+    return (bool, value) if isinstance(value, bool) else value
 
 
 @dataclass(frozen=True)
@@ -143,6 +174,7 @@ class Checkpoint:
 
     def __post_init__(self):
         object.__setattr__(self, "path", str(absolute(self.path)))
+        object.__setattr__(self, "options", Options(self.options))
         object.__setattr__(self, "classes", tuple(self.classes))
 
 
@@ -225,7 +257,7 @@ class RunSpec:
             object.__setattr__(self, "sizes", tuple(self.sizes))
         for options in ("model_options", "method_options", "augmentation_options"):
             _kind(options, getattr(self, options), Mapping, "a mapping of option names to values")
-            object.__setattr__(self, options, dict(sorted(getattr(self, options).items())))
+            object.__setattr__(self, options, Options(sorted(getattr(self, options).items())))
 
     @property
     def streams(self) -> str:
@@ -283,13 +315,17 @@ def sweep(base: RunSpec, **axes: Any) -> list[RunSpec]:
         base: the spec that supplies all other fields.
         **axes: field name to list of values; ``seed`` moves the teacher's seed too.
     """
-    specs, teachers = [], {}
+    specs = []
+
+    @functools.cache
+    def at_seed(teacher: RunSpec | Checkpoint | None, seed: int) -> RunSpec | Checkpoint | None:
+        return teacher.at_seed(seed) if isinstance(teacher, RunSpec) else teacher
+
     for values in itertools.product(*axes.values()):
         changes = dict(zip(axes, values, strict=True))
         seed, teacher = changes.pop("seed", None), changes.get("teacher", base.teacher)
         if seed is not None:
-            if (known := (id(teacher), repr(seed))) not in teachers:
-                teachers[known] = teacher.at_seed(seed) if isinstance(teacher, RunSpec) else teacher
-            changes |= {"seed": seed, "teacher": teachers[known]}
+            check_integer("seed", seed)
+            changes |= {"seed": seed, "teacher": at_seed(teacher, seed)}
         specs.append(base.replace(**changes))
     return specs

@@ -14,7 +14,6 @@ from kdlab.errors import SpecError
 from kdlab.lab import costs, damage, export
 from kdlab.lab.damage import Damaged
 from kdlab.lab.store import Store
-from kdlab.lab.worker import TAUGHT
 from kdlab.spec import Budget, RunSpec
 from kdlab.training.teacher_cache import cached_steps
 
@@ -205,7 +204,7 @@ def test_a_store_that_cannot_be_moved_in_is_gone_on_with(store, capsys, monkeypa
 
 
 def test_odd_files_among_kept_teacher_outputs_are_passed_over(tmp_path):
-    folder = tmp_path / TAUGHT
+    folder = Store(tmp_path).teacher_cache
     folder.mkdir()
     for name in ("a-b-c", "a-b-0", "a-b-c-d", ".DS_Store"):
         (folder / name).write_text("x")

@@ -19,9 +19,10 @@ from kdlab.cli import main
 from kdlab.data import load
 from kdlab.errors import SpecError
 from kdlab.foreign import weightfile
-from kdlab.lab import worker
 from kdlab.lab.checkpoint import checkpoint
 from kdlab.lab.export import export
+from kdlab.lab.networks import describe_checkpoints
+from kdlab.lab.planned import planned
 from kdlab.lab.store import Store
 from kdlab.models import build, load_teacher
 from kdlab.models.checkpoints import class_names
@@ -207,6 +208,6 @@ def test_a_teacher_of_another_normalisation_is_told(tmp_path, shift):
     file = tmp_path / "teacher.safetensors"
     rule = {"mean": json.dumps([train.mean[0] + shift]), "std": json.dumps(list(train.std))}
     save_file(build(ZOO.model, 10, 1, seed=0).state_dict(), file, {"arch": ZOO.model, **rule})
-    [said] = worker.read([ZOO.replace(method="kd", teacher=checkpoint("--teacher", str(file)))])
+    [said] = describe_checkpoints([planned(ZOO.replace(method="kd", teacher=checkpoint("--teacher", str(file))))])
     words = f"mean and deviation {train.mean[0] + shift:.2f}, {train.std[0]:.2f}; here it sees them normalised by"
     assert (words in said) == bool(shift)

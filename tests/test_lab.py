@@ -23,7 +23,8 @@ from kdlab import data, lab, perspectives
 from kdlab.errors import SpecError
 from kdlab.lab import store, worker
 from kdlab.lab import store as store_module
-from kdlab.lab.keys import key as run_key
+from kdlab.lab.keys import run_key
+from kdlab.lab.planned import planned
 from kdlab.lab.store import MissingRuns, Store
 from kdlab.losses.kd import KD
 from kdlab.models import build
@@ -62,8 +63,8 @@ def test_a_plan_counts_teachers_shares_runs_and_says_why():
     todo = lab.plan([STUDENT, WEAK2], [STUDENT, TEACHER])
     assert len(todo.specs) == 3 and todo.cached == [] and todo.seconds > 0
     assert "3 runs: 0 in the store, 3 to train\n     3  not trained yet\n  about 1 second on" in todo.describe()
-    assert [len(job.specs) for job in todo.jobs] == [1, 2]  # the teacher, then its students in one cohort
-    assert todo.jobs[1].needs == {lab.run_key(TEACHER)}
+    assert [len(cohort.runs) for cohort in todo.cohorts] == [1, 2]  # the teacher, then its students in one cohort
+    assert todo.cohorts[1].needs == {lab.run_key(TEACHER)}
     Store().save_checkpoint(lab.run_key(WEAK2), {"a": torch.ones(1)}, {})
     Store().claim(lab.run_key(STUDENT))
     assert f"1  being trained by another process (pid {os.getpid()})" in lab.plan([STUDENT, WEAK2]).describe()
@@ -74,8 +75,8 @@ def test_cohorts_share_seed_subset_step_and_precision():
     apart = [WEAK2, WEAK2.at_seed(1), WEAK2.replace(fraction=0.5), WEAK2.replace(replicate=1),
              WEAK2.replace(precision="bfloat16"), WEAK2.replace(budget=Budget(4, "steps", 16))]  # fmt: skip
     together = [STUDENT, WEAK2.replace(budget=Budget(3, "steps", 32))]
-    students = [job for job in lab.plan([*apart, *together]).jobs if job.needs]
-    assert sorted(len(job.specs) for job in students) == [1, 1, 1, 1, 1, 3]
+    students = [cohort for cohort in lab.plan([*apart, *together]).cohorts if cohort.needs]
+    assert sorted(len(cohort.runs) for cohort in students) == [1, 1, 1, 1, 1, 3]
 
 
 def test_planning_and_tables_need_no_torch():
@@ -108,9 +109,9 @@ def test_keys_of_a_plan_are_those_of_its_specs_one_by_one():
     todo = lab.plan(grid, [chain, *copies])
     ones = [one for spec in [*grid, chain] for one in lab.lineage(spec)]
     assert list(todo.specs) == list(dict.fromkeys(map(run_key, ones))) and len(todo.specs) == 12 + 3 + 1 + 1
-    for job in todo.jobs:
-        taught = {run_key(spec.teacher) for spec in job.specs.values() if spec.teacher}
-        assert job.needs == taught and list(job.specs) == list(map(run_key, job.specs.values()))
+    for cohort in todo.cohorts:
+        taught = {run_key(run.spec.teacher) for run in cohort.runs.values() if run.spec.teacher}
+        assert cohort.needs == taught and list(cohort.runs) == [run_key(run.spec) for run in cohort.runs.values()]
 
 
 def test_a_plan_of_specs_that_nobody_else_holds_mixes_none_up():
@@ -343,18 +344,18 @@ def test_a_run_held_by_another_process_is_waited_for(tmp_path):
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"pid": os.getppid(), "host": store_module.socket.gethostname()}))
     stop.touch()
-    worker.train_cohort({key: TEACHER}, Store().root, stop)
+    worker.train_cohort([planned(TEACHER)], Store().root, stop)
     assert not Store().has(key)
     path.unlink()
     stop.unlink()
-    worker.train_cohort({key: TEACHER}, Store().root, stop)
+    worker.train_cohort([planned(TEACHER)], Store().root, stop)
     assert Store().has(key) and Store().lease(key) is None
 
 
 def test_a_stop_file_leaves_a_checkpoint_from_which_the_run_goes_on(tmp_path):
     key, stop = lab.run_key(TEACHER), tmp_path / "stop"
     stop.touch()
-    worker.train_cohort({key: TEACHER}, Store().root, stop)
+    worker.train_cohort([planned(TEACHER)], Store().root, stop)
     assert not Store().has(key) and Store().load_checkpoint(key)[1]["step"] == 1
     run(TEACHER)
     lab.run([TEACHER], workers=0, progress=False, store=Store(tmp_path / "other"))
@@ -414,5 +415,5 @@ def test_ctrl_c_stops_a_command_and_its_workers(capsys):
 def test_a_worker_whose_parent_died_stops_and_keeps_its_place(monkeypatch, tmp_path):
     key = lab.run_key(TEACHER)
     monkeypatch.setattr(multiprocessing, "parent_process", lambda: SimpleNamespace(is_alive=lambda: False))
-    worker.train_cohort({key: TEACHER}, Store().root, tmp_path / "stop")
+    worker.train_cohort([planned(TEACHER)], Store().root, tmp_path / "stop")
     assert Store().load_checkpoint(key)[1]["step"] == 1 and Store().lease(key) is None

@@ -14,7 +14,7 @@ from kdlab import lab
 from kdlab.errors import SpecError
 from kdlab.foreign import load, split, written
 from kdlab.lab import validation
-from kdlab.lab.keys import key
+from kdlab.lab.keys import run_key
 from kdlab.lab.store import Store
 from kdlab.lab.validation import SHOWN, refusal
 from kdlab.paths import CHECKOUT
@@ -178,15 +178,15 @@ def test_options_that_cannot_be_read(text):
 
 def test_the_key_covers_the_module_and_what_it_imports_from_beside_it(folder):
     spec, other = RunSpec(model="mymodels:TinyNet", **SIZES), folder / "unused.py"
-    before = key(spec)
+    before = run_key(spec)
     other.write_text("A = 1")
-    assert key(spec) == before
+    assert run_key(spec) == before
     for file in ("mymodels.py", "layers.py"):
         text = (folder / file).read_text()
         (folder / file).write_text(text + "\nMORE = 1\n")
-        assert key(spec) != before
+        assert run_key(spec) != before
         (folder / file).write_text(text)
-        assert key(spec) == before
+        assert run_key(spec) == before
 
 
 def test_an_edited_module_is_imported_anew(folder):

@@ -6,9 +6,10 @@ import pytest
 
 from kdlab import lab
 from kdlab.errors import SpecError
-from kdlab.lab import costs as schedule
+from kdlab.lab import costs as rates
 from kdlab.lab import progress
-from kdlab.lab.costs import Job, balanced, makespan
+from kdlab.lab.cohort import Cohort, balanced, cohort, cohorts, makespan
+from kdlab.lab.planned import planned
 from kdlab.lab.progress import Bar
 from kdlab.lab.store import Store
 from kdlab.spec import Budget, RunSpec
@@ -21,16 +22,16 @@ KD = TEACHER.replace(
 )  # fmt: skip
 
 
-class Rates(schedule.Costs):
+class Rates(rates.Costs):
     """Costs that were not measured but given."""
 
-    def __init__(self, seconds, kept=None):
-        self.seconds, self.kept = seconds, kept or {}
+    def __init__(self, seconds):
+        self.seconds, self.cached = seconds, {}
 
 
-def jobs_of(*seconds, needs=()):
-    """Jobs of one arm each, with keys a, b, c ..."""
-    return [Job({k: KD}, set(needs), 0, {k: s}) for k, s in zip("abcdefgh", seconds, strict=False)]
+def cohorts_of(*seconds, needs=()):
+    """Cohorts of one run each, with keys a, b, c ..."""
+    return [Cohort({k: planned(KD)}, set(needs), 0, {k: s}) for k, s in zip("abcdefgh", seconds, strict=False)]
 
 
 # --- workers that end together ------------------------------------------------------------------------------------
@@ -42,28 +43,29 @@ def test_makespan_is_that_of_a_queue_by_hand(workers):
         free = [0.0] * workers
         for s in seconds:
             free[free.index(min(free))] += s
-        end, last = makespan(jobs_of(*seconds), workers)
+        end, last = makespan(cohorts_of(*seconds), workers)
         assert end == max(free) and last is not None
 
 
 def test_a_job_waits_for_its_teacher():
-    teacher = Job({"t": TEACHER}, set(), 0, {"t": 4.0})
-    assert makespan([teacher, *jobs_of(3.0, 3.0, needs="t")], 2)[0] == 7.0
+    teacher = Cohort({"t": planned(TEACHER)}, set(), 0, {"t": 4.0})
+    assert makespan([teacher, *cohorts_of(3.0, 3.0, needs="t")], 2)[0] == 7.0
     assert makespan([], 2) == (0.0, None)
 
 
 def test_cohorts_are_cut_until_two_workers_end_together_and_no_arm_is_lost():
     specs = [KD.replace(method=m, seed=s, teacher=None) for m in ("ce",) for s in range(3)]
-    runs = {f"{n}/{s.seed}": s.replace(ratio=n / 16) for s in specs for n in range(1, 16)}
+    runs = [planned(s.replace(ratio=n / 16)) for s in specs for n in range(1, 16)]
     costs = Rates({("student", "resnet8_s2_w4"): 1e-3, ("views",): 1e-5})
-    whole = schedule.cohorts(runs, dict.fromkeys(runs, 0), dict.fromkeys(runs, 1), costs)
-    cut = balanced(whole, 2, runs, costs)
+    keys = [run.key for run in runs]
+    whole = cohorts(runs, dict.fromkeys(keys, 0), dict.fromkeys(keys, 1), costs)
+    cut = balanced(whole, 2, costs)
     assert len(whole) == 3 and len(cut) > 3
-    assert sorted(k for job in cut for k in job.specs) == sorted(runs)
-    even = sum(job.seconds for job in cut) / 2
+    assert sorted(k for one in cut for k in one.runs) == sorted(keys)
+    even = sum(one.seconds for one in cut) / 2
     assert makespan(whole, 2)[0] > 1.25 * even
     assert makespan(cut, 2)[0] <= 1.05 * even
-    assert balanced(whole, 1, runs, costs) == whole
+    assert balanced(whole, 1, costs) == whole
 
 
 def test_bits_do_not_depend_on_how_cohorts_are_cut(tmp_path):
@@ -80,33 +82,33 @@ def test_bits_do_not_depend_on_how_cohorts_are_cut(tmp_path):
 
 def test_a_plan_adds_up_what_was_measured():
     costs = Rates({
-        ("student", "resnet8_s2_w4"): 1e-3, ("abreast", "resnet8_s2_w4"): 6e-4,
-        ("abreast", "resnet8_s2_w4", "fashion", "crd"): 5e-3, ("student", "resnet8_s2_w8"): 4e-3,
+        ("student", "resnet8_s2_w4"): 1e-3, ("fused", "resnet8_s2_w4"): 6e-4,
+        ("fused", "resnet8_s2_w4", "fashion", "crd"): 5e-3, ("student", "resnet8_s2_w8"): 4e-3,
         ("evaluation", "resnet8_s2_w4"): 1e-4, ("views", "fashion"): 2e-5, ("teacher", "resnet8_s2_w8"): 3e-4,
     })  # fmt: skip
-    specs = {"kd": KD, "crd": KD.replace(method="crd")}
-    job = schedule.job(specs, 0, {}, costs)
+    kd, crd = planned(KD), planned(KD.replace(method="crd"))
+    both = cohort([kd, crd], 0, set(), costs)
     looked_at = 4 * 100 + 100
-    assert job.arms["kd"] == pytest.approx(8 * 64 * 6e-4 + looked_at * 1e-4)
-    assert job.arms["crd"] == pytest.approx(8 * 64 * 5e-3 + looked_at * 1e-4)
-    assert job.shared == pytest.approx(
+    assert both.own_seconds[kd.key] == pytest.approx(8 * 64 * 6e-4 + looked_at * 1e-4)
+    assert both.own_seconds[crd.key] == pytest.approx(8 * 64 * 5e-3 + looked_at * 1e-4)
+    assert both.shared_seconds == pytest.approx(
         8 * 32 * 2 * (2e-5 + 3e-4)
     )  # two views, both shown to the teacher, once for both
-    more = schedule.job(specs | {"other": KD.replace(ratio=0.25)}, 0, {}, costs)  # one more view: the second weak one
-    assert more.shared == pytest.approx(job.shared * 3 / 2)
-    alone = schedule.job({"kd": KD}, 0, {}, costs)
-    assert alone.arms["kd"] == pytest.approx(8 * 64 * 1e-3 + looked_at * 1e-4)
-    assert costs.rate("student", "resnet56") == schedule.GUESSES["student"]
+    more = cohort([kd, crd, planned(KD.replace(ratio=0.25))], 0, set(), costs)  # one more view: the second weak one
+    assert more.shared_seconds == pytest.approx(both.shared_seconds * 3 / 2)
+    alone = cohort([kd], 0, set(), costs)
+    assert alone.own_seconds[kd.key] == pytest.approx(8 * 64 * 1e-3 + looked_at * 1e-4)
+    assert costs.rate("student", "resnet56") == rates.GUESSES["student"]
     # What was measured in one way tells something of the other.
-    assert costs.rate("abreast", "resnet8_s2_w8") == pytest.approx(4e-3 / schedule.ABREAST)
-    assert Rates({("abreast", "a"): 1e-3}).rate("student", "a") == pytest.approx(1e-3 * schedule.ABREAST)
-    assert costs.guessed(KD.replace(model="resnet56")) and not costs.guessed(KD)
+    assert costs.rate("fused", "resnet8_s2_w8") == pytest.approx(4e-3 / rates.FUSED)
+    assert Rates({("fused", "a"): 1e-3}).rate("student", "a") == pytest.approx(1e-3 * rates.FUSED)
+    assert costs.guessed("resnet56") and not costs.guessed(KD.model)
 
 
 def test_measured_rates_come_from_the_finished_runs_and_a_plan_says_what_is_a_guess():
     assert "a guess: no run of resnet8_s2_w4, resnet8_s2_w8 has been measured" in lab.plan([KD]).describe()
     lab.run([KD], workers=0, progress=False, require_teacher=False)
-    store, costs = Store(), schedule.Costs(Store())
+    store, costs = Store(), rates.Costs(Store())
     key = lab.run_key(KD)
     result, cost = store.read(key, "result"), store.read(key, "cost")
     assert costs.rate("student", "resnet8_s2_w4", "fashion", "kd") == result["seconds"] / (8 * 64)
@@ -123,21 +125,21 @@ def test_runs_of_earlier_versions_have_no_cost_and_still_count():
     lab.run([KD], workers=0, progress=False, require_teacher=False)
     for path in Store().root.glob("*/cost.json"):
         path.unlink()
-    costs = schedule.Costs(Store())
+    costs = rates.Costs(Store())
     assert costs.rate("student", "resnet8_s2_w4", "fashion", "kd") > 0
-    assert costs.rate("views", "fashion") == schedule.GUESSES["views"]
+    assert costs.rate("views", "fashion") == rates.GUESSES["views"]
 
 
 def test_a_plan_shows_what_kept_teacher_outputs_save():
     lab.run([KD], workers=0, progress=False, require_teacher=False)
     todo = lab.plan([KD.replace(method="dkd")])
-    assert todo.jobs[0].saved > 0 and "kept teacher outputs save" in todo.describe()
+    assert todo.cohorts[0].saved_seconds > 0 and "kept teacher outputs save" in todo.describe()
     maps = lab.plan([KD.replace(method="sp")])
-    assert maps.jobs[0].saved == 0 and "kept" not in maps.describe()
-    both = lab.plan([KD.replace(method="dkd"), KD.replace(method="sp")]).jobs
-    assert len(both) == 1 and both[0].saved == 0  # one arm that needs the teacher's maps makes it answer for all
+    assert maps.cohorts[0].saved_seconds == 0 and "kept" not in maps.describe()
+    both = lab.plan([KD.replace(method="dkd"), KD.replace(method="sp")]).cohorts
+    assert len(both) == 1 and both[0].saved_seconds == 0  # one that reads the teacher's maps has it computed for all
     longer = lab.plan([KD.replace(method="dkd", budget=Budget(9, "steps", 32))])
-    assert longer.jobs[0].saved == 0
+    assert longer.cohorts[0].saved_seconds == 0
 
 
 # --- the bar ------------------------------------------------------------------------------------------------------
@@ -172,7 +174,7 @@ def clock(monkeypatch):
 
 def test_what_is_left_is_what_the_last_worker_has_left(clock):
     store = Standing()
-    bar = Bar(jobs_of(80.0, 20.0, 20.0), store, 2, shown=False)
+    bar = Bar(cohorts_of(80.0, 20.0, 20.0), store, 2, shown=False)
     assert bar.remaining() == 80.0  # not (80 + 20 + 20) / 2
     clock[0], store.steps = 20.0, {"a": 2, "b": 8}
     bar.update()
@@ -184,7 +186,7 @@ def test_what_is_left_is_what_the_last_worker_has_left(clock):
 
 def test_what_is_left_follows_the_speed_that_was_seen(clock):
     store = Standing()
-    bar = Bar(jobs_of(80.0, 80.0), store, 2, shown=False)
+    bar = Bar(cohorts_of(80.0, 80.0), store, 2, shown=False)
     clock[0], store.steps = 100.0, {"a": 2, "b": 2}
     bar.update()
     assert bar.remaining() == pytest.approx(60 * (200 + progress.TRUSTED) / (40 + progress.TRUSTED))
@@ -193,7 +195,7 @@ def test_what_is_left_follows_the_speed_that_was_seen(clock):
 def test_a_checkpoint_is_not_progress_of_this_run(clock, monkeypatch):
     store = Standing(a=6)
     monkeypatch.setattr(store, "steps_done", lambda key: 6, raising=False)
-    bar = Bar(jobs_of(80.0), store, 1, shown=False)
+    bar = Bar(cohorts_of(80.0), store, 1, shown=False)
     assert bar.remaining() == pytest.approx(20.0)
     clock[0] = 10.0
     store.steps = {"a": 7}

@@ -10,7 +10,7 @@ import torch
 
 from kdlab import data, registry, rng
 from kdlab.errors import SpecError
-from kdlab.lab.keys import key, teacher_key
+from kdlab.lab.keys import run_key, teacher_key
 from kdlab.registry import catalogue, find
 from kdlab.spec import Budget, Checkpoint, Optimiser, RunSpec, sweep
 
@@ -117,7 +117,7 @@ def test_every_field_changes_the_key(monkeypatch):
     changes = {"momentum": 0.8, "nesterov": False, "weight_decay": 0.0, "warmup": 0.0, "schedule": "constant"}
     rules = [STUDENT.replace(optimiser=Optimiser(**{name: value})) for name, value in changes.items()]
     steps = [STUDENT.replace(optimiser=Optimiser(schedule="step", milestones=m)) for m in ((), (0.5,))]
-    keys = list(map(key, [STUDENT, *changed, *rules, *steps]))
+    keys = list(map(run_key, [STUDENT, *changed, *rules, *steps]))
     assert len(set(keys)) == len(keys)
 
 
@@ -149,15 +149,15 @@ def test_every_field_changes_the_key(monkeypatch):
     ],
 )
 def test_what_cannot_matter_leaves_the_key(one, other):
-    assert key(one) == key(other)
+    assert run_key(one) == run_key(other)
 
 
 def test_the_key_follows_revisions_and_foreign_source(monkeypatch):
-    before = key(STUDENT)
-    assert key(STUDENT.replace(method="test_spec:Foreign")) != before
+    before = run_key(STUDENT)
+    assert run_key(STUDENT.replace(method="test_spec:Foreign")) != before
     assert find("losses", "test_spec:Foreign").options == {"weight": 2.0}
     monkeypatch.setitem(catalogue("losses"), "kd", dataclasses.replace(find("losses", "kd"), revision=2))
-    assert key(STUDENT) != before
+    assert run_key(STUDENT) != before
 
 
 class Foreign:

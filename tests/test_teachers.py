@@ -14,8 +14,9 @@ from torch import nn
 from kdlab import data, lab, metrics, perspectives
 from kdlab.cli import main
 from kdlab.errors import SpecError
-from kdlab.lab import query, teachers, worker
-from kdlab.lab.keys import key
+from kdlab.lab import networks, query, teachers
+from kdlab.lab.keys import run_key
+from kdlab.lab.planned import planned
 from kdlab.lab.store import Store
 from kdlab.lab.teachers import PoorTeacher
 from kdlab.lab.validation import check
@@ -55,13 +56,13 @@ def checkpoint(path, arch="resnet8_s2_w4", **fields):
 def good_file(tmp_path):
     """The weights of a teacher that is above chance, as a file."""
     run(GOOD)
-    save_file(Store().weights(key(GOOD)), path := tmp_path / "good.safetensors")
+    save_file(Store().weights(run_key(GOOD)), path := tmp_path / "good.safetensors")
     return path
 
 
 def rewritten(path, change):
     """A copy of a file of weights, after a change of its tensors."""
-    state = {name: value.clone() for name, value in Store().weights(key(GOOD)).items()}
+    state = {name: value.clone() for name, value in Store().weights(run_key(GOOD)).items()}
     change(state)
     save_file(state, path)
     return path
@@ -93,14 +94,14 @@ def little(name, **fields):
 
 def test_a_student_s_row_has_its_teacher_s_scores():
     table = run(GOOD, STUDENT)
-    teacher, student = table.loc[key(GOOD)], table.loc[key(STUDENT)]
+    teacher, student = table.loc[run_key(GOOD)], table.loc[run_key(STUDENT)]
     assert np.isnan([teacher[c] for c in COLUMNS]).all()
     assert [student[c] for c in COLUMNS] == [teacher[c.removeprefix("teacher_")] for c in COLUMNS]
     labels = data.load("fashion", sizes=GOOD.sizes).val.labels.numpy()
     np.testing.assert_allclose(
-        [student[c] for c in COLUMNS], by_hand(Store().logits(key(GOOD))["val"], labels), rtol=1e-9
+        [student[c] for c in COLUMNS], by_hand(Store().logits(run_key(GOOD))["val"], labels), rtol=1e-9
     )
-    assert {c: student[c] for c in COLUMNS} == {c: Store().read(key(STUDENT), "result")[c] for c in COLUMNS}
+    assert {c: student[c] for c in COLUMNS} == {c: Store().read(run_key(STUDENT), "result")[c] for c in COLUMNS}
 
 
 @pytest.mark.parametrize("kind", ["file", "other sizes"])
@@ -118,28 +119,28 @@ def test_other_teachers_are_scored_on_the_student_s_val_images(good_file, kind):
 def test_a_borrowed_classifier_is_not_the_teacher_s_own():
     """SimKD's student answers through its teacher's classifier, but teaches without it: that is what is scored."""
     taught = STUDENT.replace(teacher=STUDENT.replace(method="simkd", budget=Budget(40, "steps", 32)))
-    score = worker.score  # above chance by its own row, at chance by what it says when it teaches
+    score = networks.score  # above chance by its own row, at chance by what it says when it teaches
     assert metrics.chance_p(round(2 * run(taught.teacher).iloc[0].val_accuracy), 200, 0.1) < 0.01
-    assert "is not above chance" in teachers.weakness(score(taught, Store()))
+    assert "is not above chance" in teachers.weakness(score(planned(taught), Store()))
     with pytest.raises(PoorTeacher):
         run(taught)
     said = run(taught, require_teacher=False).teacher_val_accuracy.item()
-    assert said == score(taught, Store())["val_accuracy"] != run(taught.teacher).val_accuracy.item()
+    assert said == score(planned(taught), Store())["val_accuracy"] != run(taught.teacher).val_accuracy.item()
 
 
 def test_scores_of_files_are_kept_and_a_damaged_one_is_found_again(good_file, monkeypatch):
     spec, store = STUDENT.replace(teacher=checkpoint(good_file)), Store()
-    first = worker.score(spec, store)
+    first = networks.score(planned(spec), store)
     [kept] = (store.root / teachers.FOLDER).iterdir()
     assert json.loads(kept.read_text())["document"] == first and kept.suffix == ".json"
     for damaged in (kept.read_bytes()[:20], b"", b"[]", b"{}", b"\xff\xfe"):
         kept.write_bytes(damaged)
-        assert teachers.known(spec, store) is None and worker.score(spec, store) == first
-    monkeypatch.setattr(worker, "_teacher", None)
-    assert worker.score(spec, store) == first
-    assert worker.score(spec.replace(seed=5, budget=Budget(9)), store) == first
+        assert teachers.known(planned(spec), store) is None and networks.score(planned(spec), store) == first
+    monkeypatch.setattr(networks, "teacher_network", None)
+    assert networks.score(planned(spec), store) == first
+    assert networks.score(planned(spec.replace(seed=5, budget=Budget(9))), store) == first
     for other in (spec.replace(sizes=(320, 100, 100)), spec.replace(teacher=checkpoint(good_file, "resnet8_s2_w8"))):
-        assert teachers.known(other, store) is None
+        assert teachers.known(planned(other), store) is None
 
 
 def test_runs_from_before_read_their_teacher_s_run():
@@ -149,7 +150,7 @@ def test_runs_from_before_read_their_teacher_s_run():
         path = store.root / name / "result.json"
         path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k not in COLUMNS}))
     old = run(GOOD, STUDENT, STUDENT.replace(sizes=(320, 100, 100)))
-    assert old.loc[key(STUDENT), COLUMNS].equals(fresh.loc[key(STUDENT), COLUMNS])
+    assert old.loc[run_key(STUDENT), COLUMNS].equals(fresh.loc[run_key(STUDENT), COLUMNS])
     assert old[COLUMNS].iloc[[0, 2]].isna().all(axis=None), "no teacher, and one scored on other images"
 
 
@@ -230,7 +231,7 @@ def test_a_permuted_head_is_refused_and_put_in_order(good_file, tmp_path):
     refused(checkpoint(path), "not above chance")
     splits = data.load("fashion", sizes=GOOD.sizes)
     pair = checkpoint(good_file), checkpoint(path, classes=names)
-    own, mended = (worker._teacher(teacher, "", splits, Store()) for teacher in pair)
+    own, mended = (networks.teacher_network(teacher, "", splits, Store()) for teacher in pair)
     assert torch.equal(own.fc.weight, mended.fc.weight) and torch.equal(own.fc.bias, mended.fc.bias)
     np.testing.assert_array_equal(predict(own, splits.val), predict(mended, splits.val))
     for method in ("kd", "simkd"):  # one that reads logits and one that reads the classifier
@@ -317,7 +318,7 @@ def test_a_run_on_other_names_does_not_teach(tmp_path):
 def test_a_file_that_names_its_classes_is_held_to_them(tmp_path):
     two, renamed = folder(tmp_path / "two", ("disc", "bar")), folder(tmp_path / "two_renamed", ("Auge", "Balken"))
     run(little(two))
-    state = Store().weights(key(little(two)))
+    state = Store().weights(run_key(little(two)))
     files = {names: tmp_path / f"of-{'-'.join(names)}.pt" for names in (("bar", "disc"), ("disc", "bar"), ())}
     for names, path in files.items():
         torch.save({"state_dict": state} | ({"classes": list(names)} if names else {}), path)
@@ -353,15 +354,15 @@ def test_students_of_a_poor_teacher_are_not_trained_and_others_are(workers):
     seen = []
     with pytest.raises(PoorTeacher) as caught:
         run(taught, STUDENT, in_turn, taught.replace(views=2), clean, workers=workers, after=seen.append)
-    finished = {key(spec) for spec in (POOR, GOOD, STUDENT, clean)}
+    finished = {run_key(spec) for spec in (POOR, GOOD, STUDENT, clean)}
     assert {*Store().keys()} == finished == seen[-1]
     said = str(caught.value)
-    assert f"on 'fashion' the teacher resnet8_s2_w4 (run {key(POOR)[:8]}, seed 1) is right on " in said
+    assert f"on 'fashion' the teacher resnet8_s2_w4 (run {run_key(POOR)[:8]}, seed 1) is right on " in said
     assert said.endswith(
         "4 runs were not trained. Give the teacher more epochs (--teacher-epochs), take fewer classes, or look at the "
         "data: `kdlab data fashion`."
     )
-    assert list(caught.value.table.index) == [key(POOR), key(STUDENT), key(clean)]
+    assert list(caught.value.table.index) == [run_key(POOR), run_key(STUDENT), run_key(clean)]
     assert len(run(taught, in_turn, require_teacher=False)) == 2 and {*Store().keys()} > finished
 
 
@@ -369,7 +370,7 @@ def test_a_teacher_that_diverged_does_not_teach():
     wild = GOOD.replace(optimiser=Optimiser(lr=1e6, warmup=0.0))
     with pytest.raises(PoorTeacher, match="diverged at step .*: the run that learns from it was not trained"):
         run(STUDENT.replace(teacher=wild))
-    assert Store().keys() == [key(wild)] and run(wild).diverged.item()
+    assert Store().keys() == [run_key(wild)] and run(wild).diverged.item()
 
 
 def test_the_smoke_profile_alone_lets_them_teach():
@@ -401,7 +402,7 @@ def test_a_file_s_order_on_the_command_line(monkeypatch, capsys, tmp_path):
     two = folder(tmp_path / "two", ("bar", "disc"))
     renamed = folder(tmp_path / "two_renamed", ("Balken", "Auge"))
     run(little(two))
-    save_file(Store().weights(key(little(two))), path := tmp_path / "two.safetensors")
+    save_file(Store().weights(run_key(little(two))), path := tmp_path / "two.safetensors")
     words = ["run", "kd", "--profile", "smoke", "--data", renamed, "--teacher", path, "--arch", "resnet8_s2_w4"]
     assert kdlab(monkeypatch, *words) == 2
     assert 'give --teacher-classes "Balken,Auge"' in capsys.readouterr().err

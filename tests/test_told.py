@@ -19,6 +19,7 @@ from kdlab import data, lab, metrics
 from kdlab.data.source import Source, carve
 from kdlab.errors import SpecError
 from kdlab.lab import baseline, datasheet, memory
+from kdlab.lab.planned import planned
 from kdlab.lab.store import Store
 from kdlab.metrics import linear
 from kdlab.models import build
@@ -441,10 +442,10 @@ def test_memory_follows_its_formula(monkeypatch):
     spec = RunSpec(data="photos", model="resnet20", budget=Budget(1, originals_per_step=16))
     images = 3 * 1000 * 3 * 64 * 64
     alone = memory.PROCESS + images + 12e6 * 0.3 + 8 * 64 * 64 * (16 * (3 + 385) + 200 * (3 + 48))
-    assert memory.needed([spec]) == pytest.approx(alone)
+    assert memory.needed([planned(spec)]) == pytest.approx(alone)
     kd = spec.replace(teacher=spec.replace(model="vgg8"), views=2, method="kd")
     both = memory.PROCESS + images + 12e6 * 0.6 + 4e6 * 3.9 + 8 * 64 * 64 * (32 * (3 + 385) + 200 * (3 + 192))
-    assert memory.needed([spec, kd]) == pytest.approx(both)
+    assert memory.needed(map(planned, [spec, kd])) == pytest.approx(both)
 
 
 def test_a_machine_that_is_too_small_is_said(monkeypatch):

@@ -5,7 +5,7 @@ import torch
 
 from kdlab.augment import CropFlip
 from kdlab.data import load
-from kdlab.lab.keys import key
+from kdlab.lab.keys import run_key
 from kdlab.lab.validation import refusal
 from kdlab.models import build, outputs
 from kdlab.perspectives import profile, recipes
@@ -172,5 +172,5 @@ def test_a_wrapper_takes_on_the_needs_of_what_it_wraps():
     lskd = KD.replace(method="lskd", method_options={"base": "mlld"})
     assert "compares two views" in refusal(lskd) and refusal(lskd.replace(views=2)) is None
     assert "Did you mean 'dkd'" in refusal(lskd.replace(method_options={"base": "dkdd"}))
-    keys = {key(KD.replace(method="lskd", method_options={"base": base})) for base in ("kd", "dkd")}
-    assert len(keys) == 2 and key(KD.replace(method="lskd")) in keys
+    keys = {run_key(KD.replace(method="lskd", method_options={"base": base})) for base in ("kd", "dkd")}
+    assert len(keys) == 2 and run_key(KD.replace(method="lskd")) in keys

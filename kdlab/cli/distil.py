@@ -14,9 +14,9 @@ from kdlab import lab, perspectives, settings
 from kdlab.errors import SpecError, check_integer
 from kdlab.foreign import split, weightfile
 from kdlab.lab.checkpoint import checkpoint
+from kdlab.lab.networks import describe_checkpoints
 from kdlab.lab.query import show
 from kdlab.lab.teachers import PoorTeacher
-from kdlab.lab.worker import read
 from kdlab.perspectives import recipes
 from kdlab.registry import catalogue
 from kdlab.spec import Checkpoint, RunSpec
@@ -61,7 +61,7 @@ def distil(
     workers, said = size.workers if workers is None else workers, perspectives.lengths(size)
     if only_plan:
         todo = lab.plan(specs, workers=workers or os.cpu_count() or 1)
-        print(todo.describe(), *read(todo.specs[k] for k in todo.missing), *filter(None, [said]), sep="\n  ")
+        print(todo.describe(), *describe_checkpoints(todo.todo), *filter(None, [said]), sep="\n  ")
         return None
     try:
         return lab.run(specs, workers=workers, require_teacher=size.requires_teacher, said=said)

@@ -15,7 +15,6 @@ from kdlab.cli import tables
 from kdlab.errors import SpecError
 from kdlab.lab.damage import Damaged
 from kdlab.lab.store import Store
-from kdlab.lab.worker import TAUGHT
 from kdlab.paths import home
 from kdlab.registry import catalogue
 
@@ -51,7 +50,7 @@ def _disk() -> list[str]:
     there = next(path for path in (home(), *home().parents) if path.exists())
     free, writable = shutil.disk_usage(there).free / 2**30, "writable" if os.access(there, os.W_OK) else "NOT WRITABLE"
     most = _unless_refused(lambda: f"{limit() / 1e9:g} GB")
-    outputs = sum(path.stat().st_blocks * 512 for path in (store.root / TAUGHT).glob("*")) / 1e9
+    outputs = sum(path.stat().st_blocks * 512 for path in store.teacher_cache.glob("*")) / 1e9
     pixels = sum(path.stat().st_size for path in (home() / "data").glob("*.pixels")) / 1e9
     return [
         f"output {home()}: {free:.1f} GiB free, {writable}",

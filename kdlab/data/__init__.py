@@ -19,7 +19,7 @@ from kdlab.data import cifar, folder, idx
 from kdlab.data.names import PREFIX, absolute
 from kdlab.data.source import SPLITS, Reader, Source, digest_files
 from kdlab.errors import SpecError, choose
-from kdlab.memo import by_value
+from kdlab.memo import memoised
 
 if TYPE_CHECKING:
     from kdlab.data.sets import ImageSet, Splits
@@ -104,7 +104,7 @@ def load(
     )
 
 
-@by_value
+@memoised
 def fingerprint(name: str, root: str | Path | None = None) -> str:
     """Hash of what a data set reads as, without torch.
 
@@ -118,7 +118,7 @@ def fingerprint(name: str, root: str | Path | None = None) -> str:
     return _reader(name, root).digest()
 
 
-@by_value
+@memoised
 def facts(name: str, root: str | Path | None = None) -> dict[str, Any]:
     """What planning must know: images per split, number of classes, channels and size, without torch.
 
@@ -172,7 +172,7 @@ def sizes(name: str, kept: Sequence[int] | None = None) -> list[int]:
     return list(kept or (facts(name)[split] for split in SPLITS))
 
 
-@by_value
+@memoised
 def train_size(name: str, sizes: tuple[int, int, int] | None = None, fraction: float = 1.0) -> int:
     """Training images of a stratified subset (``ImageSet.subset``), without loading it.
 

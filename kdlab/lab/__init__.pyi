@@ -2,11 +2,11 @@
 
 from .baseline import linear as linear
 from .damage import Damaged as Damaged
+from .keys import run_key as run_key
+from .planned import lineage as lineage
 from .planning import Plan as Plan
 from .planning import duration as duration
-from .planning import lineage as lineage
 from .planning import plan as plan
-from .planning import run_key as run_key
 from .rows import row as row
 from .rows import table as table
 from .running import Halted as Halted

@@ -1,4 +1,4 @@
-"""A run's identity: the spec without what cannot matter, plus what decides a result beyond it, hashed."""
+"""Keys of runs and teachers: the spec without what cannot matter, plus what decides a result beyond it, hashed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from kdlab import data
-from kdlab.memo import by_identity
+from kdlab.memo import memoised
 from kdlab.registry import find
 from kdlab.spec import Checkpoint, RunSpec
 
@@ -74,8 +74,8 @@ def steps(spec: RunSpec) -> int:
     return spec.budget.steps(data.train_size(spec.data, spec.sizes, spec.fraction), spec.views)
 
 
-@by_identity
-def key(spec: RunSpec) -> str:
+@memoised
+def run_key(spec: RunSpec) -> str:
     """The run's address: 16 hexadecimal digits of the hash of its normal form."""
     return _digest(normal(spec))
 
@@ -83,7 +83,7 @@ def key(spec: RunSpec) -> str:
 def teacher_key(teacher: RunSpec | Checkpoint) -> str:
     """The key of a teacher: of its spec, or of its file's digest and architecture."""
     if isinstance(teacher, RunSpec):
-        return key(teacher)
+        return run_key(teacher)
     revision = find("models", teacher.arch).revision
     chosen = {"options": dict(teacher.options), "weights": teacher.weights, "classes": list(teacher.classes)}
     chosen = {field: value for field, value in chosen.items() if value}

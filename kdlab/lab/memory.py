@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kdlab import data
-from kdlab.lab.keys import teacher_key
-from kdlab.spec import RunSpec
+from kdlab.lab.planned import PlannedRun
 
 PROCESS = 600_000_000  # bytes of Python with torch loaded
 EVALUATED = 500  # images in a forward pass of an evaluation
@@ -29,7 +28,7 @@ OTHER = (25.0, 450, 64)  # a network that is not listed counts like torchvision'
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
-def needed(specs: Iterable[RunSpec]) -> float:
+def needed(runs: Iterable[PlannedRun]) -> float:
     """Bytes that a worker takes at most to train some runs side by side on a CPU; right within a factor of about two.
 
     ``PROCESS + 3 N C P + sum_runs 12 W + sum_teachers 4 W + 8 P (max_runs B (C + K) + E max_networks (C + 3 M))``:
@@ -40,17 +39,18 @@ def needed(specs: Iterable[RunSpec]) -> float:
     has its like in what the backward pass and the convolutions work with.
 
     Args:
-        specs: runs of one cohort, which share their data.
+        runs: of one cohort, which share their data.
     """
-    specs = list(specs)
+    runs = list(runs)
+    specs = [run.spec for run in runs]
     facts, counts = data.facts(specs[0].data), data.sizes(specs[0].data, specs[0].sizes)
     channels, pixels = facts["channels"], facts["size"] ** 2
     students = [(spec, NETWORKS.get(spec.model, OTHER)) for spec in specs]
-    teachers = {teacher_key(s.teacher): s.teacher for s in specs if s.teacher is not None}.values()
-    taught = [NETWORKS.get(t.model if isinstance(t, RunSpec) else t.arch, OTHER) for t in teachers]
-    weights = sum(12e6 * network[0] for _, network in students) + sum(4e6 * network[0] for network in taught)
+    models = {run.teacher_key: run.teacher_model for run in runs if run.teacher_key}.values()
+    teachers = [NETWORKS.get(model, OTHER) for model in models]
+    weights = sum(12e6 * network[0] for _, network in students) + sum(4e6 * network[0] for network in teachers)
     step = max(s.budget.originals_per_step * s.views * (channels + network[1]) for s, network in students)
-    widest = max(network[2] for network in [*(network for _, network in students), *taught])
+    widest = max(network[2] for network in [*(network for _, network in students), *teachers])
     looked = min(EVALUATED, max(counts[1:])) * (channels + 3 * widest)
     return PROCESS + 3 * sum(counts) * channels * pixels + weights + 8 * pixels * (step + looked)
 

@@ -17,7 +17,7 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 
 from kdlab.errors import SpecError
 from kdlab.lab import worker
-from kdlab.spec import Checkpoint, RunSpec
+from kdlab.lab.planned import PlannedRun
 
 _starting = threading.Lock()
 
@@ -64,12 +64,12 @@ def _main_unseen() -> Iterator[None]:
                     setattr(main, name, value)
 
 
-def in_main(specs: Iterable[RunSpec]) -> bool:
-    """Whether a spec names code that stands in the script or notebook itself, which no other process has."""
-    return any(name.startswith("__main__:") for spec in specs for name in _names(spec))
+def in_main(runs: Iterable[PlannedRun]) -> bool:
+    """Whether a run names code that stands in the script or notebook itself, which no other process has."""
+    return any(name.startswith("__main__:") for run in runs for name in _names(run))
 
 
-def _names(spec: RunSpec) -> Iterator[str]:
-    yield from (spec.model, spec.method, spec.augmentation)
-    if isinstance(spec.teacher, Checkpoint):
-        yield spec.teacher.arch
+def _names(run: PlannedRun) -> Iterator[str]:
+    yield from (run.spec.model, run.spec.method, run.spec.augmentation)
+    if run.checkpoint:
+        yield run.checkpoint.arch

@@ -6,10 +6,8 @@ import sys
 import time
 from collections.abc import Iterable
 
-from kdlab.lab.costs import Job, makespan
-from kdlab.lab.keys import steps
+from kdlab.lab.cohort import Cohort, makespan
 from kdlab.lab.store import Store
-from kdlab.memo import asking_once
 
 TRUSTED = 60.0  # seconds of work as predicted, which outweigh what was seen in the first moments
 
@@ -21,41 +19,40 @@ class Bar:
     workers as ``lab.run`` spreads it, times how much slower than predicted the work done so far went.
 
     Args:
-        jobs: what is trained, in the order in which it starts.
+        cohorts: what is trained, in the order in which it starts.
         store: where the runs will appear.
         workers: processes, >= 1.
         shown: False draws nothing.
     """
 
-    def __init__(self, jobs: list[Job], store: Store, workers: int, shown: bool = True):
+    def __init__(self, cohorts: list[Cohort], store: Store, workers: int, shown: bool = True):
         from tqdm import tqdm
 
-        self.jobs, self.store, self.workers = jobs, store, workers
-        specs = {k: s for job in jobs for k, s in job.specs.items()}
-        with asking_once():
-            self.total = {k: steps(s) for k, s in specs.items()}
-        self.images = {k: s.budget.originals_per_step * s.views for k, s in specs.items()}
+        self.cohorts, self.store, self.workers = cohorts, store, workers
+        runs = {key: run for cohort in cohorts for key, run in cohort.runs.items()}
+        self.total = {key: run.steps for key, run in runs.items()}
+        self.images = {key: run.rows for key, run in runs.items()}
         begun = store.begun()
         self.at = {k: min(store.steps_done(k), n) if k in begun else 0 for k, n in self.total.items()}
-        self.open = set(specs)
+        self.open = set(runs)
         self.before, self.busy, self.clock, self.next = self.done(), 0.0, time.monotonic(), 0.0
         self.bar = tqdm(
-            total=sum(job.seconds for job in jobs), disable=not shown, file=sys.stdout,
+            total=sum(cohort.seconds for cohort in cohorts), disable=not shown, file=sys.stdout,
             mininterval=1.0 if sys.stdout.isatty() else 20.0,  # a log is not a screen
             bar_format="{percentage:3.0f}% |{bar:24}| {elapsed}<{postfix}",
         )  # fmt: skip
 
-    def _left(self, job: Job) -> float:
-        return job.left({k: 1 - self.at[k] / self.total[k] for k in job.specs})
+    def _left(self, cohort: Cohort) -> float:
+        return cohort.seconds_left({k: 1 - self.at[k] / self.total[k] for k in cohort.runs})
 
     def done(self) -> float:
         """Predicted seconds of the work that is done."""
-        return sum(job.seconds - self._left(job) for job in self.jobs)
+        return sum(cohort.seconds - self._left(cohort) for cohort in self.cohorts)
 
     def remaining(self) -> float:
         """Seconds until the last worker ends."""
         slower = (self.busy + TRUSTED) / (self.done() - self.before + TRUSTED)
-        begun = sorted(self.jobs, key=lambda job: all(self.at[k] == 0 for k in job.specs))
+        begun = sorted(self.cohorts, key=lambda cohort: all(self.at[k] == 0 for k in cohort.runs))
         return slower * makespan(begun, self.workers, self._left)[0]
 
     def drop(self, keys: Iterable[str]) -> None:
@@ -69,7 +66,7 @@ class Bar:
         now = time.monotonic()
         if now < self.next:
             return
-        unfinished = sum(not self.open.isdisjoint(job.specs) for job in self.jobs)
+        unfinished = sum(not self.open.isdisjoint(cohort.runs) for cohort in self.cohorts)
         for key in list(self.open):
             if self.store.has(key):
                 self.at[key] = self.total[key]

@@ -8,9 +8,9 @@ import pandas as pd
 
 from kdlab.lab import damage, teachers
 from kdlab.lab.damage import Damaged
-from kdlab.lab.keys import key as run_key
+from kdlab.lab.keys import run_key
 from kdlab.lab.store import MissingRuns, Store
-from kdlab.memo import asking_once
+from kdlab.memo import plan_memo
 from kdlab.spec import RunSpec
 
 
@@ -42,7 +42,7 @@ def table(specs: Sequence[RunSpec] | None = None, store: Store | None = None) ->
 
 def keys_of(specs: Sequence[RunSpec]) -> list[str]:
     """The keys of specs, each once, in their order."""
-    with asking_once():
+    with plan_memo():
         return list(dict.fromkeys(map(run_key, specs)))
 
 

@@ -13,17 +13,17 @@ import pandas as pd
 
 from kdlab import settings
 from kdlab.errors import SpecError, check_integer
-from kdlab.lab import worker
-from kdlab.lab.costs import Job
+from kdlab.lab import networks, worker
+from kdlab.lab.cohort import Cohort
 from kdlab.lab.damage import Damaged
-from kdlab.lab.keys import key as run_key
+from kdlab.lab.keys import run_key
 from kdlab.lab.planning import Plan, plan
 from kdlab.lab.processes import in_main, start
 from kdlab.lab.progress import Bar
 from kdlab.lab.rows import keys_of, rows
 from kdlab.lab.store import Store
 from kdlab.lab.teachers import Gate, PoorTeacher
-from kdlab.registry import create, find
+from kdlab.registry import create
 from kdlab.spec import RunSpec
 
 
@@ -76,17 +76,17 @@ def run(
     while True:
         try:
             todo = plan(*groups, workers=workers, store=store)
-            told = worker.read(todo.specs[k] for k in todo.missing)
+            checkpoints = networks.describe_checkpoints(todo.todo)
             if progress:
-                print(todo.describe(fit=True), *told, *filter(None, [said]), sep="\n  ", flush=True)
+                print(todo.describe(fit=True), *checkpoints, *filter(None, [said]), sep="\n  ", flush=True)
             if after:
                 after(set(todo.cached))
-            if todo.jobs:
+            if todo.cohorts:
                 if executor is None and os.environ.get("KDLAB_DEVICE", "cpu") != "cpu":
                     _find_device()
                 build_once(todo)
-                worker.examine((todo.specs[k] for k in todo.missing), store)
-                gate = Gate(lambda spec: worker.score(spec, store), require_teacher)
+                networks.check_checkpoints(todo.todo, store)
+                gate = Gate(lambda run: networks.score(run, store), require_teacher)
                 _train(todo, store, workers, progress, executor, after or (lambda keys: None), halt, gate)
                 if gate.held:
                     raise _poor(gate, [spec for group in groups for spec in group], store)
@@ -112,20 +112,16 @@ def build_once(todo: Plan) -> None:
         SpecError: from the part that cannot be built.
     """
     parts = {}
-    for spec in (todo.specs[k] for k in todo.missing):
-        for kind, name, options in (
-            ("losses", spec.method, spec.method_options),
-            ("augment", spec.augmentation, spec.augmentation_options),
-        ):
-            if options:
-                parts[kind, name, repr(options)] = options
-    for (kind, name, _), options in parts.items():
-        defaults = find(kind, name).options
-        if own := {k: v for k, v in options.items() if v != defaults.get(k)}:
-            create(kind, name, **own)
+    for run in todo.todo:
+        options = run.spec.method_options, run.spec.augmentation_options
+        for part, given in zip((run.method, run.augmentation), options, strict=True):
+            if own := {name: value for name, value in given.items() if value != part.options.get(name)}:
+                parts[part.kind, part.name, repr(own)] = own
+    for (kind, name, _), own in parts.items():
+        create(kind, name, **own)
     from kdlab.training.dry_run import dry_run
 
-    dry_run(todo.specs[k] for k in todo.missing)
+    dry_run(run.spec for run in todo.todo)
 
 
 def _poor(gate: Gate, asked: list[RunSpec], store: Store) -> PoorTeacher:
@@ -143,42 +139,42 @@ def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, aft
         stop.parent.mkdir(parents=True, exist_ok=True)
         stop.touch()
         stop.unlink()
-    here = in_main(todo.specs[key] for key in todo.missing)
+    here = in_main(todo.todo)
     if here and executor is None and workers and progress:
         print("  in this process: what stands in a script or notebook itself, no worker can import", flush=True)
     own = executor is None and workers > 0 and not here
     if own:
         executor = start(workers)
-    bar = Bar(todo.jobs, store, max(1, workers), shown=progress)
-    waiting, running, finished = list(todo.jobs), {}, set(todo.cached)
+    bar = Bar(todo.cohorts, store, max(1, workers), shown=progress)
+    waiting, running, finished = list(todo.cohorts), {}, set(todo.cached)
 
-    def ended(job: Job) -> None:
-        finished.update(filter(store.has, job.specs))
+    def ended(cohort: Cohort) -> None:
+        finished.update(filter(store.has, cohort.runs))
         after(set(finished))
 
     try:
         while waiting or running:
             if halt is not None and halt.is_set():
                 raise Halted("stopped; unfinished runs go on from their checkpoints")
-            for job in [j for j in waiting if j.needs <= finished | gate.held]:
+            for cohort in [c for c in waiting if c.needs <= finished | gate.held]:
                 if len(running) > max(workers, 1):
                     break
-                waiting.remove(job)
-                specs = gate.admit(job.specs)
-                bar.drop(job.specs.keys() - specs.keys())
-                if specs and executor is None:
-                    worker.train_cohort(specs, store.root, stop, tick=bar.update)
-                    ended(job)
+                waiting.remove(cohort)
+                runs = gate.admit(cohort.runs.values())
+                bar.drop(cohort.runs.keys() - {run.key for run in runs})
+                if runs and executor is None:
+                    worker.train_cohort(runs, store.root, stop, tick=bar.update)
+                    ended(cohort)
                     break
-                if specs:
-                    running[executor.submit(worker.train_cohort, specs, store.root, stop)] = job
+                if runs:
+                    running[executor.submit(worker.train_cohort, runs, store.root, stop)] = cohort
             done, _ = futures.wait(running, timeout=0.5, return_when=futures.FIRST_COMPLETED) if running else ((), ())
             for future in done:
-                job = running.pop(future)
+                cohort = running.pop(future)
                 future.result()
-                ended(job)
+                ended(cohort)
             bar.update()
-            if not running and waiting and not any(j.needs <= finished | gate.held for j in waiting):
+            if not running and waiting and not any(c.needs <= finished | gate.held for c in waiting):
                 raise SpecError("the remaining runs wait for a teacher that did not finish; see `kdlab runs`.")
     except BaseException as error:
         _ask_to_stop(stop, running)

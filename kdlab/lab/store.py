@@ -7,6 +7,7 @@
     out/runs/.building/        folders that are being written; renamed into place when complete
     out/runs/.checkpoints/     one file per unfinished run
     out/runs/.leases/          who is training what, with a heartbeat
+    out/runs/.taught/          what teachers gave for the views of a cohort, a file per stream
     out/runs/.linear/          what a linear model reaches on the data, one checksummed file per data set and sizes
     out/runs/.damaged/         what could not be read any more
 """
@@ -38,7 +39,6 @@ LATE_SECONDS = 600.0
 HEXADECIMAL = "0123456789abcdef"
 NEEDED = {"spec": ("spec", "normal"), "result": ("test_accuracy", "curve"), "environment": ("digest", "git")}
 # By store and key: damaged runs that cannot be moved, and those whose documents this process has read.
-# By store and key: damaged runs that cannot be moved, and those whose documents this process has read.
 _shunned: set[tuple[str, str]] = set()
 _sound: set[tuple[str, str]] = set()
 
@@ -69,6 +69,11 @@ class Store:
 
     def __init__(self, root: Path | None = None):
         self.root = absolute(root) if root else home() / "runs"
+
+    @property
+    def teacher_cache(self) -> Path:
+        """Folder of the stored teacher outputs, beside the runs."""
+        return self.root / ".taught"
 
     def has(self, key: str) -> bool:
         """Whether the run is finished: its done marker is the last thing written before it got its name."""

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +20,8 @@ import numpy as np
 
 from kdlab import data, metrics
 from kdlab.errors import SpecError
-from kdlab.lab.keys import key, teacher_key
+from kdlab.lab.planned import PlannedRun
 from kdlab.lab.store import Store
-from kdlab.registry import find, needs
 from kdlab.spec import Checkpoint, RunSpec
 
 FOLDER = ".teachers"
@@ -102,16 +101,16 @@ def columns(score: Mapping[str, Any] | None) -> dict[str, float]:
 # ---- where scores are known from -------------------------------------------------------------------------------------
 
 
-def own_run(spec: RunSpec) -> bool:
+def own_run(run: PlannedRun) -> bool:
     """Whether the teacher's own run was scored on the student's val images, as it answers when it teaches.
 
     A method that has an inference of its own (SimKD's borrowed classifier) leaves that behind when its student teaches.
     """
-    teacher = spec.teacher
-    if not isinstance(teacher, RunSpec) or ":" in teacher.method:
+    if run.teacher is None or ":" in run.teacher.method.name:
         return False
-    same = _val(teacher) == _val(spec) if (teacher.data, teacher.sizes) != (spec.data, spec.sizes) else True
-    return same and "inference" not in needs(find("losses", teacher.method), teacher.method_options)
+    spec, above = run.spec, run.teacher.spec
+    same = (above.data, above.sizes) == (spec.data, spec.sizes) or _val(above) == _val(spec)
+    return same and "inference" not in run.teacher.needs
 
 
 def _val(spec: RunSpec) -> list[Any]:
@@ -119,33 +118,33 @@ def _val(spec: RunSpec) -> list[Any]:
     return [data.fingerprint(spec.data), data.sizes(spec.data, spec.sizes)]
 
 
-def known(spec: RunSpec, store: Store) -> dict[str, Any] | None:
-    """The score of a spec's teacher where it was found before; loads no torch.
+def known(run: PlannedRun, store: Store) -> dict[str, Any] | None:
+    """The score of a run's teacher where it was found before; loads no torch.
 
     Args:
-        spec: of the student.
-        store: with the teacher's run, or with its kept score.
+        run: of the student.
+        store: with the teacher's run, or with its stored score.
     """
-    if own_run(spec):
-        teacher = key(spec.teacher)
-        result, labels, classes = store.read(teacher, "result"), *_labels(spec.data, data.fingerprint(spec.data))
-        logits = store.logits(teacher)["val"]
+    if own_run(run):
+        result = store.read(run.teacher_key, "result")
+        labels, classes = _labels(run.spec.data, data.fingerprint(run.spec.data))
+        logits = store.logits(run.teacher_key)["val"]
         broken = f"diverged at step {result['diverged_at']}" if result["diverged"] else ""
         return measure(logits, labels[: len(logits)], classes, broken)
-    return store.get(_place(spec))
+    return store.get(_place(run))
 
 
-def keep(spec: RunSpec, store: Store, score: Mapping[str, Any]) -> None:
+def keep(run: PlannedRun, store: Store, score: Mapping[str, Any]) -> None:
     """Write a score beside the runs, at once or not at all.
 
     Raises:
         SpecError: when the disk refuses.
     """
-    store.put(_place(spec), dict(score))
+    store.put(_place(run), dict(score))
 
 
-def _place(spec: RunSpec) -> str:
-    text = json.dumps([REVISION, teacher_key(spec.teacher), *_val(spec)])
+def _place(run: PlannedRun) -> str:
+    text = json.dumps([REVISION, run.teacher_key, *_val(run.spec)])
     return f"{FOLDER}/{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
@@ -170,18 +169,18 @@ class PoorTeacher(SpecError):
 
 @dataclass
 class Gate:
-    """Lets the students of good teachers train, and remembers the others.
+    """Admits the students of teachers that are above chance, and records the others.
 
     Args:
-        score: gives the score of a spec's teacher, whose run is in the store.
-        required: False lets everybody train.
+        score: of a run's teacher, which is in the store.
+        required: False admits all.
 
     Attributes:
         poor: what is wrong, by key of the teacher and name of the data.
         held: keys of the runs that are not trained since a teacher, or a teacher's teacher, is poor.
     """
 
-    score: Callable[[RunSpec], Mapping[str, Any]]
+    score: Callable[[PlannedRun], Mapping[str, Any]]
     required: bool = True
     poor: dict[tuple[str, str], str] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
@@ -189,26 +188,26 @@ class Gate:
     def __post_init__(self):
         self._seen: dict[tuple, str] = {}
 
-    def admit(self, specs: Mapping[str, RunSpec]) -> dict[str, RunSpec]:
-        """The runs of a cohort, by key, that may train.
+    def admit(self, runs: Iterable[PlannedRun]) -> list[PlannedRun]:
+        """The runs of a cohort that may train.
 
         Args:
-            specs: runs whose teachers are finished or held back themselves.
+            runs: whose teachers are finished or held back themselves.
         """
-        if not self.required:
-            return dict(specs)
-        self.held |= {name for name, spec in specs.items() if isinstance(spec.teacher, RunSpec) and self._poor(spec)}
-        return {name: spec for name, spec in specs.items() if name not in self.held}
+        runs = list(runs)
+        if self.required:
+            self.held |= {run.key for run in runs if run.teacher and self._poor(run)}
+        return [run for run in runs if run.key not in self.held]
 
-    def _poor(self, spec: RunSpec) -> bool:
-        teacher = key(spec.teacher)
-        if teacher in self.held:
+    def _poor(self, run: PlannedRun) -> bool:
+        if run.teacher_key in self.held:
             return True
-        if (asked := (teacher, spec.data, spec.sizes)) not in self._seen:
-            self._seen[asked] = why = weakness(self.score(spec))
+        spec = run.spec
+        if (asked := (run.teacher_key, spec.data, spec.sizes)) not in self._seen:
+            self._seen[asked] = why = weakness(self.score(run))
             if why:
-                who = f"the teacher {spec.teacher.model} (run {teacher[:8]}, seed {spec.teacher.seed})"
-                self.poor[teacher, spec.data] = f"on {spec.data!r} {who} {why}"
+                who = f"the teacher {run.teacher_model} (run {run.teacher_key[:8]}, seed {run.teacher.spec.seed})"
+                self.poor[run.teacher_key, spec.data] = f"on {spec.data!r} {who} {why}"
         return bool(self._seen[asked])
 
     def verdict(self) -> str:

@@ -1,4 +1,4 @@
-"""Whether a spec can run, and if not why: names, options, needs of the method, views, teacher. Imports no torch."""
+"""Validation of specs: names, options, needs of the method, views, teacher; says why one cannot run. No torch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from kdlab import data
 from kdlab.errors import SpecError, choose
 from kdlab.foreign import LISTED, TAPPING, written
 from kdlab.lab.keys import steps
-from kdlab.memo import by_identity, by_value
-from kdlab.registry import Entry, check_options, find, needs, parts_of
+from kdlab.memo import memoised
+from kdlab.registry import AugmentationInfo, MethodInfo, check_options, find, needs, parts_of
 from kdlab.spec import TURNS, Checkpoint, RunSpec
 
 COUNTS = {"classes": "classes", "rows": "rows a step", "originals": "originals a step"}
@@ -18,7 +18,7 @@ COUNTS = {"classes": "classes", "rows": "rows a step", "originals": "originals a
 SHOWN = {"features": "stage maps", "embedding": "embedding", "final": "map before pooling"}
 
 
-@by_identity
+@memoised
 def check(spec: RunSpec) -> None:
     """Refuse a spec that cannot run: unknown names and options, unmet needs, classes that do not match.
 
@@ -53,23 +53,23 @@ def refusal(spec: RunSpec) -> str | None:
     return None
 
 
-@by_value
+@memoised
 def class_names(name: str) -> tuple[str, ...]:
     """The class names of a data set, without torch."""
     return tuple(data.describe(name).classes)
 
 
-def _check_data(own: str, taught: str) -> None:
+def _check_data(own: str, of_teacher: str) -> None:
     """Refuse a teacher whose data have other classes or channels than the student's."""
     for fact in ("classes", "channels"):
-        mine, other = data.facts(own)[fact], data.facts(taught)[fact]
+        mine, other = data.facts(own)[fact], data.facts(of_teacher)[fact]
         if mine != other:
-            raise SpecError(f"the teacher's data {taught!r} has {other} {fact}, the student's {own!r} has {mine}.")
-    mine, other = class_names(own), class_names(taught)
+            raise SpecError(f"the teacher's data {of_teacher!r} has {other} {fact}, the student's {own!r} has {mine}.")
+    mine, other = class_names(own), class_names(of_teacher)
     if mine != other:
         first = next(k for k, names in enumerate(zip(mine, other, strict=True)) if len(set(names)) > 1)
         raise SpecError(
-            f"class {first} of the teacher's data {taught!r} is {other[first]!r}, of the student's {own!r} it is "
+            f"class {first} of the teacher's data {of_teacher!r} is {other[first]!r}, of the student's {own!r} it is "
             f"{mine[first]!r}: name the classes alike, or give the teacher's weights as a checkpoint and map its "
             "classes by --teacher-classes."
         )
@@ -87,9 +87,8 @@ def _check_order(teacher: Checkpoint, name: str) -> None:
         )
 
 
-def notes(spec: RunSpec) -> list[str]:
-    """What a reader of a spec that can run must know: the method's terms that have no gradient there."""
-    method = find("losses", spec.method)
+def notes(spec: RunSpec, method: MethodInfo) -> list[str]:
+    """What a reader of a run's results must know: its method's terms that have no gradient there."""
     return [
         f"method {spec.method!r}: its term {term} has no gradient with {_counted(spec)[what]} {COUNTS[what]}; it takes "
         f"{least} or more."
@@ -103,14 +102,14 @@ def _counted(spec: RunSpec) -> dict[str, int]:
     return {"classes": data.facts(spec.data)["classes"], "rows": originals * spec.views, "originals": originals}
 
 
-def _idle(spec: RunSpec, method: Entry) -> dict[str, tuple[str, int]]:
+def _idle(spec: RunSpec, method: MethodInfo) -> dict[str, tuple[str, int]]:
     """The method's terms that have no gradient here, each with what there is too little of, and the least of it."""
     terms, there = method.least.items(), _counted(spec)
     limits = [(term, what, least) for term, limit in terms for what, least in limit.items()]
     return {term: (what, least) for term, what, least in limits if there[what] < least}
 
 
-def _check_counts(spec: RunSpec, method: Entry) -> None:
+def _check_counts(spec: RunSpec, method: MethodInfo) -> None:
     there = _counted(spec)
     if there["rows"] == 1 and ":" not in spec.model:
         raise SpecError(
@@ -138,7 +137,7 @@ def _check_model(name: str, options: Mapping[str, Any]) -> None:
             raise SpecError(f"model_options: {name!r} shows its stages by itself; leave out {', '.join(taps)}.")
 
 
-def _check_shown(spec: RunSpec, method: Entry) -> None:
+def _check_shown(spec: RunSpec, method: MethodInfo) -> None:
     """Refuse networks that are not ours and that do not run on these data or do not show what the method reads."""
     needed = [part for part in SHOWN if part in needs(method, spec.method_options)]
     of_teacher = method.of_teacher
@@ -174,7 +173,7 @@ def _unshown(method: str, who: str, name: str, options: dict[str, Any], part: st
     )
 
 
-def _check_views(spec: RunSpec, method: Entry, policy: Entry) -> None:
+def _check_views(spec: RunSpec, method: MethodInfo, policy: AugmentationInfo) -> None:
     needed, mixes = needs(method, spec.method_options), policy.mixes and spec.ratio > 0
     if "pairs" in needed and spec.views < 2:
         raise SpecError(
@@ -209,7 +208,7 @@ def _check_views(spec: RunSpec, method: Entry, policy: Entry) -> None:
             raise SpecError(f"{spec.augmentation!r} picks by the teacher, but the spec has none; use by='student'.")
 
 
-def _check_teacher(spec: RunSpec, method: Entry) -> None:
+def _check_teacher(spec: RunSpec, method: MethodInfo) -> None:
     if "teacher" in needs(method, spec.method_options) and spec.teacher is None:
         raise SpecError(f"method {spec.method!r} needs a teacher, but the spec has none.")
     preparing = method.prepared

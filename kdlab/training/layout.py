@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from kdlab.memo import by_identity
 from kdlab.registry import find, needs
 from kdlab.spec import TURNS, RunSpec
 
@@ -100,7 +99,6 @@ class Layout:
         return {plain for share, plain, _ in slots if share < 1} | {other for share, _, other in slots if share > 0}
 
 
-@by_identity
 def fusion_key(spec: RunSpec) -> tuple | None:
     """Runs of equal keys can step their students as one fused network; None where a student steps by itself.
 

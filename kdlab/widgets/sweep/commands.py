@@ -9,7 +9,7 @@ from dataclasses import replace
 from kdlab import data, perspectives
 from kdlab.errors import SpecError
 from kdlab.foreign import written
-from kdlab.lab.keys import key, steps
+from kdlab.lab.keys import run_key, steps
 from kdlab.perspectives import PROFILES, Profile, recipes
 from kdlab.spec import Checkpoint, RunSpec
 
@@ -77,7 +77,7 @@ def _in_profile(spec: RunSpec, name: str) -> str:
         size_of_one = data.train_size(made.data, made.sizes, made.fraction) // made.budget.originals_per_step
         epochs = f"{steps(spec) / max(1, size_of_one):.6g}"
         made = made.replace(budget=replace(made.budget, amount=float(epochs), unit="epochs"))
-    if key(made) != key(spec):
+    if run_key(made) != run_key(spec):
         return ""
     base, said = PROFILES[name], ["kdlab run", spec.method, f"--profile {name}"]
     for option, value, default in (
