@@ -1,8 +1,5 @@
 """Augmentations in a training loop of one's own: called on a uint8 batch with a generator."""
 
-import doctest
-import importlib
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -92,9 +89,3 @@ def test_cutmix_pick_keeps_what_the_network_is_least_sure_of(images):
 def test_what_cannot_be_augmented_is_refused(call, message, images):
     with pytest.raises(SpecError, match=message):
         call(images)
-
-
-@pytest.mark.parametrize("module", ["base", "mixing"])
-def test_examples_run(module):
-    ran = doctest.testmod(importlib.import_module(f"kdlab.augment.{module}"))
-    assert ran.attempted and not ran.failed

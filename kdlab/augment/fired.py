@@ -1,4 +1,4 @@
-"""What an augmentation did to each row, in words, read from the parameters that it drew."""
+"""Names of the operations that changed each image, read from the parameters that an augmentation drew."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from kdlab.augment.operations import SCALES, Chain
 def fired(part: Any, params: dict[str, Tensor], name: str) -> list[list[str]]:
     """The operations that changed each row.
 
+    >>> import torch
     >>> chain = Chain((("invert", None), ("rotate", 3)), 0.5)
-    >>> fired(chain, {"fired": torch.tensor([[True, False], [False, False]])}, "jda")  # doctest: +SKIP
+    >>> fired(chain, {"fired": torch.tensor([[True, False], [False, False]])}, "jda")
     [['invert'], []]
 
     Args:

@@ -149,8 +149,9 @@ class Tapped(nn.Module):
     Raises:
         SpecError: for a layer that the model does not have, or no tap at all.
 
-    Example:
-        >>> Tapped(torchvision.models.resnet18(), ["layer1", "layer2", "layer3"], "avgpool")  # doctest: +SKIP
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+    >>> Tapped(network, taps=["1"], embedding="3").outputs(torch.zeros(2, 3, 32, 32)).embedding.shape
+    torch.Size([2, 8])
     """
 
     def __init__(
