@@ -1,4 +1,4 @@
-"""Images and labels as files give them, checked before anything is trained on them."""
+"""Checks of arrays read from files: uint8 images of one shape, a valid label for each, enough images per class."""
 
 from __future__ import annotations
 

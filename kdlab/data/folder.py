@@ -1,4 +1,4 @@
-"""One's own images: a folder for each class, named ``folder:PATH`` or ``folder:PATH?size=32``."""
+"""The reader of ``folder:PATH``: a user's images, a folder for each class, split by a hash of their paths."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ def open_folder(name: str) -> Reader:
     origin = np.repeat(np.arange(len(files)), read.pages)
     labels = np.array([label for _, label, _ in placed])[origin]
     given = np.array([split for split, _, _ in placed])[origin]
-    twins = np.unique(np.array(read.digests), return_inverse=True)[1]
+    content = np.unique(np.array(read.digests), return_inverse=True)[1]  # equal numbers are equal pixels
     if not asked.keep_same:
-        _refuse_same(name, labels, twins, origin, files, read.dim)
+        _refuse_two_classes(name, labels, content, origin, files, read.dim)
     places = [f"{word}/{file.name}".lstrip("/") for word, file in files]
     # Hashed order within a class: the last ones are held out.
     order = np.argsort([stream_seed(0, "split", places[row]) for row in origin], kind="stable")
-    kept, same = _without_copies(given, twins)
-    groups = _joined(twins, origin) if asked.all_pages else twins
+    kept, same = _without_copies(given, content)
+    groups = _linked(content, origin) if asked.all_pages else content
     rows = _split(given, labels, groups, order[kept[order]])
     _check(name, layout.classes, rows, labels, groups, same)
-    if again := int(kept.sum()) - len(np.unique(twins[kept])):
+    if again := int(kept.sum()) - len(np.unique(content[kept])):
         same["kept beside an equal one of the same split"] = again
     source = Source(
         classes=tuple(layout.classes),
@@ -68,14 +68,14 @@ def open_folder(name: str) -> Reader:
         pixels=lambda split, n: _pixels(asked, files, name, read, rows[split][:n]),
         left_out=dict(layout.left_out + Counter(read.left_out)),
         same=same,
-        notes=(*layout.notes, *_on_splits(layout.files), *read.notes, *_on_depth(read.dim)),
+        notes=(*layout.notes, *_split_notes(layout.files), *read.notes, *_depth_notes(read.dim)),
     )
     digest = _fingerprint(source, read.digests)
     return Reader(lambda: source, lambda: digest)
 
 
 def _pixels(asked, files, name: str, read, rows: np.ndarray) -> np.ndarray:
-    """Images at some rows; what was kept of them is made again when it is damaged."""
+    """Images at some rows; decoded again when the cache is damaged."""
     pixels = read.take(rows)
     if pixels is None:
         anew = decoded(asked, files, name, again=True)
@@ -94,40 +94,40 @@ def _fingerprint(source: Source, digests: list[str]) -> str:
     return total.hexdigest()[:32]
 
 
-def _refuse_same(
-    name: str, labels: np.ndarray, twins: np.ndarray, origin: np.ndarray, files: list, dim: int | None
+def _refuse_two_classes(
+    name: str, labels: np.ndarray, content: np.ndarray, origin: np.ndarray, files: list, dim: int | None
 ) -> None:
     """Refuse equal pixels under two labels, naming the first pair."""
-    first = np.unique(twins, return_index=True)[1][twins]
+    first = np.unique(content, return_index=True)[1][content]
     odd = np.flatnonzero(labels != labels[first])
     if len(odd):
         pair = [files[origin[row]] for row in (first[odd[0]], odd[0])]
         one, other = (f"'{word}/{file.name}'".replace("'/", "'") for word, file in pair)
         if dim is not None:
-            raise SpecError(f"data {name!r}: {one} and {other} have the same pixels as read: {_on_depth(dim)[0]}.")
+            raise SpecError(f"data {name!r}: {one} and {other} have the same pixels as read: {_depth_notes(dim)[0]}.")
         raise SpecError(
             f"data {name!r}: {one} and {other} are the same image in two classes "
             f"({len(odd)} such images). Remove them from one class, or go on with {with_option(name, 'same=keep')}"
         )
 
 
-def _without_copies(given: np.ndarray, twins: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
+def _without_copies(given: np.ndarray, content: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
     """(which images stay, sentence to number of those that leave) where splits were given."""
     kept, same = np.ones(len(given), bool), {}
     for loser, winner in (("val", "test"), ("train", "test"), ("train", "val")):
-        copies = kept & (given == loser) & np.isin(twins, twins[kept & (given == winner)])
+        copies = kept & (given == loser) & np.isin(content, content[kept & (given == winner)])
         if copies.any():
             same[f"left out of {loser}, also in {winner}"] = int(copies.sum())
             kept &= ~copies
     return kept, same
 
 
-def _joined(twins: np.ndarray, origin: np.ndarray) -> np.ndarray:
+def _linked(content: np.ndarray, origin: np.ndarray) -> np.ndarray:
     """Groups of images that are equal or pages of one file, or are linked by a chain of such."""
     groups = origin.copy()
     while True:
         before = groups
-        for other in (twins, origin):
+        for other in (content, origin):
             least = np.full(other.max() + 1, len(groups))
             np.minimum.at(least, other, groups)
             groups = least[other]
@@ -168,7 +168,7 @@ def _check(name: str, classes: list[str], rows, labels, groups, same: dict[str, 
             )
 
 
-def _on_depth(dim: int | None) -> list[str]:
+def _depth_notes(dim: int | None) -> list[str]:
     """What to do where images of many bits use little of their range, so that 8 bits hold few levels of it."""
     if dim is None:
         return []
@@ -178,7 +178,7 @@ def _on_depth(dim: int | None) -> list[str]:
     ]
 
 
-def _on_splits(files: dict) -> list[str]:
+def _split_notes(files: dict) -> list[str]:
     """What was decided on splits that were not given, when some were."""
     tenth = f"{HELD_OUT:.0%} of each class of train"
     carved = [split for split in ("test", "val") if split not in files and "" not in files]

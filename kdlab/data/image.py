@@ -19,11 +19,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdlab.data.opening import ORIENTATION, is_sideways, opened, quietly, shown
+from kdlab.data.depth import WIDE, WITH_ALPHA, brightness, grey_planes, raw_mode, scale_of
+from kdlab.data.opening import ORIENTATION, is_sideways, opened, quietly, quoted
 from kdlab.errors import SpecError
 
 if TYPE_CHECKING:
@@ -31,11 +32,7 @@ if TYPE_CHECKING:
     from PIL.ImagePalette import ImagePalette
 
 MEGAPIXELS = 90  # a picture that is larger once decoded is refused
-WIDE = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # grey, more than 8 bits
-WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
-FLAT = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", *WITH_ALPHA)
 PAGED = ("TIFF", "GIF", "PNG", "WEBP", "AVIF")
-BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 
 
 @dataclass(frozen=True)
@@ -62,6 +59,11 @@ class Header:
     open_range: bool
     turned: bool = False
 
+    @property
+    def deep(self) -> bool:
+        """Whether a value has more than 8 bits."""
+        return self.mode.startswith(("I", "F"))
+
 
 def header(file: Path) -> Header:
     """Read the header of an image without decoding it.
@@ -73,7 +75,7 @@ def header(file: Path) -> Header:
 
     with opened(file) as image:
         width, height = image.size[::-1] if is_sideways(image) else image.size
-        scale = _scale(file, image)
+        scale = scale_of(file, image)
         if image.format not in ("JPEG", "MPO"):  # these may be decoded smaller
             _check_size(file, image)
         with quietly():
@@ -97,9 +99,9 @@ def largest(file: Path, page: int = 0) -> float:
         SpecError: naming the file, when it cannot be read or has negative, infinite or undefined values.
     """
     with opened(file, page) as image:
-        _scale(file, image)
+        scale_of(file, image)
         _check_size(file, image)
-        return float(_values(file, image).max())
+        return float(brightness(file, image).max())
 
 
 def decode(
@@ -132,7 +134,7 @@ def decode(
     from PIL import Image, ImageOps
 
     with opened(file, page) as image:
-        scale = _scale(file, image)
+        scale = scale_of(file, image)
         # Only JPEG has a draft mode. Twice the size asked for leaves the last step to the filter.
         image.draft(None, (2 * height, 2 * width) if is_sideways(image) else (2 * width, 2 * height))
         _check_size(file, image)
@@ -140,7 +142,7 @@ def decode(
         if channels == 1:
             background = (Image.new("RGB", (1, 1), background).convert("L").getpixel((0, 0)),) * 3
         if image.mode in WIDE:
-            planes = _scaled(file, image, scale, largest, background[:channels])
+            planes = grey_planes(file, image, scale, largest, background[:channels])
         else:
             planes = [_composited(image, scale.hidden, background)]
         mode = "F" if image.mode in WIDE else "L" if channels == 1 else "RGB"
@@ -155,55 +157,16 @@ def _check_size(file: Path, image: Image) -> None:
     width, height = image.size
     if width * height > MEGAPIXELS * 1e6:
         raise SpecError(
-            f"image {shown(file)} has {width * height / 1e6:.0f} megapixels ({width} x {height}), and at most "
+            f"image {quoted(file)} has {width * height / 1e6:.0f} megapixels ({width} x {height}), and at most "
             f"{MEGAPIXELS} are read. Make it smaller or take it out of the folder."
         )
-
-
-def _raw_mode(image: Image) -> str:
-    """How the file stores its pixels, in Pillow's words, such as ``L;4`` or ``RGB;16B``."""
-    raw = image.tile[0][3] if image.tile else ""
-    return str(raw[0] if isinstance(raw, tuple) and raw else raw)
-
-
-class _Scale(NamedTuple):
-    """What the values of a file mean: their full range, whether 0 is white, and which one is transparent."""
-
-    top: int | None
-    white_is_zero: bool
-    hidden: int | tuple[int, ...] | bytes | None
-
-
-def _scale(file: Path, image: Image) -> _Scale:
-    """Read before decoding, which makes Pillow forget it."""
-    if image.mode not in (*WIDE, *FLAT):
-        raise SpecError(
-            f"image {shown(file)} cannot be read: there is no rule for {image.format} of mode {image.mode!r}. "
-            "Convert it to PNG."
-        )
-    raw, tags = _raw_mode(image), getattr(image, "tag_v2", {})
-    hidden = image.info.get("transparency")
-    if image.mode == "L" and tags.get(SAMPLE_FORMAT, (1,))[0] == 2:
-        raise SpecError(f"image {shown(file)} holds signed 8-bit values, which have no place in a picture.")
-    if image.mode == "RGB" and ";16" in raw and hidden is not None:
-        raise SpecError(
-            f"image {shown(file)} has 16-bit colour and one transparent colour (tRNS), of which Pillow keeps half "
-            "the bits. Save it with an alpha channel or with 8 bits."
-        )
-    if isinstance(hidden, int) and image.mode == "L":
-        hidden *= {"L;2": 85, "L;4": 17}.get(raw, 1)
-    if image.mode in ("I", "F"):
-        top = 65535 if image.mode == "I" and image.format in ("PNG", "PPM") else None
-    else:
-        top = 4095 if tags.get(BITS, (0,))[0] == 12 else 65535
-    return _Scale(top, image.mode in WIDE and tags.get(PHOTOMETRIC) == 0, hidden)
 
 
 def _is_grey(image: Image) -> bool:
     if image.mode in ("P", "PA"):
         return _grey_palette(image.palette)
     # Pillow opens 16-bit grey with alpha as colour.
-    return image.mode in ("1", "L", "LA", "La", *WIDE) or _raw_mode(image).startswith("LA;16")
+    return image.mode in ("1", "L", "LA", "La", *WIDE) or raw_mode(image).startswith("LA;16")
 
 
 def _grey_palette(palette: ImagePalette) -> bool:
@@ -217,38 +180,6 @@ def _grey_palette(palette: ImagePalette) -> bool:
     else:
         return False
     return bool((colours == colours[0]).all())
-
-
-def _values(file: Path, image: Image) -> np.ndarray:
-    """The numbers of an image above 8 bits, (height, width); refused where they are no brightness."""
-    values = np.asarray(image)
-    if not np.isfinite(values).all():
-        raise SpecError(f"image {shown(file)} (mode {image.mode}) holds infinite or undefined values.")
-    if values.min() < 0:
-        raise SpecError(
-            f"image {shown(file)} (mode {image.mode}) holds negative values, down to {values.min()} (or whole numbers "
-            "above 2^31, which Pillow reads so), "
-            "for which no scale to 0 .. 255 is right. Scale the set yourself and save it with 8 or 16 bits."
-        )
-    return values
-
-
-def _scaled(file: Path, image: Image, scale: _Scale, largest: float | None, background: tuple[int, ...]) -> list[Image]:
-    """A grey picture above 8 bits as one floating-point plane of 0 .. 255, or three on a coloured background."""
-    from PIL import Image
-
-    values = _values(file, image)
-    top = largest if scale.top is None else scale.top
-    if top is None or values.max() > top:
-        raise SpecError(
-            f"image {shown(file)} (mode {image.mode}) holds values up to {values.max()}, "
-            f"but the largest of the set is {'not given' if top is None else top}."
-        )
-    shades = values.astype(np.float32) / np.float32((top or 1) / 255)
-    shades = 255 - shades if scale.white_is_zero else shades
-    if scale.hidden is None:
-        return [Image.fromarray(shades)]
-    return [Image.fromarray(np.where(values == scale.hidden, np.float32(c), shades)) for c in background]
 
 
 def _composited(image: Image, hidden, background: tuple[int, ...]) -> Image:

@@ -1,4 +1,4 @@
-"""Which files of a folder are images, of which class and of which split; nothing is opened here."""
+"""The layout of a folder of images: which files belong to which class and split; no file is opened."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kdlab.data.names import PREFIX, plain
-from kdlab.data.walk import File, Held, complaint, folders_in, images_in, walk
+from kdlab.data.names import PREFIX, printable
+from kdlab.data.walk import ClassFolder, File, folders_in, images_in, os_reason, walk
 from kdlab.errors import SpecError
 
 LAYOUT = "one sub-folder of images per class, or train/ and test/ (and val/) with such sub-folders"
@@ -19,7 +19,7 @@ WORDS = {
     "test": ("test", "testing", "tst", "eval", "evaluation"),
 }
 ROLES = {word + ending: role for role, words in WORDS.items() for word in words for ending in ("", "set", "data")}
-UNCLEAR = ("trainval", "holdout", "heldout", "hold", "held", "unseen")  # a split, but nobody can say which
+UNCLEAR = ("trainval", "holdout", "heldout", "hold", "held", "unseen")  # names of a split that could be val or test
 FILLING = {
     "images", "image", "imgs", "img", "pictures", "pics", "photos", "set", "data", "dataset", "split", "folder", "out",
 }  # fmt: skip
@@ -68,7 +68,7 @@ def find(path: str, name: str) -> Layout:
         said = "; ".join(f"{split} lacks {', '.join(map(repr, lacking))}" for split, lacking in odd.items() if lacking)
         raise SpecError(f"data {name!r}: every split needs the same class folders, but {said}.")
     for folder in beside:
-        layout.left_out[f"images in {plain(folder.name)!r}, beside the splits"] += len(walk(folder).files)
+        layout.left_out[f"images in {printable(folder.name)!r}, beside the splits"] += len(walk(folder).files)
     layout.notes = _notes(layout.classes, next(iter(held.values())))
     found = {split: [walk(classes[label]) for label in layout.classes] for split, classes in held.items()}
     _check(name, layout.classes, found)
@@ -86,7 +86,7 @@ def _check_folder(root: Path, name: str) -> None:
     except (FileNotFoundError, NotADirectoryError):
         raise SpecError(f"data {name!r}: the folder {str(root)!r} does not exist; it should hold {LAYOUT}.") from None
     except (OSError, ValueError) as error:
-        raise SpecError(f"data {name!r}: {str(root)!r} cannot be a folder: {complaint(error)}.") from error
+        raise SpecError(f"data {name!r}: {str(root)!r} cannot be a folder: {os_reason(error)}.") from error
     if not root.is_dir():
         packed = root.suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
         todo = "unpack it first, and name the folder" if packed else "name the folder that it lies in"
@@ -99,7 +99,7 @@ def _check_folder(root: Path, name: str) -> None:
 def role(name: str) -> tuple[str | None, tuple[str, ...]]:
     """(split, the rest) of a folder's name: ("train", ()) for ``Train_images2017``; the split is None for a class.
 
-    A split that nobody can tell is ``"unclear"``.
+    A name that could be several splits gives ``"unclear"``.
     """
     words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
     rest = tuple(word for word in words if word not in ROLES and word not in UNCLEAR and word not in FILLING)
@@ -145,7 +145,7 @@ def _splits(folders: list[Path], name: str) -> dict[str, Path] | None:
     pairs = Counter(rest for rest, _ in {(roles[folder][1], named[folder]) for folder in named})
     if not bare and max(pairs.values()) < 2:
         return None  # a class may be a steam train
-    listed, odd = ", ".join(plain(folder.name) for folder in folders[:8]), plain((bare or list(named))[0].name)
+    listed, odd = ", ".join(printable(folder.name) for folder in folders[:8]), printable((bare or list(named))[0].name)
     raise SpecError(
         f"data {name!r}: its folders {listed} are named like splits, but are no train/ with test/ or val/, once each. "
         f"It should hold {LAYOUT}. If {odd!r} is a class, rename its folder."
@@ -161,12 +161,12 @@ def _unwrapped(folder: Path, split: str) -> Path:
 
 def _refuse_level(root: Path, name: str) -> None:
     inner, folders = root, folders_in(root)
-    first = plain(folders[0].name)
+    first = printable(folders[0].name)
     while len(folders) == 1 and (below := folders_in(folders[0])):
         inner, folders = folders[0], below
     if len(folders) < 2:
         return
-    listed = ", ".join(plain(folder.name) for folder in folders[:5])
+    listed = ", ".join(printable(folder.name) for folder in folders[:5])
     raise SpecError(
         f"data {name!r}: it holds one folder, {first!r}; what is wanted seems to be "
         f"further down ({listed}). Name that folder: {PREFIX}{inner}"
@@ -176,7 +176,7 @@ def _refuse_level(root: Path, name: str) -> None:
 def _classes(folder: Path, split: str, name: str, left_out: Counter) -> dict[str, Path]:
     """Class name to its folder."""
     folders, loose = folders_in(folder), images_in(folder)
-    where = f"its folder {plain(folder.name)!r}" if split else "the folder"
+    where = f"its folder {printable(folder.name)!r}" if split else "the folder"
     if not folders:
         seen = f"{loose} images but no class folders" if loose else "no images"
         raise SpecError(f"data {name!r}: {where} holds {seen}; it should hold {LAYOUT}.")
@@ -184,11 +184,11 @@ def _classes(folder: Path, split: str, name: str, left_out: Counter) -> dict[str
         inner = [role(f.name) for f in folders_in(label)]
         if len({split for split, rest in inner if split and not rest}) > 1:
             raise SpecError(
-                f"data {name!r}: the class folder {plain(label.name)!r} holds splits; put the splits outside and the "
-                f"classes inside, train/{plain(label.name)} and test/{plain(label.name)}."
+                f"data {name!r}: the class folder {printable(label.name)!r} holds splits; put the splits outside and the "
+                f"classes inside, train/{printable(label.name)} and test/{printable(label.name)}."
             )
     left_out[BESIDE] += loose
-    classes = {plain(label.name): label for label in folders}
+    classes = {printable(label.name): label for label in folders}
     if len(classes) < 2:
         raise SpecError(f"data {name!r}: there is only one class, {next(iter(classes))!r}; at least two are needed.")
     if len(classes) < len(folders):
@@ -198,7 +198,7 @@ def _classes(folder: Path, split: str, name: str, left_out: Counter) -> dict[str
 
 def _notes(classes: list[str], folders: dict[str, Path]) -> list[str]:
     """Whether the classes may be parts of a set and the classes stand within: fold1/cat, fold1/dog, fold2/cat ..."""
-    inner = {tuple(sorted(plain(folder.name) for folder in folders_in(folders[label]))) for label in classes}
+    inner = {tuple(sorted(printable(folder.name) for folder in folders_in(folders[label]))) for label in classes}
     within = inner.pop()
     if inner or len(within) < 2:
         return []
@@ -208,23 +208,25 @@ def _notes(classes: list[str], folders: dict[str, Path]) -> list[str]:
     ]
 
 
-def _check(name: str, classes: list[str], found: dict[str, list[Held]]) -> None:
+def _check(name: str, classes: list[str], found: dict[str, list[ClassFolder]]) -> None:
     """Refuse what cannot be trained and tested on, saying what was in the folder."""
     everything = sum((one.left_out for labels in found.values() for one in labels), Counter())
     if not any(one.files for labels in found.values() for one in labels):
-        raise SpecError(f"data {name!r}: the folder holds no images, {_holds(everything)}; it should hold {LAYOUT}.")
+        raise SpecError(
+            f"data {name!r}: the folder holds no images, {_inventory(everything)}; it should hold {LAYOUT}."
+        )
     whole = {"": 3, "train": 4 - len(found), "val": 1, "test": 1}
     for split, labels in found.items():
         for label, one in zip(classes, labels, strict=True):
             if len(one.files) < whole[split]:
-                also = _holds(one.left_out) if one.left_out or not one.files else "nothing else is in it"
+                also = _inventory(one.left_out) if one.left_out or not one.files else "nothing else is in it"
                 raise SpecError(
                     f"data {name!r}: class {label!r} has {len(one.files)} images in {split or 'the folder'}: {also}. "
                     f"Every class needs at least {whole[split]} to fill the splits."
                 )
 
 
-def _holds(left_out: Counter) -> str:
+def _inventory(left_out: Counter) -> str:
     """What lies in a folder besides images, and what to do about it."""
     if not left_out:
         return "it is empty"

@@ -1,4 +1,4 @@
-"""What people write after ``folder:``: a path as it was pasted, and options after a question mark."""
+"""Names of data sets written ``folder:PATH?size=32``: parsing the path and its options."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def with_option(name: str, option: str) -> str:
     return f"{PREFIX}{path}?{'&'.join([*_items(query), option])}"
 
 
-def plain(name: str) -> str:
+def printable(name: str) -> str:
     """A file's name as text that can be printed, hashed and written anywhere.
 
     Bytes that are no UTF-8 stand as ``\\xe9``, line breaks and other controls as ``\\n``; accents are composed, since

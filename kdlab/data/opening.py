@@ -1,4 +1,4 @@
-"""Opening one image file: at a page, with its orientation known, and every fault of it said in one sentence."""
+"""Opening one image file with Pillow; whatever is wrong with the file becomes a SpecError of one sentence."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
 _SETTINGS = threading.Lock()  # Pillow's limit and Python's warnings belong to the whole process
 
 
-def shown(file: Path) -> str:
+def quoted(file: Path) -> str:
     """The path in quotes, as any terminal can print it: bytes that are no UTF-8 stand as ``\\xe9``."""
     return f"'{os.fsencode(file).decode('utf-8', 'backslashreplace')}'"
 
@@ -48,7 +48,7 @@ def opened(file: Path, page: int = 0) -> Iterator[Image]:
 
     try:
         if not Path(file).is_file():
-            raise SpecError(f"image {shown(file)} cannot be read: {_no_file(Path(file))}.")
+            raise SpecError(f"image {quoted(file)} cannot be read: {_no_file(Path(file))}.")
         register_heif()
         # From a stream, since Pillow maps files by name into memory and then mistakes width for height in a raw TIFF
         # that lies on its side.
@@ -60,12 +60,12 @@ def opened(file: Path, page: int = 0) -> Iterator[Image]:
                     image.info |= _late_exif(file)
                 Image.Image.getexif(image)  # kept by the image; a PNG's own would decode it first
             if image.format in DRAWINGS:
-                raise SpecError(f"image {shown(file)} cannot be read: it is a drawing ({image.format}).")
+                raise SpecError(f"image {quoted(file)} cannot be read: it is a drawing ({image.format}).")
             yield image
     except SpecError:
         raise
     except Exception as error:
-        raise SpecError(f"image {shown(file)} cannot be read: {_reason(Path(file), error)}.") from error
+        raise SpecError(f"image {quoted(file)} cannot be read: {_reason(Path(file), error)}.") from error
 
 
 @contextlib.contextmanager
@@ -86,7 +86,7 @@ def _turn_to(file: Path, image: Image, page: int) -> None:
     try:
         image.seek(page)
     except EOFError as error:
-        raise SpecError(f"image {shown(file)} has no page {page}; pages count from 0.") from error
+        raise SpecError(f"image {quoted(file)} has no page {page}; pages count from 0.") from error
 
 
 @functools.cache

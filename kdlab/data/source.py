@@ -1,4 +1,4 @@
-"""What every reader returns: labels and rows at once, pixels on demand. Numpy only, never torch."""
+"""Source, which every reader returns (labels at once, pixels on demand), and splitting into train, val and test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Going through a folder: which files are images, and why the others are not read; nothing is opened here."""
+"""Walking a class folder: which files are images, and why the others are not read; no file is opened."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdlab import paths
-from kdlab.data.names import plain
+from kdlab.data.names import printable
 from kdlab.data.opening import register_heif
 from kdlab.errors import SpecError
 
@@ -38,7 +38,7 @@ class File(NamedTuple):
     state: tuple[int, int, int]
 
 
-class Held(NamedTuple):
+class ClassFolder(NamedTuple):
     """What lies in one class folder."""
 
     files: list[File]
@@ -63,7 +63,7 @@ def _is_image(name: str) -> bool:
     return _suffix(name) in ALWAYS or (_suffix(name) in WHERE_PILLOW_CAN and _suffix(name) in readable())
 
 
-def _skipped(entry: os.DirEntry) -> str | None:
+def _reason_to_skip(entry: os.DirEntry) -> str | None:
     """Why a file or folder is not looked at."""
     if entry.name.startswith("."):
         return HIDDEN
@@ -73,13 +73,13 @@ def _skipped(entry: os.DirEntry) -> str | None:
 
 @contextmanager
 def _listing(folder: str | Path) -> Iterator[list[os.DirEntry]]:
-    """The entries of a folder by name; what the file system says against it becomes a SpecError."""
+    """The entries of a folder by name; an error of the file system becomes a SpecError."""
     try:
         with os.scandir(folder) as entries:
             yield sorted(entries, key=lambda entry: os.fsencode(entry.name))
     except OSError as error:
         raise SpecError(
-            f"folder {str(folder)!r} cannot be looked through: {complaint(error)}. Make it readable, or move it away."
+            f"folder {str(folder)!r} cannot be looked through: {os_reason(error)}. Make it readable, or move it away."
         ) from error
 
 
@@ -93,16 +93,16 @@ def _is_folder(entry: os.DirEntry) -> bool:
 def folders_in(folder: Path) -> list[Path]:
     """Folders directly in a folder, without what is skipped."""
     with _listing(folder) as entries:
-        return [folder / entry.name for entry in entries if not _skipped(entry) and _is_folder(entry)]
+        return [folder / entry.name for entry in entries if not _reason_to_skip(entry) and _is_folder(entry)]
 
 
 def images_in(folder: Path) -> int:
     """Images directly in a folder."""
     with _listing(folder) as entries:
-        return sum(not _skipped(e) and _is_image(e.name) and not _is_folder(e) for e in entries)
+        return sum(not _reason_to_skip(e) and _is_image(e.name) and not _is_folder(e) for e in entries)
 
 
-def walk(folder: Path) -> Held:
+def walk(folder: Path) -> ClassFolder:
     """Everything below one class folder."""
     files, left_out, waiting = [], Counter(), [(str(folder), "")]
     real = Path(os.path.realpath(folder))
@@ -111,7 +111,7 @@ def walk(folder: Path) -> Held:
         here, inner = waiting.pop()
         with _listing(here) as entries:
             for entry in entries:
-                if reason := _skipped(entry):
+                if reason := _reason_to_skip(entry):
                     left_out[reason] += _images_below(entry.path) if _is_folder(entry) else _is_image(entry.name)
                 elif _is_folder(entry):
                     real = os.path.realpath(entry.path)
@@ -119,20 +119,20 @@ def walk(folder: Path) -> Held:
                         left_out["links to folders that were met before"] += 1
                     else:
                         visited.add(real), waiting.append((entry.path, f"{inner}{entry.name}/"))
-                elif reason := _unread(entry):
+                elif reason := _reason_not_read(entry):
                     left_out[reason] += 1
                 else:
                     about = entry.stat()
                     state = (about.st_size, about.st_mtime_ns, about.st_ctime_ns)
-                    files.append(File(entry.path, plain(inner + entry.name), state))
-    return Held(sorted(files, key=lambda file: file.name), +left_out)
+                    files.append(File(entry.path, printable(inner + entry.name), state))
+    return ClassFolder(sorted(files, key=lambda file: file.name), +left_out)
 
 
 def _images_below(folder: str) -> int:
     return sum(_is_image(name) for _, _, names in os.walk(folder) for name in names)
 
 
-def _unread(entry: os.DirEntry) -> str | None:
+def _reason_not_read(entry: os.DirEntry) -> str | None:
     """Why something that is no folder is not read as an image."""
     try:
         regular = entry.is_file()
@@ -146,10 +146,10 @@ def _unread(entry: os.DirEntry) -> str | None:
             return f"{suffix} files, which this Pillow cannot read"
         if suffix in NEVER:
             return f"{suffix} files, which kdlab cannot read"
-        return f"{plain(suffix)} files, which are no images" if suffix else "files whose name has no ending"
+        return f"{printable(suffix)} files, which are no images" if suffix else "files whose name has no ending"
     return None if entry.stat().st_size else "empty files"
 
 
-def complaint(error: Exception) -> str:
-    """What the file system says, in small letters."""
+def os_reason(error: Exception) -> str:
+    """The operating system's message of an error, in lower case."""
     return (getattr(error, "strerror", None) or str(error)).lower()
