@@ -183,9 +183,10 @@ def _classes(folder: Path, split: str, name: str, left_out: Counter) -> dict[str
     for label in folders:
         inner = [role(f.name) for f in folders_in(label)]
         if len({split for split, rest in inner if split and not rest}) > 1:
+            one = printable(label.name)
             raise SpecError(
-                f"data {name!r}: the class folder {printable(label.name)!r} holds splits; put the splits outside and the "
-                f"classes inside, train/{printable(label.name)} and test/{printable(label.name)}."
+                f"data {name!r}: the class folder {one!r} holds splits; put the splits outside and the classes inside, "
+                f"train/{one} and test/{one}."
             )
     left_out[BESIDE] += loose
     classes = {printable(label.name): label for label in folders}
