@@ -7,6 +7,7 @@ import torch
 from examples import ENTRIES, example
 
 import kdlab.losses
+from kdlab.augment import CutMix
 from kdlab.data import load
 from kdlab.errors import SpecError
 from kdlab.losses import CCD, CRD, DKD, FT, KD, SP, Batch, EnergyKD, FitNet, Losses, TeKAP
@@ -149,3 +150,14 @@ def test_rows_of_views_and_turns():
     assert batch.origin.tolist() == [0, 1] * 4 and batch.variant.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert torch.equal(batch.view, batch.variant) and torch.equal(batch.index, batch.origin)
     assert Batch.of(torch.empty(0, dtype=torch.int64)).origin.tolist() == []
+
+
+def test_mixed_images(given):
+    """Shares of labels, as the README puts them, are those of the soft targets."""
+    teacher, train = given
+    labels = train.labels[:8]
+    mixed = CutMix()(train.images[:8], torch.Generator().manual_seed(0))
+    batch = Batch.of(labels[mixed.own], partner=labels[mixed.partner], share=mixed.share)
+    logits = teacher(train.normalise(mixed.images))
+    hard = torch.nn.functional.cross_entropy(logits, mixed.targets(labels, 10))
+    torch.testing.assert_close(KD()(logits, logits, batch)["ce"], hard)

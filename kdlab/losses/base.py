@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Self, dataclass_transform
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,11 @@ ROWS = {
     "turns": "how each row is turned: Batch.of(labels, views=4, turns=True)",
     "memory": "where each row stands in the training set: Batch.of(labels, index=index, step=step)",
 }
+
+
+def _pass(teacher: nn.Module, train: Iterable[tuple[Tensor, Tensor]], device: torch.device):
+    for x, label in train:
+        yield outputs(teacher, x.to(device)), label
 
 
 class NotAttached(SpecError, AttributeError):
@@ -148,13 +154,13 @@ class Method(nn.Module):
         modes = {module: module.training for network in (student, teacher) if network for module in network.modules()}
         for module in modes:
             module.training = False
-        shown = [outputs(network, images) if network else None for network in (student, teacher)]
-        self._check_outputs(*shown)
-        passes = None if train is None else lambda: ((outputs(teacher, x), y) for x, y in train)
+        shown, taught = outputs(student, images), None if teacher is None else outputs(teacher, images)
+        self._check_outputs(shown, taught)
+        passes = None if train is None or teacher is None else partial(_pass, teacher, train, images.device)
         state = prepared.state_dict() if isinstance(prepared, nn.Module) else prepared
-        classes, size = shown[0].logits.shape[1], 0 if labels is None else len(labels)
+        classes, size = shown.logits.shape[1], 0 if labels is None else len(labels)
         draw = generator(seed, "method")
-        self.setup(*shown, Context(classes, size, draw, seed, labels, student, teacher, passes, state))
+        self.setup(shown, taught, Context(classes, size, draw, seed, labels, student, teacher, passes, state))
         for module, training in modes.items():
             module.training = training
         return self.to(images.device)
@@ -201,9 +207,18 @@ class Method(nn.Module):
         """
         if isinstance(batch, Tensor):
             batch = self._batch(batch)
-        student, teacher = (Outputs(out, (), None) if isinstance(out, Tensor) else out for out in (student, teacher))
+        if isinstance(student, Tensor):
+            student = Outputs(student, (), None)
+        if isinstance(teacher, Tensor):
+            teacher = Outputs(teacher, (), None)
         self._check_outputs(student, teacher)
         return Losses(self.terms(student.full(), None if teacher is None else teacher.full().detach(), batch))
+
+    if TYPE_CHECKING:  # torch types a call as Any
+
+        def __call__(
+            self, student: Outputs | Tensor, teacher: Outputs | Tensor | None, batch: Batch | Tensor
+        ) -> Losses: ...
 
     def _batch(self, labels: Tensor) -> Batch:
         """Rows of which no more than their classes is known; each call draws anew.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeVar
+
 import torch
 from torch import Tensor, nn
 
 from kdlab.errors import SpecError
 from kdlab.models import Outputs
+
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
 def stages(method: str, student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
@@ -31,7 +35,7 @@ def several_positions(method: str, student: Outputs, teacher: Outputs) -> None:
         raise SpecError(f"{method} compares maps position by position, but every stage has one position only.")
 
 
-def blank(kind: type[nn.Module], *sizes: int, **options) -> nn.Module:
+def blank(kind: type[Layer], *sizes: int, **options) -> Layer:
     """A layer whose weights are to be set by the caller; the global generator stays as it was.
 
     torch's ``skip_init`` does the same, but imports a computer algebra system on the way (8 s).
@@ -41,7 +45,11 @@ def blank(kind: type[nn.Module], *sizes: int, **options) -> nn.Module:
 
 
 def convolution(
-    inputs: int, outputs: int, generator: torch.Generator, size: int = 1, nonlinearity: str = "relu"
+    inputs: int,
+    outputs: int,
+    generator: torch.Generator,
+    size: int = 1,
+    nonlinearity: Literal["relu", "linear"] = "relu",
 ) -> nn.Conv2d:
     """A convolution without bias that keeps height and width; what follows it sets the scale of its initial weights."""
     layer = blank(nn.Conv2d, inputs, outputs, size, padding=size // 2, bias=False)
@@ -49,7 +57,7 @@ def convolution(
     return layer
 
 
-def drawn(kind: type[nn.Module], *sizes: int, generator: torch.Generator, **options) -> nn.Module:
+def drawn(kind: type[Layer], *sizes: int, generator: torch.Generator, **options) -> Layer:
     """A linear or convolution layer whose weights come from a given stream, not from the global generator.
 
     Weights and bias are uniform in ``(-b, b)`` with ``b = 1 / sqrt(n)`` and n the inputs of one unit: torch's default.

@@ -56,7 +56,8 @@ def kl_rows(student_logits: Tensor, teacher_logits: Tensor, temperature: float) 
 def match_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Average two maps (B, C, H, W) over windows to the smaller height and the smaller width of the two."""
     size = (min(a.shape[2], b.shape[2]), min(a.shape[3], b.shape[3]))
-    return tuple(x if x.shape[2:] == size else F.adaptive_avg_pool2d(x, size) for x in (a, b))
+    a, b = (x if x.shape[2:] == size else F.adaptive_avg_pool2d(x, size) for x in (a, b))
+    return a, b
 
 
 def warm_up(batch: Batch, epochs: float) -> float:
