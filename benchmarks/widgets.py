@@ -20,16 +20,20 @@ REPEATS = 15
 
 def main() -> None:
     """Time each explorer."""
-    room = widgets.room("smoke", progress=False)
+    trained = widgets.trained_pair("smoke", progress=False)
     browser = widgets.ResultsBrowser()
-    arms = list(browser.shown().arms)[:2]  # teacher and student of the room, at least
+    arms = list(browser.selection().arms)[:2]  # the trained teacher and student, at least
     cases = {
-        "augmentation, strength": (widgets.AugmentationExplorer(room), "probability", [k / 20 for k in range(1, 16)]),
-        "augmentation, reroll": (widgets.AugmentationExplorer(room), "draw", range(1, 16)),
-        "temperature": (widgets.TemperatureExplorer(room), "temperature", [1 + k / 2 for k in range(15)]),
-        "temperature, image": (widgets.TemperatureExplorer(room), "image", range(1, 16)),
-        "ccd, pair": (widgets.ConfidenceExplorer(room), "place", range(1, 90, 6)),
-        "ccd, reroll 200 pairs": (widgets.ConfidenceExplorer(room), "draw", range(1, 16)),
+        "augmentation, strength": (
+            widgets.AugmentationExplorer(trained),
+            "probability",
+            [k / 20 for k in range(1, 16)],
+        ),
+        "augmentation, reroll": (widgets.AugmentationExplorer(trained), "draw", range(1, 16)),
+        "temperature": (widgets.TemperatureExplorer(trained), "temperature", [1 + k / 2 for k in range(15)]),
+        "temperature, image": (widgets.TemperatureExplorer(trained), "image", range(1, 16)),
+        "ccd, pair": (widgets.ConfidenceExplorer(trained), "place", range(1, 90, 6)),
+        "ccd, reroll 200 pairs": (widgets.ConfidenceExplorer(trained), "draw", range(1, 16)),
         "budget, metric": (widgets.BudgetExplorer(), "metric", ["val_accuracy", "test_accuracy"] * 8),
         "results, arm B": (browser, "arm_b", arms * 8),
         "trainer, seed": (widgets.LiveTrainer(profile="smoke"), "seed", range(1, 16)),

@@ -18,7 +18,7 @@ from kdlab.teaching import builder
 MINUTES = {"01": 45, "02": 45, "03": 60, "04": 60, "05": 60, "06": 60, "07": 75, "08": 60}
 LESSONS = sorted(builder.TEACHING.glob("*.ipynb"))
 SOLUTIONS = sorted((builder.TEACHING / "solutions").glob("*.ipynb"))
-CHEAP = builder.TEACHING / "01_soft_targets.ipynb"  # trains nothing but the room
+CHEAP = builder.TEACHING / "01_soft_targets.ipynb"  # trains nothing but the shared pair
 IGNORED = "nbval-ignore-output"
 # Folders of some machine, and addresses in its memory.
 MACHINE = re.compile(r"/(home|root|Users|tmp|var|work|mnt)/|[A-Z]:\\|0x[0-9a-f]{6,}")
@@ -117,7 +117,7 @@ class TestEveryNotebook:
 
     def test_what_depends_on_a_run_is_not_compared(self, path):
         for cell in code(read(path)):
-            if ".show(interactive)" in cell.source or "widgets.room(" in cell.source:
+            if ".show(interactive)" in cell.source or "widgets.trained_pair(" in cell.source:
                 assert tagged(cell, IGNORED), cell.id
 
 
@@ -240,7 +240,7 @@ def test_paths_of_this_machine_get_names(monkeypatch):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A store that both runs share, so that the room is trained once."""
+    """A store that both runs share, so that the pair is trained once."""
     return tmp_path_factory.mktemp("trained")
 
 

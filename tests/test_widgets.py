@@ -24,7 +24,7 @@ from kdlab.training import Views
 from kdlab.training.layout import ViewName
 from kdlab.widgets.augmentation import HIDDEN, STRENGTHS
 from kdlab.widgets.explorer import Drawing, Explorer, Spot
-from kdlab.widgets.rooms import make_view
+from kdlab.widgets.pair import make_view
 from kdlab.widgets.temperature import soften
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -32,16 +32,16 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Where the room's runs are."""
-    return str(tmp_path_factory.mktemp("room"))
+    """Where the runs of the trained pair are."""
+    return str(tmp_path_factory.mktemp("trained"))
 
 
 @pytest.fixture(scope="module")
-def room(place):
+def trained(place):
     """A smoke teacher and student, trained once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KDLAB_OUT", place)
-        return widgets.room("smoke", progress=False)
+        return widgets.trained_pair("smoke", progress=False)
 
 
 def picture(explorer) -> str:
@@ -86,12 +86,12 @@ class TestBase:
         explorer.widget()
         good = picture(explorer)
         explorer.control["number"].value = 3
-        assert "number must not be 3." in explorer.said.value and 'role="alert"' in explorer.said.value
+        assert "number must not be 3." in explorer.message.value and 'role="alert"' in explorer.message.value
         assert picture(explorer) == good and "kd-stale" in explorer.picture._dom_classes
         explorer.control["number"].value = 4
-        assert "ZeroDivisionError" in explorer.said.value and "Traceback" not in explorer.said.value
+        assert "ZeroDivisionError" in explorer.message.value and "Traceback" not in explorer.message.value
         explorer.control["number"].value = 2
-        assert explorer.said.value == "" and "kd-stale" not in explorer.picture._dom_classes
+        assert explorer.message.value == "" and "kd-stale" not in explorer.picture._dom_classes
 
     def test_unknown_settings_are_refused_with_the_nearest(self):
         with pytest.raises(SpecError, match="Did you mean 'number'"):
@@ -113,20 +113,20 @@ class TestBase:
         assert isinstance(Counter().show(False), Drawing)
 
 
-def test_the_twin_is_the_picture_of_the_widget(room):
+def test_the_twin_is_the_picture_of_the_widget(trained):
     for kind in (widgets.AugmentationExplorer, widgets.TemperatureExplorer, widgets.ConfidenceExplorer):
-        explorer = kind(room)
-        twin = kind(room).show(False)
+        explorer = kind(trained)
+        twin = kind(trained).show(False)
         explorer.widget()
         assert explorer.failure is None
         assert twin.png.startswith(PNG) and twin.html() == picture(explorer), kind
 
 
-def test_explorers_leave_global_generators_and_pyplot_alone(room):
+def test_explorers_leave_global_generators_and_pyplot_alone(trained):
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    widgets.AugmentationExplorer(room).draw(), widgets.ConfidenceExplorer(room).draw()
+    widgets.AugmentationExplorer(trained).draw(), widgets.ConfidenceExplorer(trained).draw()
     assert torch.equal(before[0], torch.get_rng_state()) and (before[1] == np.random.get_state()[1]).all()
-    names = [name for name in widgets.__all__ if name not in ("room",)]
+    names = [name for name in widgets.__all__ if name not in ("trained_pair",)]
     script = (
         f"import sys; from kdlab import widgets; [getattr(widgets, n) for n in {names}]; "
         "assert 'matplotlib.pyplot' not in sys.modules"
@@ -136,16 +136,16 @@ def test_explorers_leave_global_generators_and_pyplot_alone(room):
 
 
 class TestAugmentation:
-    def test_every_policy_can_be_chosen(self, room):
-        explorer = widgets.AugmentationExplorer(room, count=8)
+    def test_every_policy_can_be_chosen(self, trained):
+        explorer = widgets.AugmentationExplorer(trained, count=8)
         explorer.widget()
         for policy in explorer.control["policy"].options:
             explorer.control["policy"].value = policy
             assert explorer.failure is None, policy
         assert set(explorer.control["policy"].options) == set(catalogue("augment")) - set(HIDDEN)
 
-    def test_strength_goes_to_the_option_of_the_policy(self, room):
-        explorer = widgets.AugmentationExplorer(room, count=8)
+    def test_strength_goes_to_the_option_of_the_policy(self, trained):
+        explorer = widgets.AugmentationExplorer(trained, count=8)
         explorer.widget()
         for policy, strength in STRENGTHS.items():
             explorer.set(policy=policy)
@@ -156,9 +156,9 @@ class TestAugmentation:
             default = catalogue("augment")[policy].options[strength.option]
             assert default is None or type(explorer.options()[strength.option]) is type(default)
 
-    def test_views_are_those_of_training(self, room):
+    def test_views_are_those_of_training(self, trained):
         """The stream of step 0 of an epoch, on the same originals, is what Views makes there."""
-        train = room.splits.train.take(torch.arange(12))
+        train = trained.splits.train.take(torch.arange(12))
         views = Views(train, 3, 0, 12, {})
         views.at(0)
         name = ViewName(("jda", (("policy", "cifar10"),)), 1)
@@ -166,16 +166,16 @@ class TestAugmentation:
         images, _ = make_view(views.raw, part, "jda", 1, 3, 0)
         assert torch.equal(train.normalise(images), views.view(name).x)
 
-    def test_held_draws_only_gain_operations_as_the_probability_rises(self, room):
-        explorer = widgets.AugmentationExplorer(room, policy="jda")
+    def test_held_draws_only_gain_operations_as_the_probability_rises(self, trained):
+        explorer = widgets.AugmentationExplorer(trained, policy="jda")
         sets = []
         for probability in (0.1, 0.4, 0.8):
             sets.append([set(row) for row in explorer.set(probability=probability).view().fired])
         for weak, strong in zip(sets, sets[1:], strict=False):
             assert all(a <= b for a, b in zip(weak, strong, strict=True)) and weak != strong
 
-    def test_rerolling_and_letting_go_draw_anew(self, room):
-        explorer = widgets.AugmentationExplorer(room)
+    def test_rerolling_and_letting_go_draw_anew(self, trained):
+        explorer = widgets.AugmentationExplorer(trained)
         explorer.widget()
         first = explorer.view().fired
         explorer.control["reroll"].click()
@@ -187,19 +187,19 @@ class TestAugmentation:
         explorer.control["probability"].value = 0.4
         assert explorer.settings["draw"] == 1
 
-    def test_flips_are_counted_as_the_teacher_sees_them(self, room):
-        explorer = widgets.AugmentationExplorer(room, probability=0.9)
+    def test_flips_are_counted_as_the_teacher_sees_them(self, trained):
+        explorer = widgets.AugmentationExplorer(trained, probability=0.9)
         view = explorer.view()
-        choice = [room.logits("teacher", x).argmax(1) for x in (view.originals, view.images)]
+        choice = [trained.logits("teacher", x).argmax(1) for x in (view.originals, view.images)]
         flips = int((choice[0] != choice[1]).sum())
-        assert 0 < flips and f"<b>{flips} of 16</b>" in explorer.draw().words
+        assert 0 < flips and f"<b>{flips} of 16</b>" in explorer.draw().caption
 
-    def test_weak_alone_shows_the_crop(self, room):
-        view = widgets.AugmentationExplorer(room, policy="weak", weak=False).view()
+    def test_weak_alone_shows_the_crop(self, trained):
+        view = widgets.AugmentationExplorer(trained, policy="weak", weak=False).view()
         assert torch.equal(view.originals, view.images)
         crop = CropFlip()
         drawn = crop.draw(16, (1, 28, 28), generator(stream_seed(0, "student", 0), "weak/1", 0))
-        moved = widgets.AugmentationExplorer(room, policy="weak").view().images
+        moved = widgets.AugmentationExplorer(trained, policy="weak").view().images
         assert torch.equal(moved, crop.apply(view.originals, drawn))
 
 
@@ -236,8 +236,8 @@ class TestTemperature:
             torch.nn.functional.kl_div((z / temperature).log_softmax(0), torch.tensor(p), reduction="sum").backward()
             assert found.gradient == pytest.approx(float(z.grad.norm()))
 
-    def test_the_words_carry_them(self, room):
-        explorer = widgets.TemperatureExplorer(room, image=5)
+    def test_the_words_carry_them(self, trained):
+        explorer = widgets.TemperatureExplorer(trained, image=5)
         explorer.widget()
         explorer.control["temperature"].value = 2.0
         now = soften(*explorer.logits(), 2.0)
@@ -248,32 +248,32 @@ class TestTemperature:
         explorer.control["reset"].click()
         assert explorer.settings["temperature"] == 4.0
 
-    def test_out_of_range_is_refused(self, room):
+    def test_out_of_range_is_refused(self, trained):
         with pytest.raises(SpecError, match="temperature must be in"):
-            widgets.TemperatureExplorer(room, temperature=50.0).draw()
+            widgets.TemperatureExplorer(trained, temperature=50.0).draw()
         with pytest.raises(SpecError, match="image must be an integer from 0 to 199, but got 200"):
-            widgets.TemperatureExplorer(room, image=200).draw()
+            widgets.TemperatureExplorer(trained, image=200).draw()
         with pytest.raises(SpecError, match="temperature must be a positive number, but got 0"):
             soften(np.zeros(2), np.zeros(2), 0)
 
 
 class TestConfidence:
-    def test_weights_are_one_plus_cosine_sorted(self, room):
-        pairs = widgets.ConfidenceExplorer(room, count=40).pairs()
+    def test_weights_are_one_plus_cosine_sorted(self, trained):
+        pairs = widgets.ConfidenceExplorer(trained, count=40).pairs()
         a, b = pairs.teacher.double().numpy()
         cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
         np.testing.assert_allclose(pairs.weight, 1 + cosine, rtol=1e-5)
         assert (np.diff(pairs.weight) >= 0).all()
-        np.testing.assert_allclose(a, room.logits("teacher", pairs.first), rtol=1e-4, atol=1e-5)
-        assert torch.equal(pairs.labels, room.splits.val.labels[pairs.number])
+        np.testing.assert_allclose(a, trained.logits("teacher", pairs.first), rtol=1e-4, atol=1e-5)
+        assert torch.equal(pairs.labels, trained.splits.val.labels[pairs.number])
 
-    def test_normalised_weights_have_mean_one(self, room):
-        pairs = widgets.ConfidenceExplorer(room, weighting="normalised").pairs()
+    def test_normalised_weights_have_mean_one(self, trained):
+        pairs = widgets.ConfidenceExplorer(trained, weighting="normalised").pairs()
         assert float(pairs.weight.mean()) == pytest.approx(1, abs=1e-5)
 
-    def test_the_push_is_the_gradient_of_the_loss(self, room):
+    def test_the_push_is_the_gradient_of_the_loss(self, trained):
         """T^2 KL pushes a row's logits by T (p_t - p_s)."""
-        pairs = widgets.ConfidenceExplorer(room, count=8).pairs()
+        pairs = widgets.ConfidenceExplorer(trained, count=8).pairs()
         teacher, student = pairs.teacher[1], pairs.student[1].clone().requires_grad_()
         batch = Batch.of(pairs.labels)
         KD(temperature=3.0).rows(Outputs(student, (), student), Outputs(teacher, (), teacher), batch)[
@@ -282,8 +282,8 @@ class TestConfidence:
         push = 3.0 * ((teacher / 3.0).softmax(1) - (student / 3.0).softmax(1)).detach()
         torch.testing.assert_close(-student.grad, push, rtol=1e-4, atol=1e-6)
 
-    def test_the_place_slider_chooses_the_pair(self, room):
-        explorer = widgets.ConfidenceExplorer(room)
+    def test_the_place_slider_chooses_the_pair(self, trained):
+        explorer = widgets.ConfidenceExplorer(trained)
         explorer.widget()
         pairs = explorer.pairs()
         for place, row in ((0, 0), (100, len(pairs.weight) - 1)):
@@ -321,13 +321,13 @@ class TestLesson:
         assert said[2].startswith("one: not yet. Count again. (TypeError") and said[3] == "one: right"
 
 
-def test_a_room_is_shared_and_comes_from_the_store(room, place, capsys, monkeypatch):
+def test_the_trained_pair_is_shared_and_comes_from_the_store(trained, place, capsys, monkeypatch):
     monkeypatch.setenv("KDLAB_OUT", place)
     monkeypatch.setenv("KDLAB_PROFILE", "smoke")
-    assert widgets.room() is room and capsys.readouterr().out == ""
-    assert room.specs["student"].teacher == room.specs["teacher"]
-    images = room.splits.val.images[:9]
+    assert widgets.trained_pair() is trained and capsys.readouterr().out == ""
+    assert trained.specs["student"].teacher == trained.specs["teacher"]
+    images = trained.splits.val.images[:9]
     with torch.no_grad():
-        expected = room.teacher(room.splits.train.normalise(images))
-    torch.testing.assert_close(room.logits("teacher", images), expected)
-    assert not room.teacher.training
+        expected = trained.teacher(trained.splits.train.normalise(images))
+    torch.testing.assert_close(trained.logits("teacher", images), expected)
+    assert not trained.teacher.training

@@ -26,8 +26,7 @@ from kdlab.plotting.look import LOOKS
 from kdlab.spec import Budget, Checkpoint, RunSpec
 from kdlab.widgets import BudgetExplorer
 from kdlab.widgets.runs.arms import looks
-from kdlab.widgets.sweep import lines
-from kdlab.widgets.sweep import selection as scenes
+from kdlab.widgets.sweep import lines, selection
 from kdlab.widgets.sweep.commands import command
 
 FIGURES = CHECKOUT / "figures"
@@ -36,7 +35,7 @@ FIGURES = CHECKOUT / "figures"
 @pytest.fixture(scope="module")
 def published():
     """The rows of the two published figures, each run once, by pandas alone."""
-    records = [json.loads((FIGURES / name).read_text(encoding="utf-8"))["data"] for name in scenes.FILES]
+    records = [json.loads((FIGURES / name).read_text(encoding="utf-8"))["data"] for name in selection.FILES]
     return pd.DataFrame([row for rows in records for row in rows]).drop_duplicates("key")
 
 
@@ -117,7 +116,7 @@ def test_equal_student_images_bring_copies_beside_shares(published):
 
 
 def test_budgets_in_other_units_are_told_in_epochs(published):
-    table = scenes.published()
+    table = selection.published()
     few = table[(table["shots"] == 10) & (table["steps"] == 465)]
     assert few["epochs"].unique() == pytest.approx(465 / 9)  # 600 images make nine steps of 64
     assert table[table["steps"] == 930]["epochs"].unique() == pytest.approx(10)
@@ -181,8 +180,8 @@ def test_too_many_lines_are_counted(sweep):
     for number in range(12):
         write_run(JDA.replace(method_options={"temperature": 2.0 + number}), 0)
     drawing = widget(runs="store", method="all").draw()
-    assert "more lines: choose a method or an augmentation" in drawing.words
-    assert len({spot.text.split(" at ")[0] for spot in drawing.spots}) == scenes.MOST_LINES
+    assert "more lines: choose a method or an augmentation" in drawing.caption
+    assert len({spot.text.split(" at ")[0] for spot in drawing.spots}) == selection.MOST_LINES
     assert any(spot.text.startswith("kd jda at 25 %") for spot in drawing.spots)  # the longest line is kept
 
 
@@ -260,7 +259,7 @@ def test_filters_keep_the_lines_without_augmentation(published):
 
 
 def test_words_tell_what_is_held_and_what_it_costs():
-    words = BudgetExplorer(runs="published").draw().words
+    words = BudgetExplorer(runs="published").draw().caption
     assert "<b>Held fixed:</b> 100 % of the training images; 5 epochs" in words
     assert "profile quick" in words and "fashion, resnet8_s2_w4; teacher: resnet8_s2_w16" in words
     assert "Seeds 0 to 5" in words and "t-intervals" in words
@@ -292,7 +291,7 @@ def trained_by(code, monkeypatch):
 
 
 def commands_of(explorer):
-    said = re.search("No run yet.*", explorer.draw().words, re.S)[0]
+    said = re.search("No run yet.*", explorer.draw().caption, re.S)[0]
     found = re.findall(r"(?:<br>|^)([^<]*?): <code>(.*?)</code>", said)
     return {name: code.replace("&quot;", '"').replace("&#x27;", "'") for name, code in found}
 
@@ -372,7 +371,7 @@ def test_an_empty_store_is_friendly_and_fills_on_refresh():
 
 
 def test_without_published_figures_the_store_is_looked_at(monkeypatch, tmp_path):
-    monkeypatch.setattr(scenes, "PUBLISHED", tmp_path)
+    monkeypatch.setattr(selection, "PUBLISHED", tmp_path)
     explorer = widget()
     assert "no finished run yet" in explorer.picture.value
     explorer.control["runs"].value = "published"
@@ -408,10 +407,10 @@ def test_an_error_is_told_and_the_last_picture_stays():
     explorer = widget(runs="published")
     picture = explorer.picture.value
     explorer.set(shots=33)
-    assert "shots must be one of [10.0, 25.0, 50.0, 100.0], but got 33" in explorer.said.value
+    assert "shots must be one of [10.0, 25.0, 50.0, 100.0], but got 33" in explorer.message.value
     assert explorer.picture.value == picture and "kd-stale" in explorer.picture._dom_classes
     explorer.set(shots=25)
-    assert explorer.failure is None and explorer.said.value == "" and explorer.control["shots"].value == 25
+    assert explorer.failure is None and explorer.message.value == "" and explorer.control["shots"].value == 25
 
 
 @pytest.mark.parametrize(
@@ -434,7 +433,7 @@ def test_the_static_twin_is_the_widgets_picture():
     settings = {"runs": "published", "x": "shots", "unit": "steps", "budget": 465}
     explorer = widget(**settings)
     twin = BudgetExplorer(**settings).show(interactive=False)
-    assert twin.png == shown_png(explorer) and twin.words in explorer.picture.value
+    assert twin.png == shown_png(explorer) and twin.caption in explorer.picture.value
     assert base64.b64encode(twin.png).decode() in explorer.picture.value and "76" not in twin.alt
 
 
@@ -445,7 +444,7 @@ def test_labels_on_all_controls():
 
 
 def test_steps_agree_with_the_budget_that_was_asked_for(sweep):
-    table = scenes.stored(sweep)
+    table = selection.stored(sweep)
     assert set(table[table["epochs"] == 8]["steps"]) == {steps(JDA.replace(budget=Budget(8, originals_per_step=32)))}
 
 

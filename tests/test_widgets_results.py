@@ -202,7 +202,7 @@ def test_numbers_of_arms_by_pandas(out):
 def test_filters_narrow_exactly(out, settings, query):
     explorer = widget(**settings, single=True, sort="steps")
     expected = reading.read(Store()).table.query(query)
-    rows = explorer.shown().rows
+    rows = explorer.selection().rows
     assert set(rows.index) == set(expected.index) and len(expected)
     assert rows["steps"].is_monotonic_decreasing
     assert f"{len(expected)} run" in explorer.table.value
@@ -212,16 +212,16 @@ def test_filters_narrow_exactly(out, settings, query):
 def test_controls_filter_and_sort(out):
     explorer = widget()
     explorer.control["method"].value = "kd"
-    assert set(explorer.shown().table["method"]) == {"kd"}
+    assert set(explorer.selection().table["method"]) == {"kd"}
     explorer.control["sort"].value = "arm"
     explorer.control["descending"].value = False
-    assert list(explorer.shown().rows.index) == sorted(explorer.shown().rows.index)
-    assert explorer.table.value.count("<tr>") == len(explorer.shown().rows) + 1
+    assert list(explorer.selection().rows.index) == sorted(explorer.selection().rows.index)
+    assert explorer.table.value.count("<tr>") == len(explorer.selection().rows) + 1
     explorer.control["single"].value = True
-    assert explorer.table.value.count("<tr>") == len(explorer.shown().table) + 1
+    assert explorer.table.value.count("<tr>") == len(explorer.selection().table) + 1
     explorer.control["seed"].value = 2
-    assert set(explorer.shown().table["seed"]) == {2}
-    assert {v for _, v in explorer.control["run"].options} == set(explorer.shown().table.index)
+    assert set(explorer.selection().table["seed"]) == {2}
+    assert {v for _, v in explorer.control["run"].options} == set(explorer.selection().table.index)
 
 
 def test_a_long_table_says_how_many_more():
@@ -266,7 +266,7 @@ def test_the_dots_of_two_arms_speak(out):
 
 def test_one_arm_alone_is_shown_and_not_compared(out):
     explorer = widget(where="'arm=kd jda'")
-    assert explorer.shown().first == explorer.shown().second == "kd jda"
+    assert explorer.selection().first == explorer.selection().second == "kd jda"
     assert "Choose another arm as B" in explorer.picture.value and "kd-badge" not in explorer.picture.value
 
 
@@ -276,7 +276,7 @@ def test_too_few_common_seeds_are_told(out):
 
 
 def test_the_default_partner_is_of_the_same_student(out):
-    shown = widget(method="kd").shown()
+    shown = widget(method="kd").selection()
     first, second = (shown.of(arm).iloc[0] for arm in (shown.first, shown.second))
     assert (first["data"], first["student"]) == (second["data"], second["student"])
 
@@ -309,7 +309,7 @@ def test_a_run_speaks_of_its_worst_confusions_on_val(out):
     told = f"{wrong.max()} of {counts[row].sum()} {names[row]} taken for {names[column]}"
     assert told in [spot.text for spot in drawing.spots]
     assert f"{sum(int(n) for n in re.findall(r'([0-9]+) images', ' '.join(s.text for s in drawing.spots)))}" == "200"
-    assert "of the val images" in drawing.words and key in drawing.words
+    assert "of the val images" in drawing.caption and key in drawing.caption
 
 
 @pytest.mark.parametrize("name", ["diverged", "checkpoint", "foreign", "other data"])
@@ -340,12 +340,12 @@ def test_damaged_runs_are_told_in_words(own, damage):
     else:
         (own / "runs" / key / damage).write_bytes(b"{")
     explorer.set(run=key)
-    assert explorer.failure is None and "cannot be read" not in explorer.said.value  # told inside the picture
+    assert explorer.failure is None and "cannot be read" not in explorer.message.value  # told inside the picture
     reading._READ.clear()  # as in a new process
     fresh = widget()
     left_out = damage.endswith("json")
     assert (f"1 cannot be read and is left out: {key[:8]}" in fresh.table.value) == left_out
-    assert (key in fresh.shown().table.index) == (damage == "logits.safetensors")
+    assert (key in fresh.selection().table.index) == (damage == "logits.safetensors")
 
 
 # --- csv ---------------------------------------------------------------------------------------------------------
@@ -362,7 +362,7 @@ def test_the_csv_is_the_table_and_nothing_is_overwritten(own, single):
         link = re.search(r'<a download="([^"]+)" href="data:text/csv;base64,([^"]+)"', explorer.exported.value)
         assert link[1] == path.name and base64.b64decode(link[2]) == written
         read = pd.read_csv(io.BytesIO(written)).set_index("key" if single else "arm")
-        pd.testing.assert_frame_equal(read, explorer.shown().rows, check_dtype=False)
+        pd.testing.assert_frame_equal(read, explorer.selection().rows, check_dtype=False)
         path.write_bytes(b"precious")
     assert [p.read_bytes() for p in (own / "exports").iterdir()] == [b"precious"] * 2
 
@@ -372,7 +372,7 @@ def test_an_impossible_file_name_is_refused_in_words(own, name):
     explorer = widget()
     explorer.control["name"].value = name
     explorer.control["export"].click()
-    assert "name must be a plain file name" in explorer.said.value and "kd-error" in explorer.said.value
+    assert "name must be a plain file name" in explorer.message.value and "kd-error" in explorer.message.value
     assert not (own / "exports").exists()
 
 
@@ -384,7 +384,7 @@ def test_an_empty_store_is_friendly_and_fills_on_refresh():
     assert "no finished run yet" in explorer.picture.value and "kdlab figures" in explorer.picture.value
     assert shown_png(explorer).startswith(PNG)
     explorer.control["export"].click()
-    assert "nothing to export" in explorer.said.value
+    assert "nothing to export" in explorer.message.value
     write_run(JDA, 0)
     explorer.control["refresh"].click()
     assert explorer.failure is None and "1 run of 1 in 1 arm" in explorer.table.value
@@ -422,13 +422,13 @@ def test_an_error_is_told_and_the_last_picture_stays(out):
     explorer = widget(arm_a="kd jda", arm_b="kd weak2")
     picture = explorer.picture.value
     explorer.control["where"].value = "metod=kd"
-    assert "Did you mean &#x27;method&#x27;?" in explorer.said.value and 'role="alert"' in explorer.said.value
+    assert "Did you mean &#x27;method&#x27;?" in explorer.message.value and 'role="alert"' in explorer.message.value
     assert explorer.picture.value == picture and "kd-stale" in explorer.picture._dom_classes
-    assert "Traceback" not in explorer.said.value
+    assert "Traceback" not in explorer.message.value
     explorer.control["where"].value = ""
-    assert explorer.said.value == "" and "kd-stale" not in explorer.picture._dom_classes
+    assert explorer.message.value == "" and "kd-stale" not in explorer.picture._dom_classes
     explorer.set(arm_a="kd jdda")
-    assert "Did you mean &#x27;kd jda&#x27;?" in explorer.said.value
+    assert "Did you mean &#x27;kd jda&#x27;?" in explorer.message.value
     explorer.set(arm_a="kd weak")
     assert explorer.failure is None and explorer.control["arm_a"].value == "kd weak"
 
@@ -454,7 +454,7 @@ def test_the_static_twin_is_the_widgets_picture(out):
     explorer = widget(arm_a="kd jda", arm_b="kd weak2")
     twin = ResultsBrowser(arm_a="kd jda", arm_b="kd weak2").show(interactive=False)
     assert twin.png == shown_png(explorer) == ResultsBrowser(arm_a="kd jda", arm_b="kd weak2").draw().png
-    assert "<table>" in twin.words and "kd weak2" in twin.words and "more rows" not in twin.alt
+    assert "<table>" in twin.caption and "kd weak2" in twin.caption and "more rows" not in twin.alt
     assert str(round(100 * lab.table()["test_accuracy"].mean())) not in twin.alt
 
 

@@ -16,9 +16,9 @@ from kdlab.lab.store import Store, _alive
 from kdlab.paths import CHECKOUT
 from kdlab.perspectives import Study, profile, recipes
 from kdlab.spec import Checkpoint
-from kdlab.widgets import background_run as jobs
-from kdlab.widgets.background_run import Job
-from kdlab.widgets.question import CONTROL, answer, custom_study, example, samples
+from kdlab.widgets import background_run
+from kdlab.widgets.background_run import BackgroundRun
+from kdlab.widgets.custom_study import CONTROL, answer, custom_study, example, samples
 
 PATIENCE = 120  # seconds until something counts as broken
 
@@ -32,23 +32,23 @@ def smoke(monkeypatch):
 def no_process_left():
     """The warm process ends with this module."""
     yield
-    if jobs._pool is not None:
-        jobs._pool.shutdown(wait=True, cancel_futures=True)
-        jobs._pool = None
+    if background_run._pool is not None:
+        background_run._pool.shutdown(wait=True, cancel_futures=True)
+        background_run._pool = None
 
 
-def reached(step: int, job: Job) -> threading.Event:
-    """An event that comes when the last run of a job has done some steps (or has ended)."""
-    event, key = threading.Event(), list(job.runs)[-1]
-    told = job.told
+def reached(step: int, background: BackgroundRun) -> threading.Event:
+    """An event that comes when the last of some runs has done some steps (or has ended)."""
+    event, key = threading.Event(), list(background.runs)[-1]
+    before = background.on_progress
 
     def look():
-        told()
-        now = job.progress()[key]
+        before()
+        now = background.progress()[key]
         if now["step"] >= step or now["done"]:
             event.set()
 
-    job.told = look
+    background.on_progress = look
     return event
 
 
@@ -62,18 +62,18 @@ class TestJob:
     def test_paused_and_continued_is_bit_for_bit_the_uninterrupted_run(self, tmp_path, monkeypatch):
         spec = long_spec(600)
         key = lab.run_key(spec)
-        job = Job([spec])
-        event = reached(50, job)
-        job.start()
+        background = BackgroundRun([spec])
+        event = reached(50, background)
+        background.start()
         assert event.wait(PATIENCE)
-        job.pause()
-        assert job.wait(PATIENCE)
+        background.pause()
+        assert background.wait(PATIENCE)
         store = Store()
-        assert job.state == "paused" and not store.has(key) and store.checkpoint_path(key).exists()
+        assert background.state == "paused" and not store.has(key) and store.checkpoint_path(key).exists()
         assert store.lease(key) is None, "a paused run is nobody's"
         assert 0 < store.load_checkpoint(key)[1]["step"] < 600
-        job.start()
-        assert job.wait(PATIENCE) and job.state == "done" and store.has(key)
+        background.start()
+        assert background.wait(PATIENCE) and background.state == "done" and store.has(key)
         paused = store.logits(key)
         monkeypatch.setenv("KDLAB_OUT", str(tmp_path / "whole"))
         lab.run([spec], workers=0, progress=False)
@@ -81,36 +81,36 @@ class TestJob:
             np.testing.assert_array_equal(values, paused[split])
 
     def test_what_is_forgotten_leaves_no_checkpoint(self):
-        job = Job([long_spec(seed=1)])
-        event = reached(20, job)
-        job.start()
+        background = BackgroundRun([long_spec(seed=1)])
+        event = reached(20, background)
+        background.start()
         assert event.wait(PATIENCE)
-        job.pause()
-        assert job.wait(PATIENCE)
-        job.forget()
+        background.pause()
+        assert background.wait(PATIENCE)
+        background.forget()
         assert not list(Store().root.glob(".checkpoints/*")) and not list(Store().root.glob(".leases/*"))
         assert len(Store().keys()) == 1, "the teacher was finished and stays"
 
     def test_progress_tells_steps_losses_and_curves(self):
-        job, seen = Job([long_spec(1200, seed=2)]), []
-        job.told = lambda: seen.append(list(job.progress().values())[-1])
-        job.start()
-        assert job.wait(PATIENCE) and job.state == "done"
+        background, seen = BackgroundRun([long_spec(1200, seed=2)]), []
+        background.on_progress = lambda: seen.append(list(background.progress().values())[-1])
+        background.start()
+        assert background.wait(PATIENCE) and background.state == "done"
         trained = [now for now in seen if now.get("train_loss") is not None]
         assert trained and all(0 < now["train_loss"] < 20 for now in trained)
         assert [now["step"] for now in seen] == sorted(now["step"] for now in seen)
-        last = list(job.progress().values())[-1]
+        last = list(background.progress().values())[-1]
         assert last["done"] and last["step"] == last["total"] == 1200 and len(last["curve"]) == 4
 
     def test_a_failure_is_kept_and_a_broken_process_replaced(self, monkeypatch):
-        job = Job([long_spec(30, seed=3)])
+        background = BackgroundRun([long_spec(30, seed=3)])
         monkeypatch.setattr(lab, "run", lambda *a, **k: (_ for _ in ()).throw(SpecError("no.")))
-        job.start()
-        assert job.wait(PATIENCE) and job.state == "failed" and str(job.error) == "no."
+        background.start()
+        assert background.wait(PATIENCE) and background.state == "failed" and str(background.error) == "no."
         monkeypatch.undo()
-        monkeypatch.setenv("KDLAB_OUT", str(job.store.root.parent))
-        jobs.pool().submit(_die)
-        broken = Job([long_spec(30, seed=3)])
+        monkeypatch.setenv("KDLAB_OUT", str(background.store.root.parent))
+        background_run.pool().submit(_die)
+        broken = BackgroundRun([long_spec(30, seed=3)])
         broken.start()
         assert broken.wait(PATIENCE)
         if broken.state == "failed":  # the dead process may have been noticed before or after
@@ -122,10 +122,11 @@ class TestJob:
 def test_a_killed_kernel_loses_nothing(tmp_path):
     """The process that trains notices that its notebook is gone, keeps a checkpoint and ends."""
     script = (
-        "import time\nfrom tests.test_widgets_training import long_spec\nfrom kdlab.widgets.background_run import Job\n"
+        "import time\nfrom tests.test_widgets_training import long_spec\n"
+        "from kdlab.widgets.background_run import BackgroundRun\n"
         "if __name__ == '__main__':\n"
-        "    job = Job([long_spec(100_000)]).start()\n"
-        "    while list(job.progress().values())[-1]['step'] < 20: time.sleep(0.1)\n"
+        "    background = BackgroundRun([long_spec(100_000)]).start()\n"
+        "    while list(background.progress().values())[-1]['step'] < 20: time.sleep(0.1)\n"
         "    print('training', flush=True)\n    time.sleep(600)\n"
     )
     (tmp_path / "kernel.py").write_text(script)
@@ -166,7 +167,7 @@ class TestLiveTrainer:
         assert usable == {"start": True, "pause": False, "resume": False, "stop": False, "method": True}
         trainer.control["start"].click()
         assert trainer.control["start"].disabled and trainer.control["method"].disabled
-        assert trainer.job.wait(PATIENCE)
+        assert trainer.background.wait(PATIENCE)
         _settled(trainer)
         key = lab.run_key(trainer.spec())
         result = Store().read(key, "result")
@@ -178,10 +179,10 @@ class TestLiveTrainer:
         trainer = widgets.LiveTrainer(amount=5000, unit="steps", seed=1)
         trainer.widget()
         trainer.control["start"].click()
-        event = reached(20, trainer.job)
+        event = reached(20, trainer.background)
         assert event.wait(PATIENCE)
         trainer.control["pause"].click()
-        assert trainer.job.wait(PATIENCE)
+        assert trainer.background.wait(PATIENCE)
         _settled(trainer)
         assert not trainer.control["resume"].disabled and "Paused" in trainer.where.value
         again = widgets.LiveTrainer(amount=5000, unit="steps", seed=1)
@@ -189,15 +190,15 @@ class TestLiveTrainer:
         assert "goes on from its checkpoint" in again.picture.value, "another notebook finds it"
         trainer.control["resume"].click()
         trainer.control["stop"].click()
-        assert trainer.job is None and not list(Store().root.glob(".checkpoints/*"))
+        assert trainer.background is None and not list(Store().root.glob(".checkpoints/*"))
         assert not trainer.control["start"].disabled
 
     def test_what_cannot_run_is_said_and_cannot_be_started(self):
         trainer = widgets.LiveTrainer(method="dkd", augmentation="cutmix")
         trainer.widget()
-        assert "needs one class a row" in trainer.said.value and trainer.control["start"].disabled
+        assert "needs one class a row" in trainer.message.value and trainer.control["start"].disabled
         trainer.control["augmentation"].value = "jda"
-        assert trainer.said.value == "" and not trainer.control["start"].disabled
+        assert trainer.message.value == "" and not trainer.control["start"].disabled
 
     def test_methods_of_pairs_get_pairs(self):
         assert widgets.LiveTrainer(method="ccd").spec().views == 2
@@ -205,7 +206,7 @@ class TestLiveTrainer:
     def test_its_twin_trains_and_draws(self):
         trainer = widgets.LiveTrainer(amount=20, unit="steps")
         drawing = trainer.show(False)
-        assert Store().has(lab.run_key(trainer.spec())) and "on test" in drawing.words
+        assert Store().has(lab.run_key(trainer.spec())) and "on test" in drawing.caption
         assert drawing.html() == widgets.LiveTrainer(amount=20, unit="steps").draw().html(), (
             "nothing but the store counts"
         )
@@ -285,19 +286,19 @@ class TestOwnImages:
         source = data.describe(f"folder:{folder}?size=28")
         total = {split: len(source.labels[split]) for split in data.SPLITS}
         assert sum(total.values()) == 90
-        assert re.findall(r"(train|val|test) (\d+) \(", drawing.words) == [(k, str(n)) for k, n in total.items()]
+        assert re.findall(r"(train|val|test) (\d+) \(", drawing.caption) == [(k, str(n)) for k, n in total.items()]
 
     def test_the_widget_from_look_to_answer(self):
         explorer = widgets.OwnImages(seeds=2, epochs=0.5, augmentations=("invert",))
         explorer.widget()
-        assert explorer.said.value == "" and "No folder" in explorer.draw().alt
+        assert explorer.message.value == "" and "No folder" in explorer.draw().alt
         explorer.control["try_example"].click()
         assert "<b>3 classes, grey images of 28 x 28 pixels</b>" in explorer.picture.value
         explorer.control["look"].click()
         assert "6 runs: 0 in the store, 6 to train" in explorer.plan_text.value
         assert "student images" in explorer.plan_text.value and "a guess: no run of" in explorer.plan_text.value
         explorer.control["run"].click()
-        assert explorer.job.wait(PATIENCE)
+        assert explorer.background.wait(PATIENCE)
         _settled(explorer)
         assert explorer.where.value.startswith("6 of 6 runs") and "weak2 is" in explorer.picture.value
 
@@ -315,4 +316,4 @@ class TestOwnImages:
         explorer = widgets.OwnImages(folder=folder, size=28)
         explorer.widget()
         explorer.set(**changes)
-        assert said in explorer.said.value and "Traceback" not in explorer.said.value
+        assert said in explorer.message.value and "Traceback" not in explorer.message.value

@@ -8,9 +8,9 @@ from .explorer import is_interactive as is_interactive
 from .lesson import check as check
 from .lesson import predict as predict
 from .own import OwnImages as OwnImages
+from .pair import TrainedPair as TrainedPair
+from .pair import trained_pair as trained_pair
 from .results.browser import ResultsBrowser as ResultsBrowser
-from .rooms import Room as Room
-from .rooms import room as room
 from .sweep.explorer import BudgetExplorer as BudgetExplorer
 from .temperature import TemperatureExplorer as TemperatureExplorer
 from .trainer import LiveTrainer as LiveTrainer

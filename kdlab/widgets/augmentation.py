@@ -17,8 +17,7 @@ from kdlab.plotting.look import INK
 from kdlab.registry import catalogue, create
 from kdlab.widgets.canvas import CHANGED, PLAIN, TEACHER, Sheet
 from kdlab.widgets.explorer import Drawing, Explorer
-from kdlab.widgets.rooms import Room, make_view
-from kdlab.widgets.rooms import room as open_room
+from kdlab.widgets.pair import TrainedPair, make_view, trained_pair
 
 COLUMNS = 8
 SIDE, CELL, MARGIN, BAND = 84, 118, 92, 342  # pixels
@@ -69,7 +68,7 @@ class AugmentationExplorer(Explorer):
     The draws come from the same named streams as in training, so a draw can be held while the strength changes.
 
     Args:
-        room: teacher and data; None opens the default one.
+        trained: teacher and data; None opens the default one.
         **settings: ``policy`` (a registered augmentation), ``variant`` (of JDA and AutoAugment), ``probability``,
             ``strength`` (of the policy's own option; None is its default), ``seed``, ``draw`` (which draw of the seed),
             ``count`` (images), ``first`` (number of the first image), ``weak`` (crop and flip as in training) and
@@ -88,10 +87,10 @@ class AugmentationExplorer(Explorer):
         "first": 0, "weak": True, "hold": True,
     }  # fmt: skip
 
-    def __init__(self, room: Room | None = None, **settings: Any):
+    def __init__(self, trained: TrainedPair | None = None, **settings: Any):
         super().__init__(**settings)
         choose("policy", self.settings["policy"], catalogue("augment"))
-        self.room = room or open_room()
+        self.trained = trained or trained_pair()
 
     def options(self) -> dict[str, Any]:
         """The policy's options for the present settings, as a spec would name them, without defaults."""
@@ -110,7 +109,7 @@ class AugmentationExplorer(Explorer):
 
     def view(self) -> View:
         """The images of the present settings."""
-        s, val = self.settings, self.room.splits.val
+        s, val = self.settings, self.trained.splits.val
         index = (torch.arange(s["count"]) + s["first"]) % len(val)
         raw = val.batch(index)
         part = create("augment", s["policy"], **self.options())
@@ -120,7 +119,7 @@ class AugmentationExplorer(Explorer):
 
     def draw(self) -> Drawing:
         view = self.view()
-        before, after = (self.room.logits("teacher", x).softmax(1) for x in (view.originals, view.images))
+        before, after = (self.trained.logits("teacher", x).softmax(1) for x in (view.originals, view.images))
         n = len(view.images)
         sheet = Sheet(-(-n // COLUMNS) * BAND + 6)
         for number in range(n):
@@ -130,7 +129,7 @@ class AugmentationExplorer(Explorer):
         flips = int((before.argmax(1) != after.argmax(1)).sum())
         drift = float((before * (before.clamp_min(1e-12).log() - after.clamp_min(1e-12).log())).sum(1).mean())
         alt = f"{n} originals above their views under {self.settings['policy']}, and the teacher's top three classes"
-        return Drawing(sheet.png(), alt, self._words(n, flips, drift))
+        return Drawing(sheet.png(), alt, self._caption(n, flips, drift))
 
     def _margin(self, sheet: Sheet, top: int) -> None:
         sheet.write(6, top + 26 + SIDE // 2, "original", 13, PLAIN)
@@ -143,15 +142,15 @@ class AugmentationExplorer(Explorer):
     def _cell(self, sheet: Sheet, view: View, number: int, before: Tensor, after: Tensor) -> None:
         x, top = MARGIN + number % COLUMNS * CELL, number // COLUMNS * BAND
         flipped = before.argmax() != after.argmax()
-        sheet.write(x, top + 6, self.room.classes[int(view.labels[number])], 12, INK, bold=True, width=CELL - 8)
+        sheet.write(x, top + 6, self.trained.classes[int(view.labels[number])], 12, INK, bold=True, width=CELL - 8)
         sheet.paste(view.originals[number].numpy(), x, top + 26, SIDE)
         self._top3(sheet, before, x, top + 26 + SIDE + 6)
         sheet.paste(view.images[number].numpy(), x, top + 172, SIDE, CHANGED if flipped else None)
         if flipped:
             sheet.write(x + SIDE + 6, top + 172 + SIDE // 2 - 10, "✕", 17, CHANGED, bold=True)
         self._top3(sheet, after, x, top + 172 + SIDE + 6, flipped)
-        words = view.fired[number] or ["nothing fired"]
-        for line, text in enumerate([", ".join(words[:2]), ", ".join(words[2:5]) + (" …" if len(words) > 5 else "")]):
+        steps = view.fired[number] or ["nothing fired"]
+        for line, text in enumerate([", ".join(steps[:2]), ", ".join(steps[2:5]) + (" …" if len(steps) > 5 else "")]):
             sheet.write(x, top + 172 + SIDE + 58 + 13 * line, text, 10, PLAIN, width=CELL - 6)
 
     def _top3(self, sheet: Sheet, soft: Tensor, x: int, y: int, flipped: bool = False) -> None:
@@ -159,13 +158,13 @@ class AugmentationExplorer(Explorer):
             first = line == 0
             color = CHANGED if flipped and first else INK
             sheet.bar(x, y + 16 * line + 13, float(soft[label]), CELL - 14, 1, TEACHER)
-            text = f"{100 * soft[label]:.0f} % {self.room.classes[label]}"
+            text = f"{100 * soft[label]:.0f} % {self.trained.classes[label]}"
             sheet.write(x, y + 16 * line, text, 11, color, bold=flipped and first, width=CELL - 8)
 
-    def _words(self, n: int, flips: int, drift: float) -> str:
+    def _caption(self, n: int, flips: int, drift: float) -> str:
         s = self.settings
         code = f"augmentation={s['policy']!r}, augmentation_options={self.options()!r}"
-        note = label_safety(self.room.profile.data, s["policy"])
+        note = label_safety(self.trained.profile.data, s["policy"])
         lines = [
             f"<b>{flips} of {n}</b> views change the teacher's first choice (framed, ✕). Mean divergence of its soft "
             f"labels, KL(original ‖ view): <b>{drift:.2f} nats</b>.",

@@ -1,4 +1,4 @@
-"""Training that goes on beside a notebook: in another process, watched from a thread, stopped at a step's end."""
+"""Training beside a notebook: in another process, watched from a thread, stopped at the end of a step."""
 
 from __future__ import annotations
 
@@ -31,34 +31,36 @@ def pool(fresh: bool = False) -> futures.ProcessPoolExecutor:
         return _pool
 
 
-class Job:
-    """Runs to train, and where they stand. The store holds all there is to know; nothing is lost with the job.
+class BackgroundRun:
+    """Runs to train, and where they stand. The store holds all there is to know; nothing is lost with this object.
 
     Args:
         specs: what to train; teachers that they need are trained as well.
-        told: called about twice a second while it trains and once at the end, in a thread.
+        on_progress: called about twice a second while it trains and once at the end, in a thread.
         require_teacher: as in ``lab.run``.
 
     Attributes:
         state: ``"new"``, ``"running"``, ``"paused"``, ``"done"`` or ``"failed"``.
-        error: what stopped a failed job.
+        error: what stopped a failed one.
         runs: all runs by key, teachers first.
     """
 
-    def __init__(self, specs: Sequence[RunSpec], told: Callable[[], None] = lambda: None, require_teacher: bool = True):
-        self.specs, self.told, self.state, self.error = list(specs), told, "new", None
+    def __init__(
+        self, specs: Sequence[RunSpec], on_progress: Callable[[], None] = lambda: None, require_teacher: bool = True
+    ):
+        self.specs, self.on_progress, self.state, self.error = list(specs), on_progress, "new", None
         self.require_teacher = require_teacher
         self.store = Store()
         self.runs = dict(lab.plan(self.specs, store=self.store).specs)
         self._halt = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self) -> Job:
+    def start(self) -> BackgroundRun:
         """Train, or go on where a pause left off; does nothing while it runs."""
         if self.state not in ("running", "done"):
             self._halt.clear()
             self.state, self.error = "running", None
-            self._thread = threading.Thread(target=self._work, name="kdlab-job", daemon=True)
+            self._thread = threading.Thread(target=self._work, name="kdlab-run", daemon=True)
             self._thread.start()
             threading.Thread(target=self._watch, name="kdlab-watch", daemon=True).start()
         return self
@@ -90,13 +92,13 @@ class Job:
         except futures.BrokenExecutor as error:
             pool(fresh=True)
             self.state, self.error = "failed", error
-        except Exception as error:  # whatever it is, the widget says it in words
+        except Exception as error:  # whatever it is, the widget shows it
             self.state, self.error = "failed", error
 
     def _watch(self) -> None:
         while not self.wait(WATCH_EVERY):
-            self.told()
-        self.told()
+            self.on_progress()
+        self.on_progress()
 
     def progress(self) -> dict[str, dict[str, Any]]:
         """Where each run stands, teachers first.

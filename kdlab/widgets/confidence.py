@@ -16,14 +16,13 @@ from kdlab.registry import catalogue, create
 from kdlab.widgets import canvas
 from kdlab.widgets.canvas import CHANGED, PLAIN, STUDENT, TEACHER, Sheet
 from kdlab.widgets.explorer import Drawing, Explorer
-from kdlab.widgets.rooms import Room, make_view
-from kdlab.widgets.rooms import room as open_room
+from kdlab.widgets.pair import TrainedPair, make_view, trained_pair
 
 STRIP, SHOWN = 8, 10  # pairs in the strip, classes in the bars
 
 
 class Pairs(NamedTuple):
-    """n weak views, their augmented partners, and what is said of them, sorted by weight.
+    """n weak views, their augmented partners, and the outputs for them, sorted by weight.
 
     Attributes:
         first, second: uint8 images (n, C, H, W).
@@ -71,7 +70,7 @@ class ConfidenceExplorer(Explorer):
     logits on the pair.
 
     Args:
-        room: teacher, student and data; None opens the default one.
+        trained: teacher, student and data; None opens the default one.
         **settings: ``policy``, ``temperature``, ``weighting`` and ``centred`` (of CCD), ``seed``, ``draw`` (which draw
             of the seed), ``count`` (pairs) and ``place`` (of the chosen pair: 0 is the smallest weight, 100 the
             largest).
@@ -87,15 +86,15 @@ class ConfidenceExplorer(Explorer):
         "count": 256, "place": 0,
     }  # fmt: skip
 
-    def __init__(self, room: Room | None = None, **settings: Any):
+    def __init__(self, trained: TrainedPair | None = None, **settings: Any):
         super().__init__(**settings)
-        self.room = room or open_room()
+        self.trained = trained or trained_pair()
         self._made: tuple[Any, Any] = (None, None)
         self._drawn: tuple[Any, Any] = (None, None)
 
     def views(self) -> tuple[Tensor, Tensor, Tensor]:
         """First and second views of the first ``count`` val images, uint8 (n, C, H, W), and their labels."""
-        s, val = self.settings, self.room.splits.val
+        s, val = self.settings, self.trained.splits.val
         raw, moment = val.images[: s["count"]], (s["seed"], s["draw"])
         first, _ = make_view(raw, create("augment", "weak"), "weak", 0, *moment)
         second, _ = make_view(raw, create("augment", s["policy"]), s["policy"], 1, *moment)
@@ -108,7 +107,7 @@ class ConfidenceExplorer(Explorer):
         if self._made[0] != wanted:
             first, second, labels = self.views()
             both = torch.cat([first, second])
-            teacher, student = (self.room.logits(who, both) for who in ("teacher", "student"))
+            teacher, student = (self.trained.logits(who, both) for who in ("teacher", "student"))
             n = len(first)
             batch = Batch.of(
                 labels.repeat(2), origin=torch.arange(n).repeat(2), view=torch.arange(2).repeat_interleave(n)
@@ -127,12 +126,12 @@ class ConfidenceExplorer(Explorer):
         self._strip(sheet, pairs, chosen)
         self._pair(sheet, pairs, chosen)
         self._histogram(sheet, pairs, chosen)
-        name = self.room.classes[int(pairs.labels[chosen])]
+        name = self.trained.classes[int(pairs.labels[chosen])]
         alt = (
             f"Pairs of views sorted by CCD weight; the chosen one, a {name}, with the teacher's soft labels on both "
             "views, what each method asks of the student, and a histogram of the weights"
         )
-        return Drawing(sheet.png(), alt, self._words(pairs, chosen))
+        return Drawing(sheet.png(), alt, self._caption(pairs, chosen))
 
     def _strip(self, sheet: Sheet, pairs: Pairs, chosen: int) -> None:
         """Pairs from the least to the most trusted, evenly spaced; the chosen one takes the nearest place."""
@@ -146,7 +145,7 @@ class ConfidenceExplorer(Explorer):
             sheet.paste(pairs.first[row].numpy(), x, 28, 56, CHANGED if here else None)
             sheet.paste(pairs.second[row].numpy(), x + 60, 28, 56, CHANGED if here else None)
             sheet.write(x, 96, f"w = {pairs.weight[row]:.2f}", 13, CHANGED if here else INK, bold=bool(here))
-            sheet.write(x, 114, self.room.classes[int(pairs.labels[row])], 11, PLAIN, width=116)
+            sheet.write(x, 114, self.trained.classes[int(pairs.labels[row])], 11, PLAIN, width=116)
 
     def _pair(self, sheet: Sheet, pairs: Pairs, chosen: int) -> None:
         """The chosen pair, the teacher's soft labels on both views, and the push on the student's logits."""
@@ -155,7 +154,7 @@ class ConfidenceExplorer(Explorer):
         student = (pairs.student[1, chosen] / temperature).softmax(0).numpy()
         push = temperature * (soft[1] - student)
         order = np.argsort(-pairs.teacher[0, chosen].numpy())[:SHOWN]
-        names, truth = [self.room.classes[k] for k in order], int(pairs.labels[chosen])
+        names, truth = [self.trained.classes[k] for k in order], int(pairs.labels[chosen])
         for top, word, image in ((160, "first view", pairs.first), (362, "second view", pairs.second)):
             sheet.write(14, top, word, 16, bold=True)
             sheet.paste(image[chosen].numpy(), 14, top + 26, 160)
@@ -181,7 +180,7 @@ class ConfidenceExplorer(Explorer):
         x, y = 790 + x, 150 + y
         sheet.pen.polygon([(x, y - 2), (x - 9, y + 15), (x + 9, y + 15)], fill=CHANGED)
 
-    def _words(self, pairs: Pairs, chosen: int) -> str:
+    def _caption(self, pairs: Pairs, chosen: int) -> str:
         w, mean = float(pairs.weight[chosen]), float(pairs.weight.mean())
         same = (pairs.teacher[0].argmax(1) == pairs.teacher[1].argmax(1)).float().mean()
         return (

@@ -1,4 +1,4 @@
-"""What all explorers share: settings, a drawing made from them, controls around it, and words when something is wrong.
+"""The base of all explorers: settings, a drawing made from them, controls around it, and messages for errors.
 
 An explorer is a set of named settings and a function ``draw`` from settings to a ``Drawing``. With controls around it,
 it is a widget; without, the drawing alone is its static twin. Callbacks of widgets run in threads of their own, so
@@ -12,7 +12,7 @@ import contextlib
 import os
 import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -37,11 +37,11 @@ def is_interactive(given: bool | None = None) -> bool:
 
 @dataclass(frozen=True)
 class Spot:
-    """A place of a drawing that has something to say when the mouse or the keyboard comes by.
+    """A place of a drawing with a text that appears under the mouse or the keyboard's focus.
 
     Args:
         x, y: centre, as shares of width and height from the upper left corner.
-        text: what it says.
+        text: what appears.
     """
 
     x: float
@@ -56,17 +56,17 @@ class Drawing:
     Args:
         png: the picture.
         alt: what a reader who cannot see it needs to know, in words that hold for any trained numbers.
-        words: what to read beside it, as an HTML fragment that is also Markdown.
-        spots: places that speak.
+        caption: what to read beside it, as an HTML fragment that is also Markdown.
+        spots: places with a text of their own.
     """
 
     png: bytes
     alt: str
-    words: str = ""
+    caption: str = ""
     spots: tuple[Spot, ...] = ()
 
     def html(self) -> str:
-        """The picture with its spots and words, for an HTML widget."""
+        """The picture with its spots and caption, for an HTML widget."""
         width, height = struct.unpack(">II", self.png[16:24])
         source = base64.b64encode(self.png).decode()
         image = (
@@ -79,16 +79,16 @@ class Drawing:
             f"<span>{escape(spot.text)}</span></span>"
             for spot in self.spots
         )
-        words = f'<div class="kd-words">{self.words}</div>' if self.words else ""
-        return f'<figure class="kd-picture"><div class="kd-canvas">{image}{spots}</div>{words}</figure>'
+        caption = f'<div class="kd-caption">{self.caption}</div>' if self.caption else ""
+        return f'<figure class="kd-picture"><div class="kd-canvas">{image}{spots}</div>{caption}</figure>'
 
     def _ipython_display_(self) -> None:
         from IPython.display import Markdown, display
 
         shown = {"image/png": base64.b64encode(self.png).decode(), "text/plain": self.alt}
         display(shown, metadata={"image/png": {"alt": self.alt}}, raw=True)
-        if self.words:
-            display(Markdown(self.words))
+        if self.caption:
+            display(Markdown(self.caption))
 
 
 class Explorer:
@@ -172,12 +172,12 @@ class Explorer:
         for name, control in self.control.items():
             if name in self.DEFAULTS:
                 control.observe(lambda change, name=name: self._changed(name, change["new"]), "value")
-        self.picture, self.said = w.HTML(), w.HTML()
+        self.picture, self.message = w.HTML(), w.HTML()
         self.picture.add_class("kd-stage")
         head = w.HTML(f"<style>{STYLE.read_text(encoding='utf-8')}</style><h3>{self.TITLE}</h3><p>{self.QUESTION}</p>")
         bar = w.Box(list(self.control.values()))
         bar.add_class("kd-controls")
-        self.box = w.VBox([head, bar, self.said, self.picture, *self.below()])
+        self.box = w.VBox([head, bar, self.message, self.picture, *self.below()])
         self.box.add_class("kdlab")
         self.box.add_class(f"kd-{type(self).__name__.lower()}")
         self._adapt("")
@@ -198,7 +198,7 @@ class Explorer:
                 self.adapting = True
                 for name, value in settings.items():
                     if name in self.control:
-                        with contextlib.suppress(TraitError):  # what it cannot show, ``draw`` refuses in words
+                        with contextlib.suppress(TraitError):  # what it cannot show, ``draw`` refuses with a message
                             self.control[name].value = value
                 self.adapting = False
                 for name in settings:
@@ -219,51 +219,36 @@ class Explorer:
         """``adapt``, during which changes of controls are kept but nothing is drawn."""
         self.adapting = True
         try:
-            with self.told():
+            with self.errors_shown():
                 self.adapt(changed)
         finally:
             self.adapting = False
 
     def redraw(self) -> None:
         """Draw for the present settings; the last good picture stays, dimmed, where that fails."""
-        with self.lock, self.told():
+        with self.lock, self.errors_shown():
             drawing = self.draw()
             self.picture.value = drawing.html()
-            self.say("")
+            self.show_message("")
 
-    def say(self, text: str, kind: str = "info") -> None:
-        """Tell something above the picture.
+    def show_message(self, text: str, kind: str = "info") -> None:
+        """Show a line above the picture.
 
         Args:
             text: plain words; empty takes the line away.
             kind: ``"info"``, ``"busy"`` or ``"error"``.
         """
         role = "alert" if kind == "error" else "status"
-        self.said.value = f'<p class="kd-said kd-{kind}" role="{role}">{escape(text)}</p>' if text else ""
+        self.message.value = f'<p class="kd-message kd-{kind}" role="{role}">{escape(text)}</p>' if text else ""
         (self.picture.add_class if kind == "error" else self.picture.remove_class)("kd-stale")
 
-    def told(self) -> Told:
-        """A context that turns an exception into words in the widget."""
-        return Told(self)
-
-
-@dataclass
-class Told:
-    """Shows exceptions in the widget, in words; a traceback never reaches the page.
-
-    Args:
-        explorer: where to show them; ``explorer.failure`` keeps the exception itself.
-    """
-
-    explorer: Explorer
-
-    def __enter__(self) -> None:
-        self.explorer.failure = None
-
-    def __exit__(self, kind, error, trace) -> bool:
-        if not isinstance(error, Exception):
-            return False
-        self.explorer.failure = error
-        own = isinstance(error, SpecError)
-        self.explorer.say(str(error) if own else f"{FRIENDLY}: {type(error).__name__}: {error}", "error")
-        return True
+    @contextlib.contextmanager
+    def errors_shown(self) -> Iterator[None]:
+        """Show exceptions as messages in the widget; ``failure`` keeps the exception, and no traceback gets out."""
+        self.failure = None
+        try:
+            yield
+        except Exception as error:
+            self.failure = error
+            own = isinstance(error, SpecError)
+            self.show_message(str(error) if own else f"{FRIENDLY}: {type(error).__name__}: {error}", "error")

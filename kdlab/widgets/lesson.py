@@ -48,7 +48,7 @@ def predict(question: str, choices: Sequence[str], answer: str, why: str, intera
 
     def show(_):
         verdict = "Right" if pick.value == answer else f"You said {pick.value}. It is {answer}"
-        said.value = f'<p class="kd-said" role="status"><b>{escape(verdict)}.</b> {escape(why)}</p>'
+        said.value = f'<p class="kd-message" role="status"><b>{escape(verdict)}.</b> {escape(why)}</p>'
 
     pick.observe(answered, "value")
     reveal.on_click(show)

@@ -10,10 +10,10 @@ from kdlab.lab.keys import steps
 from kdlab.paths import absolute
 from kdlab.perspectives import Study
 from kdlab.registry import catalogue
-from kdlab.widgets.background_run import Job
+from kdlab.widgets.background_run import BackgroundRun
 from kdlab.widgets.canvas import PLAIN, Sheet
+from kdlab.widgets.custom_study import custom_study, example, samples, verdict_drawing
 from kdlab.widgets.explorer import Drawing, Explorer
-from kdlab.widgets.question import custom_study, example, samples, verdict_drawing
 
 TEACHERS = (
     "resnet8_s2_w16", "resnet8_s2_w32", "resnet20", "resnet56", "wrn_40_2", "vgg13", "torchvision.models:resnet18",
@@ -25,7 +25,7 @@ class OwnImages(Explorer):
     """A folder of images, a teacher, some augmentations: look, plan, run, and read the answer.
 
     Each augmentation is compared with two weak views of equal cost, paired over seeds, on val; the test accuracy of the
-    chosen one is told afterwards.
+    chosen one follows afterwards.
 
     Args:
         **settings: as in ``custom_study`` (``folder``, ``size``, ``teacher``, ``checkpoint``, ``classes``,
@@ -46,7 +46,7 @@ class OwnImages(Explorer):
 
     def __init__(self, **settings: Any):
         super().__init__(**settings)
-        self.job: Job | None = None
+        self.background: BackgroundRun | None = None
 
     def study(self) -> Study:
         """The study of the present settings.
@@ -67,8 +67,8 @@ class OwnImages(Explorer):
         todo = lab.plan(self.study().specs)
         runs = [todo.specs[key] for key in todo.missing]
         rows = sum(steps(s) * s.budget.originals_per_step * s.views for s in runs)
-        taught = sum(steps(s) * s.budget.originals_per_step * s.views for s in runs if s.teacher is not None)
-        lines = [*todo.describe(fit=True).split("\n"), f"{rows:,} student images, {taught:,} teacher forwards"]
+        forwards = sum(steps(s) * s.budget.originals_per_step * s.views for s in runs if s.teacher is not None)
+        lines = [*todo.describe(fit=True).split("\n"), f"{rows:,} student images, {forwards:,} teacher forwards"]
         return "<br>".join(escape(line.strip()) for line in lines)
 
     # ---- the picture -------------------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ class OwnImages(Explorer):
         return [self.plan_text, w.HBox([self.bar, self.where], layout={"flex_flow": "row wrap"})]
 
     def _clicked(self, act) -> None:
-        with self.told():
+        with self.errors_shown():
             act()
         self._states()
 
@@ -148,34 +148,34 @@ class OwnImages(Explorer):
         self.set(folder=example(), size=28, epochs=20.0)  # few images: a teacher needs the steps
 
     def look(self) -> None:
-        """Tell the plan."""
+        """Show the plan."""
         self.plan_text.value = f"<p>{self.plan()}</p>"
 
     def run(self) -> None:
         """Train what is missing."""
         with self.lock:
             self.look()
-            self.job = Job(self.study().specs, self._tick)
-        self.job.start()
+            self.background = BackgroundRun(self.study().specs, self._tick)
+        self.background.start()
 
     def pause(self) -> None:
         """Stop at the end of the step; Run goes on."""
-        if self.job:
-            self.job.pause()
+        if self.background:
+            self.background.pause()
 
     def _tick(self) -> None:
-        with self.lock, self.told():
-            job = self.job
-            now = job.progress()
+        with self.lock, self.errors_shown():
+            background = self.background
+            now = background.progress()
             self.bar.max = sum(run["total"] for run in now.values())
             self.bar.value = sum(run["step"] for run in now.values())
             finished = sum(run["done"] for run in now.values())
-            state = {"running": "training", "paused": "paused; Run goes on", "done": "done"}.get(job.state, "")
+            state = {"running": "training", "paused": "paused; Run goes on", "done": "done"}.get(background.state, "")
             self.where.value = f"{finished} of {len(now)} runs {state}"
-            if job.state == "done":
+            if background.state == "done":
                 self.redraw()
-            if job.state == "failed":
-                raise job.error
+            if background.state == "failed":
+                raise background.error
         self._states()
 
     def redraw(self) -> None:
@@ -184,6 +184,6 @@ class OwnImages(Explorer):
 
     def _states(self) -> None:
         """Which controls can be used now."""
-        running = self.job is not None and self.job.state == "running"
+        running = self.background is not None and self.background.state == "running"
         for name, control in self.control.items():
             control.disabled = not running if name == "pause" else running

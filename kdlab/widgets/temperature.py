@@ -13,8 +13,7 @@ from kdlab.errors import SpecError
 from kdlab.widgets import canvas
 from kdlab.widgets.canvas import PLAIN, STUDENT, TEACHER, Sheet
 from kdlab.widgets.explorer import Drawing, Explorer
-from kdlab.widgets.rooms import Room
-from kdlab.widgets.rooms import room as open_room
+from kdlab.widgets.pair import TrainedPair, trained_pair
 
 LOWEST, HIGHEST = 0.5, 20.0
 GRID = np.geomspace(LOWEST, HIGHEST, 60)
@@ -95,7 +94,7 @@ class TemperatureExplorer(Explorer):
     """One image, two networks, and a temperature to turn.
 
     Args:
-        room: teacher, student and data; None opens the default one.
+        trained: teacher, student and data; None opens the default one.
         **settings: ``image`` (number of a val image) and ``temperature`` (T in [0.5, 20]).
 
     Raises:
@@ -106,18 +105,18 @@ class TemperatureExplorer(Explorer):
     QUESTION = "A soft label at T = 1 hides what the teacher knows. What does a higher T show, and who pays for it?"
     DEFAULTS = {"image": 0, "temperature": 4.0}
 
-    def __init__(self, room: Room | None = None, **settings: Any):
+    def __init__(self, trained: TrainedPair | None = None, **settings: Any):
         super().__init__(**settings)
-        self.room = room or open_room()
+        self.trained = trained or trained_pair()
         self._drawn: tuple[Any, Any] = (None, None)
 
     def logits(self) -> tuple[np.ndarray, np.ndarray]:
         """Teacher's and student's logits (K,) on the chosen image."""
-        image = self.room.splits.val.images[self.settings["image"]][None]
-        return tuple(self.room.logits(who, image)[0].double().numpy() for who in ("teacher", "student"))
+        image = self.trained.splits.val.images[self.settings["image"]][None]
+        return tuple(self.trained.logits(who, image)[0].double().numpy() for who in ("teacher", "student"))
 
     def draw(self) -> Drawing:
-        number, temperature, val = self.settings["image"], self.settings["temperature"], self.room.splits.val
+        number, temperature, val = self.settings["image"], self.settings["temperature"], self.trained.splits.val
         if number not in range(len(val)):
             raise SpecError(f"image must be an integer from 0 to {len(val) - 1}, but got {number!r}.")
         if not LOWEST <= temperature <= HIGHEST:
@@ -125,7 +124,7 @@ class TemperatureExplorer(Explorer):
         teacher, student = self.logits()
         now = soften(teacher, student, temperature)
         truth, order = int(val.labels[number]), np.argsort(-teacher)[:SHOWN]
-        name = self.room.classes[truth]
+        name = self.trained.classes[truth]
         sheet = Sheet(410)
         sheet.write(18, 20, name, 16, bold=True)
         sheet.paste(val.images[number].numpy(), 18, 46, 190)
@@ -133,11 +132,11 @@ class TemperatureExplorer(Explorer):
         sheet.bars(
             330, 62, 290, 290, f"Soft labels at T = {temperature:.1f}",
             [("teacher", now.teacher[order], TEACHER), ("student", now.student[order], STUDENT)],
-            [self.room.classes[k] for k in order], label="probability", truth=place,
+            [self.trained.classes[k] for k in order], label="probability", truth=place,
         )  # fmt: skip
         self._curves(sheet, teacher, student, temperature, now)
         alt = f"A {name}, soft labels of teacher and student at T = {temperature:.1f}, gradient and entropy over T"
-        return Drawing(sheet.png(), alt, self._words(teacher, student, now))
+        return Drawing(sheet.png(), alt, self._caption(teacher, student, now))
 
     def _curves(self, sheet: Sheet, teacher, student, temperature: float, now: Softened) -> None:
         """Gradient norms and entropies over T, drawn once an image, with dots where T is now."""
@@ -151,7 +150,7 @@ class TemperatureExplorer(Explorer):
             x, y = place(temperature, value)
             sheet.dot(660 + x, y)
 
-    def _words(self, teacher: np.ndarray, student: np.ndarray, now: Softened) -> str:
+    def _caption(self, teacher: np.ndarray, student: np.ndarray, now: Softened) -> str:
         t = self.settings["temperature"]
         cold = soften(teacher, student, 1.0)
         kept = now.gradient / cold.gradient if cold.gradient else float("nan")
@@ -172,7 +171,7 @@ class TemperatureExplorer(Explorer):
         s, wide = self.settings, {"description_width": "initial"}
         scale = {"base": 10, "min": np.log10(LOWEST), "max": np.log10(HIGHEST), "step": 0.01}
         other = w.Button(description="Next image", icon="arrow-right", tooltip="Show the next image of val")
-        other.on_click(lambda _: self.set(image=(self.settings["image"] + 1) % len(self.room.splits.val)))
+        other.on_click(lambda _: self.set(image=(self.settings["image"] + 1) % len(self.trained.splits.val)))
         reset = w.Button(description="T = 4", tooltip="Back to the usual temperature")
         reset.on_click(lambda _: self.set(temperature=4.0))
         return {
@@ -181,7 +180,7 @@ class TemperatureExplorer(Explorer):
                 layout={"width": "420px"}, **scale,
             ),
             "image": w.BoundedIntText(
-                s["image"], min=0, max=len(self.room.splits.val) - 1, description="image", style=wide,
+                s["image"], min=0, max=len(self.trained.splits.val) - 1, description="image", style=wide,
                 layout={"width": "140px"},
             ),
             "other": other,

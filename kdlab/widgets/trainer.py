@@ -18,7 +18,7 @@ from kdlab.plotting.look import INK
 from kdlab.registry import catalogue, find, needs, preparations
 from kdlab.spec import Budget, RunSpec
 from kdlab.widgets import canvas
-from kdlab.widgets.background_run import Job
+from kdlab.widgets.background_run import BackgroundRun
 from kdlab.widgets.canvas import PLAIN, STUDENT, TEACHER
 from kdlab.widgets.explorer import Drawing, Explorer
 
@@ -64,7 +64,7 @@ class LiveTrainer(Explorer):
             find("models", split(self.settings[name])[0])
         if self.settings["amount"] is None:
             self.settings["amount"] = self.profile.budget.amount
-        self.job: Job | None = None
+        self.background: BackgroundRun | None = None
         self.traces: dict[str, list[tuple[int, float]]] = {}
         self.earlier: dict[str, RunSpec] = {}
 
@@ -120,7 +120,7 @@ class LiveTrainer(Explorer):
                 accuracy.legend(loc="lower right")
             picture = canvas.png(figure)
         alt = f"Training loss and accuracy on val over steps of {self.name(spec)}, with the teacher's accuracy"
-        return Drawing(picture, alt, self._words(key, spec, store))
+        return Drawing(picture, alt, self._caption(key, spec, store))
 
     def _line(self, loss, accuracy, key: str, spec: RunSpec, colour: str, now: bool) -> None:
         store = Store()
@@ -149,7 +149,7 @@ class LiveTrainer(Explorer):
             accuracy.axhline(level, color=TEACHER, lw=1.2, ls="--", label=f"teacher {spec.teacher.model}: {level:.1f}")
         accuracy.text(0, guess, " guessing", color=INK, va="bottom", fontsize=6)
 
-    def _words(self, key: str, spec: RunSpec, store: Store) -> str:
+    def _caption(self, key: str, spec: RunSpec, store: Store) -> str:
         if not store.has(key):
             return escape(lab.plan([spec]).describe()).replace("\n", "<br>")
         r = store.read(key, "result")
@@ -213,7 +213,7 @@ class LiveTrainer(Explorer):
         return [w.HBox([self.bar, self.where], layout={"flex_flow": "row wrap"})]
 
     def _clicked(self, act) -> None:
-        with self.told():
+        with self.errors_shown():
             act()
         self._states()
 
@@ -225,58 +225,58 @@ class LiveTrainer(Explorer):
             self.earlier.pop(key, None)
             self.earlier = dict([*self.earlier.items(), (key, spec)][-KEPT - 1 :])
             self.traces[key] = []
-            self.job = Job([spec], self._tick, self.profile.requires_teacher)
-        self.job.start()
+            self.background = BackgroundRun([spec], self._tick, self.profile.requires_teacher)
+        self.background.start()
 
     def pause(self) -> None:
         """Stop at the end of the step and keep the place."""
-        if self.job:
+        if self.background:
             self.where.value = "stopping at the end of the step ..."
-            self.job.pause()
+            self.background.pause()
 
     def resume(self) -> None:
         """Go on where the pause left off."""
-        if self.job:
-            self.job.start()
+        if self.background:
+            self.background.start()
 
     def stop(self) -> None:
         """Give the unfinished run up: its checkpoint is thrown away."""
-        if self.job:
-            self.job.pause()
-            self.job.wait(60)
+        if self.background:
+            self.background.pause()
+            self.background.wait(60)
             with self.lock:  # the watching thread may be in the middle of its last look
-                self.job.forget()
-                for key in [k for k in self.earlier if not self.job.store.has(k)]:
+                self.background.forget()
+                for key in [k for k in self.earlier if not self.background.store.has(k)]:
                     self.earlier.pop(key), self.traces.pop(key, None)
-                self.job = None
+                self.background = None
                 self.where.value = "stopped and forgotten; finished runs stay in the store"
                 self.bar.value = 0
                 self.redraw()
 
     def _tick(self) -> None:
-        """A look at the job, from its watching thread."""
-        with self.lock, self.told():
-            job = self.job
-            if job is None:
+        """A look at the background run, from its watching thread."""
+        with self.lock, self.errors_shown():
+            background = self.background
+            if background is None:
                 return
-            now = job.progress()
+            now = background.progress()
             for key, run in now.items():
                 if run.get("train_loss") is not None:
                     trace = self.traces.setdefault(key, [])
                     if not trace or trace[-1][0] < run["step"]:
                         trace.append((run["step"], run["train_loss"]))
-            self._place(job, now)
+            self._place(background, now)
             self.redraw()
-            if job.state == "failed":
-                raise job.error
+            if background.state == "failed":
+                raise background.error
         self._states()
 
-    def _place(self, job: Job, now: dict) -> None:
+    def _place(self, background: BackgroundRun, now: dict) -> None:
         self.bar.max = sum(run["total"] for run in now.values())
         self.bar.value = sum(run["step"] for run in now.values())
         waiting = [(number, key) for number, key in enumerate(now) if not now[key]["done"]]
-        if job.state != "running" or not waiting:
-            self.where.value = WORDS.get(job.state, "")
+        if background.state != "running" or not waiting:
+            self.where.value = WORDS.get(background.state, "")
             return
         number, key = waiting[0]
         who = "student" if number == len(now) - 1 else "teacher first"
@@ -289,10 +289,10 @@ class LiveTrainer(Explorer):
 
     def _states(self) -> None:
         """Which controls can be used now."""
-        state = self.job.state if self.job else "new"
-        fits = self.failure is None or self.job is not None
+        state = self.background.state if self.background else "new"
+        fits = self.failure is None or self.background is not None
         usable = {"start": state not in ("running", "paused") and fits, "pause": state == "running",
-                  "resume": state in ("paused", "failed") and self.job is not None,
+                  "resume": state in ("paused", "failed") and self.background is not None,
                   "stop": state in ("running", "paused", "failed")}  # fmt: skip
         for name, control in self.control.items():
             control.disabled = not usable.get(name, state not in ("running", "paused"))

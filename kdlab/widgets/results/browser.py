@@ -13,20 +13,20 @@ from kdlab.errors import SpecError
 from kdlab.lab.damage import Damaged
 from kdlab.lab.store import Store
 from kdlab.widgets.explorer import Drawing
-from kdlab.widgets.results import captions as words
+from kdlab.widgets.results import captions
 from kdlab.widgets.results import table as tables
 from kdlab.widgets.results.run import run_picture
-from kdlab.widgets.results.selection import Shown, select, truth
+from kdlab.widgets.results.selection import Selection, select, truth
 from kdlab.widgets.runs.arms import ACCURACIES, looks
-from kdlab.widgets.runs.controls import Following
+from kdlab.widgets.runs.controls import RunsExplorer
 from kdlab.widgets.runs.panels import Picture, cached, comparison, notice, stack
 from kdlab.widgets.runs.read import Runs, read
 
 IN_WORDS = 12  # rows of the table in a static twin
-CHOSEN = {"arm_a": None, "arm_b": None, "run": None}
+LATER = {"arm_a": None, "arm_b": None, "run": None}
 
 
-class ResultsBrowser(Following):
+class ResultsBrowser(RunsExplorer):
     """The finished runs by arm, two arms compared by seed, and one run's course, confusions and calibration.
 
     Args:
@@ -45,7 +45,7 @@ class ResultsBrowser(Following):
     QUESTION = "Which runs are there, do two arms really differ, and what does a run get wrong?"
     DEFAULTS = {
         **dict.fromkeys(tables.FILTERS, tables.ALL), "where": "", "sort": "test_accuracy", "descending": True,
-        "single": False, "metric": "test_accuracy", **CHOSEN, "name": "runs",
+        "single": False, "metric": "test_accuracy", **LATER, "name": "runs",
     }  # fmt: skip
 
     def __init__(self, store: Store | None = None, **settings: Any):
@@ -53,7 +53,7 @@ class ResultsBrowser(Following):
         self.store = store or Store()
         self.runs: Runs | None = None
         self.kept: dict[Any, Picture] = {}
-        self.last: tuple[Runs, dict[str, Any], Shown | None] | None = None
+        self.last: tuple[Runs, dict[str, Any], Selection | None] | None = None
 
     def refresh(self) -> ResultsBrowser:
         """Look into the store again, for runs that have finished since."""
@@ -70,7 +70,7 @@ class ResultsBrowser(Following):
             self.runs = read(self.store)
         return self.runs
 
-    def shown(self) -> Shown | None:
+    def selection(self) -> Selection | None:
         """What the settings select; None where no run passes the filters.
 
         Raises:
@@ -79,60 +79,60 @@ class ResultsBrowser(Following):
         runs = self.everything()
         asked = {name: value for name, value in self.settings.items() if name != "name"}
         if self.last is None or self.last[0] is not runs or self.last[1] != asked:
-            same = self.last is not None and self.last[0] is runs and self.last[1] | CHOSEN == asked | CHOSEN
+            same = self.last is not None and self.last[0] is runs and self.last[1] | LATER == asked | LATER
             self.last = runs, asked, select(runs, self.settings, self.last[2] if same else None)
         return self.last[2]
 
     # ---- what is drawn -----------------------------------------------------------------------------------------------
 
     def static(self) -> Drawing:
-        """The drawing, and the beginning of the table among its words."""
-        drawing, shown = self.draw(), self.shown()
-        if shown is None:
+        """The drawing, and the beginning of the table in its caption."""
+        drawing, chosen = self.draw(), self.selection()
+        if chosen is None:
             return drawing
-        html = tables.as_html(shown.rows, shown.marks(), IN_WORDS)
-        return replace(drawing, words=f"{drawing.words}\n<h4>{words.count_words(shown)}</h4>\n{html}")
+        html = tables.as_html(chosen.rows, chosen.marks(), IN_WORDS)
+        return replace(drawing, caption=f"{drawing.caption}\n<h4>{captions.count_text(chosen)}</h4>\n{html}")
 
     def draw(self) -> Drawing:
         """Comparison and run as one picture."""
-        shown, metric = self.shown(), self.settings["metric"]
-        if shown is None:
-            return words.nothing_words(self.everything())
-        two, verdict = self._pair(shown)
-        styles = dict(zip("AB", looks([shown.kind(shown.first), shown.kind(shown.second)]), strict=True))
-        names = {"A": shown.first} | ({"B": shown.second} if verdict else {})
+        chosen, metric = self.selection(), self.settings["metric"]
+        if chosen is None:
+            return captions.nothing_text(self.everything())
+        two, verdict = self._pair(chosen)
+        styles = dict(zip("AB", looks([chosen.kind(chosen.first), chosen.kind(chosen.second)]), strict=True))
+        names = {"A": chosen.first} | ({"B": chosen.second} if verdict else {})
         styles = {letter: styles[letter] for letter in names}
-        pair = (shown.first, shown.second, metric, tuple(two.index))
+        pair = (chosen.first, chosen.second, metric, tuple(two.index))
         png, spots = stack([
             cached(self.kept, pair, lambda: comparison(two, names, styles, verdict, metric)),
-            cached(self.kept, shown.run, lambda: self._run(shown)),
+            cached(self.kept, chosen.run, lambda: self._run(chosen)),
         ])  # fmt: skip
         alt = (
-            f"{metric.replace('_', ' ')} of the arms {shown.first} (A) and {shown.second} (B) with their difference "
+            f"{metric.replace('_', ' ')} of the arms {chosen.first} (A) and {chosen.second} (B) with their difference "
             "paired by seed; below, training curve, confusion matrix and reliability of a run"
         )
-        told = [words.verdict_words(verdict, shown), words.difference_words(shown), words.run_words(shown)]
-        return Drawing(png, alt, "\n".join(told), spots)
+        parts = [captions.verdict_text(verdict, chosen), captions.difference_text(chosen), captions.run_text(chosen)]
+        return Drawing(png, alt, "\n".join(parts), spots)
 
-    def _pair(self, shown: Shown) -> tuple[pd.DataFrame, stats.Verdict | None]:
+    def _pair(self, chosen: Selection) -> tuple[pd.DataFrame, stats.Verdict | None]:
         """The runs of the two arms, called A and B, and the verdict on their difference under their own names."""
-        names = {shown.second: "B", shown.first: "A"}
-        two = shown.table[shown.table["arm"].isin(names)]
+        names = {chosen.second: "B", chosen.first: "A"}
+        two = chosen.table[chosen.table["arm"].isin(names)]
         verdict = None
         if len(names) == 2:
-            verdict = stats.paired(two, shown.first, shown.second, self.settings["metric"])
+            verdict = stats.paired(two, chosen.first, chosen.second, self.settings["metric"])
         return two.assign(arm=two["arm"].map(names)), verdict
 
-    def _run(self, shown: Shown) -> Picture:
-        """The picture of the chosen run; what cannot be drawn is said where it would have been."""
-        key, row = shown.run, shown.table.loc[shown.run]
+    def _run(self, chosen: Selection) -> Picture:
+        """The picture of the chosen run; an error takes the place of what cannot be drawn."""
+        key, row = chosen.run, chosen.table.loc[chosen.run]
         title = f"Run {key[:8]}: {row['arm']}, seed {row['seed']}"
         try:
             curve = self.store.read(key, "result")["curve"]
             if row["diverged"]:
                 raise SpecError(f"This run diverged at step {row['diverged_at']:.0f}: its answers mean nothing.")
             logits = self.store.logits(key)["val"]
-            labels, classes = truth(row["data"], shown.runs.facts[key]["files"], len(logits))
+            labels, classes = truth(row["data"], chosen.runs.facts[key]["files"], len(logits))
         except Damaged as error:
             return notice(f"The files of run {key[:8]} cannot be read ({error.file} {error.reason}).")
         except SpecError as error:
@@ -178,15 +178,15 @@ class ResultsBrowser(Following):
 
         self.table, self.exported = w.HTML(), w.HTML()
         super()._build()
-        head, _, said, picture = self.box.children
+        head, _, message, picture = self.box.children
         filters = bar(*tables.FILTERS, "where", "sort", "descending", "single", "refresh")
         beside = made_of("kd-beside", self.table, bar("name", "export"), self.exported)
         chosen = bar("arm_a", "arm_b", "run", "metric")
-        self.box.children = [head, made_of("kd-browse", filters, beside), chosen, said, picture]
+        self.box.children = [head, made_of("kd-browse", filters, beside), chosen, message, picture]
 
     def adapt(self, changed: str) -> None:
         if changed in (*tables.FILTERS, "where", "refresh"):
-            self.forget(*CHOSEN)
+            self.forget(*LATER)
         s, runs = self.settings, self.everything()
         for name in tables.FILTERS:
             self.offer(name, tables.choices(runs.table, name), s[name])
@@ -194,40 +194,40 @@ class ResultsBrowser(Following):
             self.control[name].value = s[name]
         self.offer("sort", tables.SORTS.items(), s["sort"])
         self.offer("metric", [(text, name) for name, text in ACCURACIES.items()], s["metric"])
-        if (shown := self.shown()) is not None:
-            arms = [(arm, arm) for arm in shown.arms]
-            self.offer("arm_a", arms, shown.first)
-            self.offer("arm_b", arms, shown.second)
-            self.offer("run", _run_choices(shown), shown.run)
+        if (chosen := self.selection()) is not None:
+            arms = [(arm, arm) for arm in chosen.arms]
+            self.offer("arm_a", arms, chosen.first)
+            self.offer("arm_b", arms, chosen.second)
+            self.offer("run", _run_choices(chosen), chosen.run)
 
     def redraw(self) -> None:
         """Table, comparison and run for the present settings; the last good ones stay where that fails."""
-        with self.lock, self.told():
+        with self.lock, self.errors_shown():
             self.table.value = self._listed()
             super().redraw()
 
     def _listed(self) -> str:
-        shown = self.shown()
-        if shown is None:
+        chosen = self.selection()
+        if chosen is None:
             return "<p>No run to list.</p>"
-        html = tables.as_html(shown.rows, shown.marks(), metric=self.settings["metric"])
-        said = f"{words.count_words(shown)}. {words.unreadable_words(shown.runs)}"
-        return f'<p>{said}</p><div class="kd-scroll" tabindex="0" role="region" aria-label="runs">{html}</div>'
+        html = tables.as_html(chosen.rows, chosen.marks(), metric=self.settings["metric"])
+        text = f"{captions.count_text(chosen)}. {captions.unreadable_text(chosen.runs)}"
+        return f'<p>{text}</p><div class="kd-scroll" tabindex="0" role="region" aria-label="runs">{html}</div>'
 
     def export(self) -> None:
         """Write the filtered table, all of its rows, to a csv file of a new name, and offer to download it."""
-        with self.lock, self.told():
-            shown = self.shown()
-            if shown is None:
+        with self.lock, self.errors_shown():
+            chosen = self.selection()
+            if chosen is None:
                 raise SpecError("there is nothing to export: no run passes the filters.")
-            path, link = tables.export(shown.rows, self.settings["name"])
-            said = f"{len(shown.rows):,} rows written to <code>{escape(str(path))}</code>. {link}"
-            self.exported.value = f'<p class="kd-said" role="status">{said}</p>'
-            self.say("")
+            path, link = tables.export(chosen.rows, self.settings["name"])
+            text = f"{len(chosen.rows):,} rows written to <code>{escape(str(path))}</code>. {link}"
+            self.exported.value = f'<p class="kd-message" role="status">{text}</p>'
+            self.show_message("")
 
 
-def _run_choices(shown: Shown) -> list[tuple[str, str]]:
+def _run_choices(chosen: Selection) -> list[tuple[str, str]]:
     """Runs of the two arms first, then the others."""
-    rank = shown.table["arm"].map({shown.second: 1, shown.first: 0}).fillna(2)
-    runs = shown.table.assign(rank=rank).sort_values(["rank", "arm", "seed"])
+    rank = chosen.table["arm"].map({chosen.second: 1, chosen.first: 0}).fillna(2)
+    runs = chosen.table.assign(rank=rank).sort_values(["rank", "arm", "seed"])
     return [(f"{run.Index[:8]}  {run.arm}, seed {run.seed}", run.Index) for run in runs.itertuples()]

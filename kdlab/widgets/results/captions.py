@@ -1,4 +1,4 @@
-"""What the results browser says: of two arms, of a run, and of what it could not read."""
+"""Captions of the results browser: of two arms, of a run, and of runs that could not be read."""
 
 from __future__ import annotations
 
@@ -6,43 +6,44 @@ from html import escape
 
 from kdlab import stats
 from kdlab.widgets.explorer import Drawing
-from kdlab.widgets.results.selection import Shown
+from kdlab.widgets.results.selection import Selection
 from kdlab.widgets.runs.arms import ACCURACIES, COSTS, TEACHER
 from kdlab.widgets.runs.controls import FILL, nothing
 from kdlab.widgets.runs.read import Runs
 
 HINDSIGHT = "These arms were chosen after seeing results: this is a hint, and a claim listed in advance is a test."
-UNTOLD = ("what", "files", "steps")  # a name, a digest, and what stands among the costs
+OMITTED = ("what", "files", "steps")  # a name, a digest, and what stands among the costs
 ONE_SIDED = ("hard_labels", "teacher_view")  # nothing differs where only one arm has them
 
 
-def count_words(shown: Shown) -> str:
+def count_text(chosen: Selection) -> str:
     """``12 runs of 390 in 2 arms``."""
-    runs, arms = len(shown.table), len(shown.arms)
-    return f"{runs:,} run{'s' * (runs != 1)} of {len(shown.runs.table):,} in {arms:,} arm{'s' * (arms != 1)}"
+    runs, arms = len(chosen.table), len(chosen.arms)
+    return f"{runs:,} run{'s' * (runs != 1)} of {len(chosen.runs.table):,} in {arms:,} arm{'s' * (arms != 1)}"
 
 
-def verdict_words(verdict: stats.Verdict | None, shown: Shown) -> str:
+def verdict_text(verdict: stats.Verdict | None, chosen: Selection) -> str:
     """The sentence of the verdict behind its badge, and what a reader must know about the rows."""
     if verdict is None:
-        return f"<p><b>A</b> is {escape(shown.first)}. Choose another arm as B to compare them.</p>"
+        return f"<p><b>A</b> is {escape(chosen.first)}. Choose another arm as B to compare them.</p>"
     badge = f'<span class="kd-badge kd-{verdict.outcome}">{verdict.outcome}</span>'
     flags = "".join(f"<br>Note: {escape(flag)}." for flag in verdict.flags)
-    who = f"<b>A</b> is {escape(shown.first)}, <b>B</b> is {escape(shown.second)}; the question is whether A is better."
+    first, second = escape(chosen.first), escape(chosen.second)
+    who = f"<b>A</b> is {first}, <b>B</b> is {second}; the question is whether A is better."
     return f"<p>{who}<br>{badge} {escape(verdict.reason)}{flags}<br>{HINDSIGHT}</p>"
 
 
-def difference_words(shown: Shown) -> str:
+def difference_text(chosen: Selection) -> str:
     """A table of the facts in which two arms differ, and of their costs."""
-    if shown.first == shown.second:
+    if chosen.first == chosen.second:
         return ""
-    pair = [shown.of(arm) for arm in (shown.first, shown.second)]
-    a, b = (shown.runs.facts[runs.index[0]] for runs in pair)
+    pair = [chosen.of(arm) for arm in (chosen.first, chosen.second)]
+    a, b = (chosen.runs.facts[runs.index[0]] for runs in pair)
     both = {n for n in (*a, *b) if n.rsplit(".")[-1] in ONE_SIDED and not (n in a and n in b)}
-    names = [n for n in dict.fromkeys([*a, *b]) if n.rsplit(".")[-1] not in UNTOLD and n not in both]
+    names = [n for n in dict.fromkeys([*a, *b]) if n.rsplit(".")[-1] not in OMITTED and n not in both]
     names = [n for n in names if a.get(n) != b.get(n)]
     rows = {n: [str(facts.get(n, "none")) for facts in (a, b)] for n in names}
-    rows |= {words: [f"{runs[cost].median():,.0f}" for runs in pair] for cost, words in COSTS.items()}
+    rows |= {text: [f"{runs[cost].median():,.0f}" for runs in pair] for cost, text in COSTS.items()}
     body = "".join(
         f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{escape(text)}</td>" for text in texts)}</tr>'
         for name, texts in rows.items()
@@ -51,22 +52,22 @@ def difference_words(shown: Shown) -> str:
     return f"<h4>What differs, and what it costs</h4>\n<table><thead>{head}</thead><tbody>{body}</tbody></table>"
 
 
-def run_words(shown: Shown) -> str:
+def run_text(chosen: Selection) -> str:
     """Arm, seed, accuracies and cost of the run that is opened."""
-    row = shown.table.loc[shown.run]
-    accuracies = ", ".join(f"{words} {row[name]:.2f} %" for name, words in ACCURACIES.items())
+    row = chosen.table.loc[chosen.run]
+    accuracies = ", ".join(f"{text} {row[name]:.2f} %" for name, text in ACCURACIES.items())
     accuracies = "it diverged" if row["diverged"] else accuracies
     if (level := row.get(TEACHER, float("nan"))) == level:
         accuracies += f", its teacher's val accuracy {level:.2f} %"
     return (
-        f"<h4>Run {shown.run[:8]}</h4>\n<p>{escape(row['arm'])}, seed {row['seed']}, on {escape(row['data'])}: "
+        f"<h4>Run {chosen.run[:8]}</h4>\n<p>{escape(row['arm'])}, seed {row['seed']}, on {escape(row['data'])}: "
         f"{accuracies}; {row['steps']:,} steps, {row['student_images']:,} student images, {row['seconds']:.0f} s. "
         "Confusions and reliability are of the val images: the test set is scored once and not looked into. "
-        f"Key <code>{shown.run}</code>.</p>"
+        f"Key <code>{chosen.run}</code>.</p>"
     )
 
 
-def unreadable_words(runs: Runs) -> str:
+def unreadable_text(runs: Runs) -> str:
     """Which runs are left out since their files cannot be read; empty when there are none."""
     if not (lost := list(runs.unreadable)):
         return ""
@@ -74,10 +75,10 @@ def unreadable_words(runs: Runs) -> str:
     return f"{len(lost)} cannot be read and {'is' if len(lost) == 1 else 'are'} left out: {keys}."
 
 
-def nothing_words(runs: Runs) -> Drawing:
+def nothing_text(runs: Runs) -> Drawing:
     """In place of a picture, where no run passes the filters or the store is empty."""
     if len(runs.table):
         text = f"None of the {len(runs.table):,} runs in the store passes these filters."
         return nothing(text, "Set a filter back to <code>all</code>, or empty the field <code>where</code>.")
     train = f"Train some: <code>{FILL}</code>, or one by <code>kdlab run kd</code>. Then press Refresh."
-    return nothing("The store holds no finished run yet.", f"{train} {unreadable_words(runs)}")
+    return nothing("The store holds no finished run yet.", f"{train} {unreadable_text(runs)}")

@@ -64,20 +64,20 @@ def run_picture(title: str, curve: Sequence[dict], logits, labels, classes: Sequ
         logits: (N, K) on val, or None.
         labels: (N,) of val, or None.
         classes: K names.
-        why: words in place of what cannot be drawn without logits or labels.
+        why: a text in place of what cannot be drawn without logits or labels.
     """
-    told = logits is not None and labels is not None
+    known = logits is not None and labels is not None
     with canvas.drawing():
         frame = _frame()
         wiped(*frame.course, *frame.reliability, *frame.silent)
         for ax in (*frame.reliability, *frame.silent):
-            ax.set_visible(told == (ax in frame.reliability))
+            ax.set_visible(known == (ax in frame.reliability))
         frame.title.set_text(title)
         spots = _course(*frame.course, curve)
-        if not told:
+        if not known:
             for ax in frame.silent:
-                words = textwrap.fill(why, 34)
-                ax.text(0.5, 0.5, words, ha="center", va="center", transform=ax.transAxes, color=INK)
+                text = textwrap.fill(why, 34)
+                ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes, color=INK)
             return pixels(frame.figure, spots)
         ece = metrics.calibration_error(logits, labels, BINS)
         frame.reliability[0].set_title(f"Reliability, val: ECE {ece:.3f}", y=1.0)
@@ -95,8 +95,8 @@ def _course(upper: Axes, lower: Axes, curve: Sequence[dict]) -> list[tuple]:
         shown = np.where(np.isfinite(values), values, np.nan)
         ax.plot(steps, shown, color=color, marker=marker, ms=4, lw=1.4, mec="white", mew=0.6)
         ax.set_xlim(0, 1.05 * max(steps, default=1))
-        words = f"{ax.get_ylabel()} {shown[-1]:.4g}" if steps else ""
-        spots += [(ax, steps[-1], shown[-1], f"step {steps[-1]:,}: {words}")] if steps else []
+        text = f"{ax.get_ylabel()} {shown[-1]:.4g}" if steps else ""
+        spots += [(ax, steps[-1], shown[-1], f"step {steps[-1]:,}: {text}")] if steps else []
     return spots
 
 
@@ -132,10 +132,10 @@ def confusion_sheet(counts: np.ndarray, classes: Sequence[str]) -> Picture:
             _slanted(sheet.image, name, round(left + middle), top + side + 5)
     wrong = np.where(np.eye(k, dtype=bool), 0, counts)
     worst = [divmod(int(at), k) for at in np.argsort(-wrong, axis=None, kind="stable")[:5]]
-    told = [(left + cell * (column + 0.5), top + cell * (row + 0.5),
+    spots = [(left + cell * (column + 0.5), top + cell * (row + 0.5),
              f"{wrong[row, column]} of {counts[row].sum()} {classes[row]} taken for {classes[column]}")
             for row, column in worst if wrong[row, column]]  # fmt: skip
-    return Picture(sheet.image, tuple(told))
+    return Picture(sheet.image, tuple(spots))
 
 
 def _slanted(image: Image.Image, text: str, x: int, y: int) -> None:

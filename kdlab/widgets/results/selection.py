@@ -1,4 +1,4 @@
-"""What the results browser's settings select: the runs that pass, two arms, a run, and the labels of its images."""
+"""The selection of the results browser: the runs that pass its filters, two arms, a run, and its images' labels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kdlab.widgets.runs.arms import ACCURACIES, view_name
 from kdlab.widgets.runs.read import Runs
 
 
-class Shown(NamedTuple):
+class Selection(NamedTuple):
     """A selection.
 
     Args:
@@ -51,7 +51,7 @@ class Shown(NamedTuple):
         return {self.run: "▸", self.second: "B", self.first: "A"}
 
 
-def select(runs: Runs, settings: Mapping[str, Any], before: Shown | None = None) -> Shown | None:
+def select(runs: Runs, settings: Mapping[str, Any], before: Selection | None = None) -> Selection | None:
     """What the settings select; None where no run passes the filters.
 
     Args:
@@ -74,7 +74,7 @@ def select(runs: Runs, settings: Mapping[str, Any], before: Shown | None = None)
     first, second = settings["arm_a"], settings["arm_b"]
     first = arms[0] if first is None else _one_of("arm_a", first, arms)
     second = _partner(first, arms, table) if second is None else _one_of("arm_b", second, arms)
-    chosen = Shown(runs, table, rows, arms, first, second, "")
+    chosen = Selection(runs, table, rows, arms, first, second, "")
     run = settings["run"]
     return chosen._replace(run=chosen.of(first).index[0] if run is None else _find(run, table.index))
 

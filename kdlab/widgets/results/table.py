@@ -28,7 +28,7 @@ HEADS = {"arm": "arm", "key": "run", "seed": "seed", "seeds": "seeds", "test_acc
 
 
 def choices(table: pd.DataFrame, column: str) -> list[tuple[str, Any]]:
-    """What a filter can be set to, as (words, value): all of them, and each value that some run has.
+    """What a filter can be set to, as (text, value): all of them, and each value that some run has.
 
     Args:
         table: runs.
@@ -87,7 +87,7 @@ def as_html(rows: pd.DataFrame, marks: Mapping[str, str], limit: int = LIMIT, me
     Args:
         rows: arms or single runs.
         marks: arm or key to what stands before its name, for example ``"A"``.
-        limit: rows shown; how many more there are is said.
+        limit: rows shown; the number of others follows.
         metric: the accuracy whose interval is drawn as a bar in each row of arms; ``""`` draws none.
     """
     single = rows.index.name == "key"

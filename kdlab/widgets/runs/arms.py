@@ -15,7 +15,7 @@ from kdlab.plotting.look import LOOKS, SPARE_COLOURS, SPARE_MARKERS, style
 ACCURACIES = {"test_accuracy": "test accuracy", "val_accuracy": "val accuracy"}
 TEACHER = "teacher_val_accuracy"
 COSTS = {"student_images": "student images", "teacher_forwards": "teacher forwards", "steps": "steps"}
-UNSAID = ("steps", "files", "method", "augmentation", "views", "ratio", "seed")  # in an arm's name only through others
+UNNAMED = ("steps", "files", "method", "augmentation", "views", "ratio", "seed")  # in an arm's name only through others
 
 
 # ---- what decided a run ----------------------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ def _facts(spec: Mapping[str, Any], seed: int) -> dict[str, Any]:
     augmented = spec["ratio"] > 0 and spec["augmentation"] != "weak"
     policy, teacher, budget = spec["augmentation"] if augmented else "weak", spec["teacher"], spec["budget"]
     ratio = float(spec["ratio"]) if augmented else 0.0
-    told = {
+    facts = {
         "what": f"{spec['method']} {view_name(policy, spec['views'], ratio)}", "data": spec["data"],
         "sizes": " / ".join(map(str, spec["sizes"] or ["all"])), "fraction": float(spec["fraction"]),
         "model": spec["model"], "method": spec["method"], "augmentation": policy, "views": spec["views"],
@@ -48,13 +48,13 @@ def _facts(spec: Mapping[str, Any], seed: int) -> dict[str, Any]:
         "precision": spec["precision"], "file": None, "seed": "its own" if spec["seed"] == seed else spec["seed"],
     }  # fmt: skip
     if augmented:
-        told |= {"hard_labels": spec["hard_labels"]} | _options("augmentation_options", spec["augmentation_options"])
+        facts |= {"hard_labels": spec["hard_labels"]} | _options("augmentation_options", spec["augmentation_options"])
     for group in ("model_options", "method_options", "optimiser"):
-        told |= _options(group, spec[group])
+        facts |= _options(group, spec[group])
     if teacher:
-        told |= {"teacher_view": spec["teacher_view"]}
-        told |= {f"teacher.{name}": value for name, value in _facts(teacher, seed).items()}
-    return told
+        facts |= {"teacher_view": spec["teacher_view"]}
+        facts |= {f"teacher.{name}": value for name, value in _facts(teacher, seed).items()}
+    return facts
 
 
 def _options(group: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,21 +62,21 @@ def _options(group: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def row_facts(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts that a row of a table tells, for runs whose specs are not at hand.
+    """What the row of a table says of the facts, for runs whose specs are not at hand.
 
     Args:
         row: columns as in ``lab.table``; with a column ``arm``, other words for an arm keep it apart.
     """
     augmented = row["ratio"] > 0 and row["augmentation"] != "weak"
     policy, ratio, views = row["augmentation"] if augmented else "weak", float(row["ratio"]), int(row["views"])
-    told = {
+    facts = {
         "what": f"{row['method']} {view_name(policy, views, ratio)}", "data": row["data"],
         "fraction": float(row["fraction"]), "model": row["student"], "method": row["method"], "augmentation": policy,
         "views": views, "ratio": ratio, "replicate": int(row["replicate"]), "steps": int(row["steps"]),
         "budget": budget_name(row["budget_amount"], row["budget_unit"]),
         "originals_per_step": round(row["student_images"] / (row["steps"] * views)),
     }  # fmt: skip
-    return told if pd.isna(row["teacher"]) else told | {"teacher.model": row["teacher"]}
+    return facts if pd.isna(row["teacher"]) else facts | {"teacher.model": row["teacher"]}
 
 
 # ---- names and looks -------------------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ def budget_name(amount: float, unit: str) -> str:
     return f"{amount:,.4g} {unit}".replace("_", " ") if amount < 1000 else f"{amount:,.0f} {unit}".replace("_", " ")
 
 
-def identity(facts: Mapping[str, Any], without: Iterable[str] = ("budget", "what")) -> str:
+def arm_key(facts: Mapping[str, Any], without: Iterable[str] = ("budget", "what")) -> str:
     """Facts as one text, the same for all runs of an arm; a budget counts by its steps, whatever its unit."""
     return json.dumps({k: v for k, v in facts.items() if k not in without}, sort_keys=True, default=str)
 
@@ -108,7 +108,7 @@ def arm_names(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     Returns:
         Key to name; two keys have the same name exactly when their arm is the same.
     """
-    arms = {key: identity(told) for key, told in facts.items()}
+    arms = {key: arm_key(own) for key, own in facts.items()}
     in_epochs = sorted(arms, key=lambda key: not facts[key]["budget"].endswith("epochs"))  # the usual way to say it
     first = {arms[key]: key for key in reversed(in_epochs)}
     usual = usual_values(facts[key] for key in first.values())
@@ -118,35 +118,38 @@ def arm_names(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return {key: unique[arm] for key, arm in arms.items()}
 
 
-def usual_values(told: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def usual_values(runs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The most frequent value of each fact among those who have it."""
     counts: dict[str, Counter] = {}
     values: dict[tuple[str, str], Any] = {}
-    for facts in told:
+    for facts in runs:
         for name, value in facts.items():
             counts.setdefault(name, Counter())[repr(value)] += 1
             values[name, repr(value)] = value
     return {name: values[name, max(c, key=lambda v: (c[v], v))] for name, c in counts.items()}
 
 
-def unusual(facts: Mapping[str, Any], usual: Mapping[str, Any], unsaid: Sequence[str] = ("what", *UNSAID)) -> list[str]:
-    """What sets facts apart from the usual ones, in words; options of method and policy are always said."""
+def unusual(
+    facts: Mapping[str, Any],
+    usual: Mapping[str, Any],
+) -> list[str]:
+    """What sets facts apart from the usual ones, in words; options of method and policy are always among them."""
     own = ("method_options.", "augmentation_options.")  # those that are the part's defaults are not among the facts
-    told = [n for n in facts if n == "teacher.what" or n.rsplit(".")[-1] not in unsaid]
-    return [_said(n, facts[n]) for n in told if n.startswith(own) or facts[n] != usual.get(n)]
+    names = [n for n in facts if n == "teacher.what" or n.rsplit(".")[-1] not in ("what", *UNNAMED)]
+    return [_phrase(n, facts[n]) for n in names if n.startswith(own) or facts[n] != usual.get(n)]
 
 
-def _said(name: str, value: Any) -> str:
+def _phrase(name: str, value: Any) -> str:
     if name.startswith("teacher."):
         inner = name.removeprefix("teacher.")
-        return f"teacher {str(value).removeprefix('ce ') if inner == 'what' else _said(inner, value)}"
-    words = {"data": f"{value}", "model": f"{value}", "budget": f"{value}", "sizes": f"{value} images",
+        return f"teacher {str(value).removeprefix('ce ') if inner == 'what' else _phrase(inner, value)}"
+    phrases = {"data": f"{value}", "model": f"{value}", "budget": f"{value}", "sizes": f"{value} images",
              "originals_per_step": f"{value} originals a step", "teacher_view": f"teacher sees {value} view",
              "hard_labels": f"hard labels on {value} rows", "file": f"file {value}"}  # fmt: skip
     if name == "fraction":
         return f"{100 * value:g} % of images"
     plain = f"{value:g}" if isinstance(value, float) else value
-    return words.get(name, f"{name.rsplit('.')[-1]}={plain}" if "_options." in name else f"{name} {plain}")
+    return phrases.get(name, f"{name.rsplit('.')[-1]}={plain}" if "_options." in name else f"{name} {plain}")
 
 
 def look_of(method: str, view: str) -> dict[str, str] | None:

@@ -1,4 +1,4 @@
-"""Explorers of finished runs: controls that follow the settings, and words where there is nothing to show yet."""
+"""Base of the explorers of finished runs: controls whose choices depend on the runs, and a drawing for no run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kdlab.widgets.runs.panels import notice, stack
 FILL = "kdlab figures ratio_sweep"
 
 
-class Following(Explorer):
+class RunsExplorer(Explorer):
     """An explorer whose settings may be None, "what there is": its controls show what that means now.
 
     What can be chosen depends on the runs, so options and values of a control change together, in ``adapt``.
@@ -19,8 +19,8 @@ class Following(Explorer):
 
     together: frozenset[str] = frozenset()  # settings that are being set at once: none of them makes another fall back
 
-    def set(self, **settings: Any) -> Following:
-        """Change settings and draw again; a value that is not there is told in the widget.
+    def set(self, **settings: Any) -> RunsExplorer:
+        """Change settings and draw again; a value that is not there is an error, shown in the widget.
 
         Args:
             **settings: new values; unknown names are refused.
@@ -49,9 +49,9 @@ class Following(Explorer):
 
         Args:
             name: of control and setting.
-            options: (words, value).
+            options: (text, value).
             value: None, or one that is not among the options, leaves the control where it is.
-            disabled: the control has nothing to say now.
+            disabled: the control has no effect now.
         """
         control, setting, options = self.control[name], self.settings[name], tuple(options) or (("none", ""),)
         if tuple(control.options) != options:
@@ -62,12 +62,12 @@ class Following(Explorer):
         self.settings[name] = setting
 
 
-def nothing(text: str, words: str) -> Drawing:
-    """A drawing that says in a friendly way why there is nothing on it.
+def nothing(text: str, advice: str) -> Drawing:
+    """A drawing in place of runs that are not there.
 
     Args:
         text: one sentence, for the picture.
-        words: what to do about it, as an HTML fragment.
+        advice: what to do about it, as an HTML fragment.
     """
     png, _ = stack([notice(text)])
-    return Drawing(png, text, words)
+    return Drawing(png, text, advice)

@@ -26,7 +26,7 @@ HALF = canvas.WIDTH // 2
 
 
 class Picture(NamedTuple):
-    """A part of a drawing: RGB pixels, and what speaks in it, as (x, y in pixels from the upper left, text)."""
+    """A part of a drawing: RGB pixels, and its spots, as (x, y in pixels from the upper left, text)."""
 
     image: Image.Image
     spots: tuple[tuple[float, float, str], ...] = ()
@@ -45,7 +45,7 @@ def pixels(figure, spots: Sequence[tuple[Any, float, float, str]] = ()) -> Pictu
 
 
 def axes(figure, left: float, bottom: float, width: float, height: float, title: str = ""):
-    """Axes as of ``canvas.axes`` that are drawn twice as fast: few ticks, and a title that looks for no place."""
+    """Axes as of ``canvas.axes`` that are drawn twice as fast: few ticks, and a title at a fixed place."""
     made = canvas.axes(figure, left, bottom, width, height)
     made.set_title(title, y=1.0)
     for side in (made.xaxis, made.yaxis):
@@ -80,7 +80,7 @@ def stack(pictures: Sequence[Picture]) -> tuple[bytes, tuple[Spot, ...]]:
 
 
 def notice(text: str, height: int = 150) -> Picture:
-    """A sheet that says why there is nothing else on it."""
+    """A sheet with a text in place of a picture."""
     sheet = canvas.Sheet(height)
     for number, line in enumerate(textwrap.wrap(text, 100)):
         sheet.write(40, height // 2 - 20 + 26 * number, line, 17, INK)
@@ -142,14 +142,14 @@ def _dots(ax, table: pd.DataFrame, looks: dict[str, dict], metric: str) -> list[
         ax.plot(wide[arm], np.full(len(wide), row + 0.2), ls="", marker="o", ms=3, mew=0, color=color)
         ax.plot([mean.low, mean.high], [row - 0.14] * 2, color=color, lw=2.2, solid_capstyle="butt")
         ax.plot(mean.mean, row - 0.14, marker=look["marker"], ms=7, mec="white", mew=0.7, color=color)
-        spots.append((ax, mean.mean, row - 0.14, f"{arm}: {interval_words(mean)}"))
+        spots.append((ax, mean.mean, row - 0.14, f"{arm}: {interval_text(mean)}"))
     ax.set_ylim(len(looks) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
     ax.grid(True, axis="x")
     return spots
 
 
-def interval_words(mean: stats.Interval) -> str:
+def interval_text(mean: stats.Interval) -> str:
     """``75.13 % (95 % interval 74.13 to 76.13), 6 seeds``."""
     if mean.n < 2:
         return f"{mean.mean:.2f} %, one seed: no interval" if mean.n else "no finished seed"

@@ -56,7 +56,7 @@ def read(store: Store) -> Runs:
                     gone.add(error.key)
                     lost[error.key] = f"{error.file} {error.reason}"
         kept = {k: known[k] for k in keys if k in known}
-    facts = {k: told for k, (_, told) in kept.items()}
+    facts = {k: known_facts for k, (_, known_facts) in kept.items()}
     table = pd.DataFrame([row for row, _ in kept.values()], index=pd.Index(list(kept), name="key"))
     return Runs(table.assign(arm=list(arm_names(facts).values())), facts, dict(lost))
 

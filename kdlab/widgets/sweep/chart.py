@@ -21,7 +21,7 @@ LINE = 34  # letters in a line of a label
 
 
 def line_chart(
-    points: Sequence[Point], looks: Mapping[str, dict], tell: Callable[[Point], str], *, metric: str, xlabel: str,
+    points: Sequence[Point], looks: Mapping[str, dict], caption: Callable[[Point], str], *, metric: str, xlabel: str,
     ticks: Mapping[float, str], log: bool, limits: tuple[float, float] | None,
 ) -> tuple[bytes, tuple[Spot, ...]]:  # fmt: skip
     """Accuracy over the axis, and student images below it.
@@ -29,7 +29,7 @@ def line_chart(
     Args:
         points: of all lines.
         looks: color, marker and linestyle by line, in order.
-        tell: what the spot of a point says.
+        caption: text of the spot of a point.
         metric: the accuracy that the points are means of.
         xlabel: of the axis, with its unit.
         ticks: x to what stands there.
@@ -42,12 +42,12 @@ def line_chart(
     with canvas.drawing():
         figure, upper, lower = _frame(log)
         wiped(upper, lower)
-        told, ends = [], {}
+        drawn, ends = [], {}
         for place, (line, look) in enumerate(looks.items()):
             own = [p for p in points if p.line == line]
             at = _shifted(np.array([p.x for p in own]), place - (len(looks) - 1) / 2, list(ticks), log)
             _line(upper, lower, own, at, look)
-            told += list(zip(at, own, strict=True))
+            drawn += list(zip(at, own, strict=True))
             ends[line] = next((p.mean.mean for p in reversed(own) if p.mean.n), np.nan)
         for ax in (upper, lower):
             ax.set_xticks(list(ticks), _thinned(ticks, log))
@@ -59,7 +59,7 @@ def line_chart(
         _cost_axis(lower, points)
         lower.set_xlabel(xlabel)
         _names(upper, ends, looks)
-        return stack([pixels(figure, _spots(upper, told, looks, tell))])
+        return stack([pixels(figure, _spots(upper, drawn, looks, caption))])
 
 
 def _shifted(x: np.ndarray, place: float, ticks: list[float], log: bool) -> np.ndarray:
@@ -84,9 +84,9 @@ def _frame(log: bool) -> tuple[Figure, Axes, Axes]:
 def _thinned(ticks: Mapping[float, str], log: bool) -> list[str]:
     """Words at the ticks, without those that would run into their left neighbour's."""
     at = np.log(list(ticks)) if log else np.array(list(ticks))
-    room = WIDE / (1.18 * (np.ptp(at) or 1.0))  # pixels for one unit
+    scale = WIDE / (1.18 * (np.ptp(at) or 1.0))  # pixels for one unit
     kept, end = [], -np.inf
-    for x, word in zip(at * room, ticks.values(), strict=True):
+    for x, word in zip(at * scale, ticks.values(), strict=True):
         half = 5 * len(word)
         kept.append(word if x - half > end else "")
         end = x + half if kept[-1] else end
@@ -96,10 +96,10 @@ def _thinned(ticks: Mapping[float, str], log: bool) -> list[str]:
 def _ends(ticks: list[float], log: bool) -> tuple[float, float]:
     low, high = min(ticks), max(ticks)
     if log:
-        room = max(0.09 * np.log(high / low), 0.12)
-        return low * np.exp(-room), high * np.exp(room)
-    room = max(0.09 * (high - low), 5.0)
-    return low - room, high + room
+        margin = max(0.09 * np.log(high / low), 0.12)
+        return low * np.exp(-margin), high * np.exp(margin)
+    margin = max(0.09 * (high - low), 5.0)
+    return low - margin, high + margin
 
 
 def _line(upper, lower, own: list[Point], at: np.ndarray, look: dict) -> None:
@@ -115,16 +115,18 @@ def _line(upper, lower, own: list[Point], at: np.ndarray, look: dict) -> None:
     lower.plot(at, [p.cost("student_images") for p in own], **drawn, lw=0.8, ms=5, mec="white", mew=0.6)
 
 
-def _spots(ax, told: Sequence[tuple[float, Point]], looks: Mapping[str, dict], tell: Callable[[Point], str]) -> list:
-    """What speaks, and where; a point of which no run finished lies at the foot of the axes, hollow."""
+def _spots(
+    ax, drawn: Sequence[tuple[float, Point]], looks: Mapping[str, dict], caption: Callable[[Point], str]
+) -> list:
+    """A spot for each point; one of which no run finished lies at the foot of the axes, hollow."""
     (low, high), spots = ax.get_ylim(), []
-    for x, point in told:
+    for x, point in drawn:
         y = point.mean.mean
         if not point.mean.n:
             y = low + 0.03 * (high - low)
             look = looks[point.line]
             ax.plot(x, y, marker=look["marker"], mec=look["color"], mfc="white", ms=7, zorder=4)
-        spots.append((ax, x, y, tell(point)))
+        spots.append((ax, x, y, caption(point)))
     ax.set_ylim(low, high)
     return spots
 
@@ -143,7 +145,7 @@ def _cost_axis(ax, points: Sequence[Point]) -> None:
 
 
 def _names(ax, ends: Mapping[str, float], looks: Mapping[str, dict]) -> None:
-    """Names at the right of the axes, as near to the end of their lines as there is room."""
+    """Names at the right of the axes, as near to the end of their lines as they fit."""
     named = [line for line in sorted(ends, key=lambda n: -np.inf if np.isnan(ends[n]) else ends[n])]
     texts = {line: textwrap.fill(line, LINE, max_lines=2, placeholder=" …") for line in named}
     low, high = ax.get_ylim()

@@ -44,9 +44,9 @@ def command(spec: RunSpec, seeds: Sequence[int], like: str | None = None) -> str
     """
     try:
         for name in PROFILES:
-            if said := _in_profile(spec, name):
+            if line := _in_profile(spec, name):
                 first, count = min(seeds), max(seeds) - min(seeds) + 1
-                return f"{said}{f' --seed {first}' if first else ''} --seeds {count}"
+                return f"{line}{f' --seed {first}' if first else ''} --seeds {count}"
     except SpecError:  # the data or a foreign part are not here
         pass
     if like is None:
@@ -79,13 +79,13 @@ def _in_profile(spec: RunSpec, name: str) -> str:
         made = made.replace(budget=replace(made.budget, amount=float(epochs), unit="epochs"))
     if run_key(made) != run_key(spec):
         return ""
-    base, said = PROFILES[name], ["kdlab run", spec.method, f"--profile {name}"]
+    base, words = PROFILES[name], ["kdlab run", spec.method, f"--profile {name}"]
     for option, value, default in (
         ("data", spec.data, base.data), ("student", size.student, base.student),
         ("teacher", size.teacher, base.teacher),
     ):  # fmt: skip
-        said += [f"--{option} {shlex.quote(value)}"] if value != default else []
-    said += [f"--augmentation {augmentation}"] if augmentation != "weak" else []
-    said += [f"--views {spec.views}"] + ([f"--ratio {spec.ratio:g}"] if augmentation != "weak" else [])
-    said += [f"--fraction {spec.fraction:g}"] if spec.fraction != 1 else []
-    return " ".join([*said, *([f"--epochs {epochs}"] if epochs else [])])
+        words += [f"--{option} {shlex.quote(value)}"] if value != default else []
+    words += [f"--augmentation {augmentation}"] if augmentation != "weak" else []
+    words += [f"--views {spec.views}"] + ([f"--ratio {spec.ratio:g}"] if augmentation != "weak" else [])
+    words += [f"--fraction {spec.fraction:g}"] if spec.fraction != 1 else []
+    return " ".join([*words, *([f"--epochs {epochs}"] if epochs else [])])

@@ -10,19 +10,19 @@ from kdlab.errors import choose
 from kdlab.lab.store import Store
 from kdlab.widgets.explorer import Drawing
 from kdlab.widgets.runs.arms import looks
-from kdlab.widgets.runs.controls import FILL, Following, nothing
-from kdlab.widgets.sweep import selection as scenes
-from kdlab.widgets.sweep.captions import axis, held_words, number, tell, words_of
+from kdlab.widgets.runs.controls import FILL, RunsExplorer, nothing
+from kdlab.widgets.sweep import selection
+from kdlab.widgets.sweep.captions import axis, caption, held_fixed, number, point_caption
 from kdlab.widgets.sweep.chart import line_chart
 from kdlab.widgets.sweep.lines import UNITS
-from kdlab.widgets.sweep.selection import ALL, Scene
+from kdlab.widgets.sweep.selection import ALL, Selection
 
 SOURCES = {"published figures": "published", "my store": "store"}
 DIMENSIONS = ("ratio", "shots", "budget")
 AXES = {"augmented rows": "ratio", "training images": "shots", "budget": "budget"}
 
 
-class BudgetExplorer(Following):
+class BudgetExplorer(RunsExplorer):
     """Accuracy with intervals and seeds over ratio, shots or budget; sliders hold the other two.
 
     Args:
@@ -49,7 +49,7 @@ class BudgetExplorer(Following):
     def __init__(self, source: pd.DataFrame | None = None, **settings: Any):
         super().__init__(**settings)
         self.store = Store()
-        self.tables = {} if source is None else {"given": scenes.given(source, self.store)}
+        self.tables = {} if source is None else {"given": selection.given(source, self.store)}
 
     def table(self, source: str) -> pd.DataFrame:
         """The runs of a source, read once.
@@ -58,7 +58,7 @@ class BudgetExplorer(Following):
             source: ``"published"``, ``"store"`` or ``"given"``.
         """
         if source not in self.tables:
-            self.tables[source] = scenes.published() if source == "published" else scenes.stored(self.store)
+            self.tables[source] = selection.published() if source == "published" else selection.stored(self.store)
         return self.tables[source]
 
     def sources(self) -> list[str]:
@@ -76,7 +76,7 @@ class BudgetExplorer(Following):
             return choose("runs", self.settings["runs"], there)
         if "given" in there:
             return "given"
-        return "store" if scenes.is_sweep(self.table("store")) or self.table("published").empty else "published"
+        return "store" if selection.is_sweep(self.table("store")) or self.table("published").empty else "published"
 
     def refresh(self) -> BudgetExplorer:
         """Look into the store again, for runs that have finished since."""
@@ -91,23 +91,23 @@ class BudgetExplorer(Following):
 
     def draw(self) -> Drawing:
         s, source = self.settings, self.source()
-        scene = scenes.scene(self.table(source), s)
-        if scene is None:
+        chosen = selection.select(self.table(source), s)
+        if chosen is None:
             return _nothing(source)
-        if not scene.points:
+        if not chosen.points:
             return nothing("No run fits these settings.", "Move a slider, or set method and augmentation to all.")
-        methods = {p.line: p.runs[-1]["method"] for p in scene.points}
-        kinds = [(methods[line], line.removeprefix(f"{methods[line]} ")) for line in scene.lines]
+        methods = {p.line: p.runs[-1]["method"] for p in chosen.points}
+        kinds = [(methods[line], line.removeprefix(f"{methods[line]} ")) for line in chosen.lines]
         png, spots = line_chart(
-            scene.points, dict(zip(scene.lines, looks(kinds), strict=True)), lambda point: tell(point, s),
-            metric=s["metric"], xlabel=axis(s), ticks={x: number(x) for x in sorted({p.x for p in scene.points})},
-            log=s["x"] != "ratio", limits=_limits(scene) if s["still"] else None,
+            chosen.points, dict(zip(chosen.lines, looks(kinds), strict=True)), lambda point: point_caption(point, s),
+            metric=s["metric"], xlabel=axis(s), ticks={x: number(x) for x in sorted({p.x for p in chosen.points})},
+            log=s["x"] != "ratio", limits=_limits(chosen) if s["still"] else None,
         )  # fmt: skip
         alt = (
-            f"{s['metric'].replace('_', ' ')} over {axis(s)}, with student images below, for {'; '.join(scene.lines)}; "
-            f"held fixed: {held_words(scene, s)}"
+            f"{s['metric'].replace('_', ' ')} over {axis(s)}, with student images below, "
+            f"for {'; '.join(chosen.lines)}; held fixed: {held_fixed(chosen, s)}"
         )
-        return Drawing(png, alt, words_of(scene, s, source, self.store), spots)
+        return Drawing(png, alt, caption(chosen, s, source, self.store), spots)
 
     # ---- controls ----------------------------------------------------------------------------------------------------
 
@@ -115,16 +115,16 @@ class BudgetExplorer(Following):
         import ipywidgets as w
 
         style, made = {"description_width": "initial"}, {}
-        for name, words in (
+        for name, text in (
             ("runs", "runs from"), ("where", "data, student"), ("x", "axis"), ("unit", "budget in"),
             ("method", "method"), ("augmentation", "augmentation"), ("metric", "accuracy on"),
         ):  # fmt: skip
-            made[name] = w.Dropdown(options=[("none", "")], description=words, style=style, layout={"width": "auto"})
+            made[name] = w.Dropdown(options=[("none", "")], description=text, style=style, layout={"width": "auto"})
         made["still"] = w.Checkbox(description="keep the accuracy axis", indent=False, layout={"width": "auto"})
         made["refresh"] = w.Button(description="Refresh", icon="refresh", tooltip="Look into the store again")
         made["refresh"].on_click(lambda _: self.refresh())
-        for name, words in (("ratio", "augmented rows"), ("shots", "training images"), ("budget", "budget")):
-            made[name] = w.SelectionSlider(options=[("none", "")], description=words, style=style,
+        for name, text in (("ratio", "augmented rows"), ("shots", "training images"), ("budget", "budget")):
+            made[name] = w.SelectionSlider(options=[("none", "")], description=text, style=style,
                                            layout={"width": "min(100%, 310px)"})  # fmt: skip
         return made
 
@@ -134,32 +134,32 @@ class BudgetExplorer(Following):
         s, names = self.settings, {v: k for k, v in SOURCES.items()} | {"given": "the given table"}
         self.offer("runs", [(names[v], v) for v in self.sources()], self.source())
         self.offer("x", AXES.items(), s["x"])
-        self.offer("unit", [(words, name) for name, words in UNITS.items()], s["unit"])
+        self.offer("unit", [(text, name) for name, text in UNITS.items()], s["unit"])
         self.offer("metric", [("test", "test_accuracy"), ("val", "val_accuracy")], s["metric"])
         self.control["still"].value = s["still"]
         table = self.table(self.source())
         if len(table):
-            there = scenes.students(table)
+            there = selection.students(table)
             where = s["where"] if s["where"] in there else there[0]
             self.offer("where", [(name, name) for name in there], where)
             for name in ("method", "augmentation"):
                 known = sorted(table.loc[table["where"] == where, name].unique())
-                value = scenes.shown_method(table[table["where"] == where]) if s[name] is None else s[name]
+                value = selection.shown_method(table[table["where"] == where]) if s[name] is None else s[name]
                 self.offer(name, [(choice, choice) for choice in (ALL, *known)], value)
             self._adapt_sliders(changed, table)
 
     def _adapt_sliders(self, changed: str, table: pd.DataFrame) -> None:
         s = self.settings
-        rows = scenes.selected(table, s)
-        there = scenes.options(rows, s)
+        rows = selection.selected(table, s)
+        there = selection.options(rows, s)
         for name in DIMENSIONS:
-            if changed not in ("", name) and s[name] is not None and not scenes.near(s[name], there[name]):
+            if changed not in ("", name) and s[name] is not None and not selection.near(s[name], there[name]):
                 self.forget(name)  # what was held is not there any more
-                there = scenes.options(rows, s)
+                there = selection.options(rows, s)
         for name, values in there.items():
-            words = UNITS[s["unit"]] if name == "budget" else "%"
-            value = scenes.held(name, rows, values, s)
-            self.offer(name, [(f"{number(v)} {words}", v) for v in values], value, disabled=s["x"] == name)
+            unit = UNITS[s["unit"]] if name == "budget" else "%"
+            value = selection.held(name, rows, values, s)
+            self.offer(name, [(f"{number(v)} {unit}", v) for v in values], value, disabled=s["x"] == name)
 
 
 def _nothing(source: str) -> Drawing:
@@ -171,9 +171,9 @@ def _nothing(source: str) -> Drawing:
                    f"Train some: <code>{FILL}</code>, or choose <b>published figures</b>.")  # fmt: skip
 
 
-def _limits(scene: Scene) -> tuple[float, float]:
+def _limits(chosen: Selection) -> tuple[float, float]:
     """An accuracy axis that fits all runs of the student, whichever the sliders show."""
-    accuracies = scene.rows[["test_accuracy", "val_accuracy"]].astype(float)
+    accuracies = chosen.rows[["test_accuracy", "val_accuracy"]].astype(float)
     low, high = float(accuracies.min().min()), float(accuracies.max().max())
-    room = 0.04 * (high - low) or 1.0
-    return low - room, high + room
+    margin = 0.04 * (high - low) or 1.0
+    return low - margin, high + margin

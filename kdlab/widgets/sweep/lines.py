@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from kdlab import stats
-from kdlab.widgets.runs.arms import COSTS, identity, row_facts, unusual, usual_values, view_name
+from kdlab.widgets.runs.arms import COSTS, arm_key, row_facts, unusual, usual_values, view_name
 
 UNITS = {"epochs": "epochs", "student_images": "student images", "steps": "steps"}
 ALIKE = 0.01  # budgets that differ by less are one: a number of steps is whole
@@ -74,23 +74,23 @@ def prepared(table: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]] | None 
     table = table.reset_index() if table.index.name == "key" else table
     table = table.drop_duplicates("key").set_index("key")
     records = zip(table.index, table.to_dict("records"), strict=True)
-    told = {key: (facts or {}).get(key) or row_facts(row) for key, row in records}
+    by_key = {key: (facts or {}).get(key) or row_facts(row) for key, row in records}
     augmented = table["augmentation"].ne("weak") & table["ratio"].gt(0)
-    policy = [_policy(told[key]) if more else "" for key, more in zip(table.index, augmented, strict=True)]
+    policy = [_policy(by_key[key]) if more else "" for key, more in zip(table.index, augmented, strict=True)]
     rows = table.assign(
         where=table["data"] + ", " + table["student"], policy=policy,
         shots=(100 * table["fraction"].astype(float)).round(6),
         ratio=(100 * table["ratio"].astype(float).where(augmented, 0.0)).round(6), augmented=augmented,
-        base=[identity(_base(told[key])) for key in table.index],
-        originals=[told[key]["originals_per_step"] for key in table.index],
+        base=[arm_key(_base(by_key[key])) for key in table.index],
+        originals=[by_key[key]["originals_per_step"] for key in table.index],
     )  # fmt: skip
     rows["epochs"] = _epochs(rows)
-    return rows.assign(line=_line_names(rows, told))[list(KEPT)]
+    return rows.assign(line=_line_names(rows, by_key))[list(KEPT)]
 
 
 def _policy(facts: Mapping[str, Any]) -> str:
     own = ("augmentation", "hard_labels")
-    return identity({k: v for k, v in facts.items() if k in own or k.startswith("augmentation_options.")})
+    return arm_key({k: v for k, v in facts.items() if k in own or k.startswith("augmentation_options.")})
 
 
 def _base(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def _base(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _epochs(rows: pd.DataFrame) -> pd.Series:
-    """Passes over the run's own training images; a budget in another unit is told by a run that counts in epochs."""
+    """Passes over the run's own training images; other units are converted by runs that count in epochs."""
     seen = rows["steps"] * rows["originals"]
     own = rows["budget_unit"] == "epochs"
     size = seen[own] / rows.loc[own, "budget_amount"].astype(float)
@@ -109,13 +109,13 @@ def _epochs(rows: pd.DataFrame) -> pd.Series:
     return (seen / np.array(sizes, float)).where(~own, rows["budget_amount"].astype(float))
 
 
-def _line_names(rows: pd.DataFrame, told: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _line_names(rows: pd.DataFrame, by_key: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """A name for each pair of base and policy: method, policy and views, and what else is unusual about it."""
     first = {(base, policy): key for base, policy, key in zip(rows["base"], rows["policy"], rows.index, strict=True)}
-    usual = usual_values(_base(told[key]) | _policies(told[key]) for key in first.values())
+    usual = usual_values(_base(by_key[key]) | _policies(by_key[key]) for key in first.values())
     names = {}
     for line, key in first.items():
-        row, facts = rows.loc[key], _base(told[key]) | _policies(told[key])
+        row, facts = rows.loc[key], _base(by_key[key]) | _policies(by_key[key])
         view = view_name(row["augmentation"] if line[1] else "weak", row["views"], 0.5 if line[1] else 0.0)
         view = f"{row['augmentation']}, {row['views']} views" if "%" in view else view
         names[line] = ", ".join([f"{row['method']} {view}", *unusual(facts, usual)])
@@ -186,12 +186,12 @@ def points(rows: Sequence[dict[str, Any]], metric: str) -> tuple[list[Point], in
     return made, len(rows) - sum(len(point.runs) for point in made)
 
 
-def cost_words(point: Point) -> str:
+def cost_text(point: Point) -> str:
     """``59,520 student images, 59,520 teacher forwards, 465 steps``, medians over the runs."""
-    return ", ".join(f"{point.cost(name):,.0f} {words}" for name, words in COSTS.items())
+    return ", ".join(f"{point.cost(name):,.0f} {text}" for name, text in COSTS.items())
 
 
-def seeds_words(seeds: Sequence[int]) -> str:
+def seeds_text(seeds: Sequence[int]) -> str:
     """``0 to 5`` or ``0, 2, 5``."""
     seeds = sorted(map(int, seeds))
     gapless = len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1))

@@ -1,4 +1,4 @@
-"""What the budget explorer's settings select: which runs there are, what is held fixed, and the points on the axis."""
+"""The selection of the budget explorer: which runs there are, what is held fixed, and the points on the axis."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NEEDED = ("key", "data", "fraction", "seed", "replicate", "student", "teacher", 
           "val_accuracy", "diverged")  # fmt: skip
 
 
-class Scene(NamedTuple):
+class Selection(NamedTuple):
     """A selection.
 
     Args:
@@ -154,7 +154,7 @@ def near(asked: Any, there: Iterable[float]) -> list[float]:
     return [v for v in there if math.isclose(v, asked, rel_tol=ALIKE)] if isinstance(asked, int | float) else []
 
 
-def scene(table: pd.DataFrame, settings: Mapping[str, Any]) -> Scene | None:
+def select(table: pd.DataFrame, settings: Mapping[str, Any]) -> Selection | None:
     """What the settings select; None where there is no run at all.
 
     Args:
@@ -168,13 +168,13 @@ def scene(table: pd.DataFrame, settings: Mapping[str, Any]) -> Scene | None:
         return None
     rows = selected(table, settings)
     if rows.empty:
-        return Scene(rows, {}, [], [], 0, 0)
+        return Selection(rows, {}, [], [], 0, 0)
     there = options(rows, settings)
     fixed = {name: held(name, rows, there[name], settings) for name in there}
     found, twice = points(on_axis(rows, settings["x"], fixed), settings["metric"])
     lines = [line for line, _ in Counter(p.line for p in found).most_common()]
     kept = sorted(lines[:MOST_LINES], key=lambda line: (not line.startswith("kd "), line))
-    return Scene(rows, fixed, [p for p in found if p.line in kept], kept, len(lines) - len(kept), twice)
+    return Selection(rows, fixed, [p for p in found if p.line in kept], kept, len(lines) - len(kept), twice)
 
 
 def values(column: pd.Series) -> list[float]:

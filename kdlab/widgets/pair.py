@@ -1,4 +1,4 @@
-"""What explorers look through: a trained teacher, a student of it, and images that neither has seen."""
+"""A trained teacher and a student of it, which explorers ask about images that neither was trained on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from kdlab.training.runtime import one_thread
 
 
 @dataclass(frozen=True)
-class Room:
+class TrainedPair:
     """A teacher, a student and their data.
 
     Args:
@@ -85,8 +85,10 @@ def make_view(
     return images, drawn[part]
 
 
-def room(profile: str | None = None, *, method: str = "kd", seed: int = 0, progress: bool = True, **given: Any) -> Room:
-    """Open a room: its two runs come from the store, or are trained now in a process of their own.
+def trained_pair(
+    profile: str | None = None, *, method: str = "kd", seed: int = 0, progress: bool = True, **given: Any
+) -> TrainedPair:
+    """The shared teacher and student: their two runs come from the store, or are trained now in a process of their own.
 
     Args:
         profile: smoke, quick, full or paper; None means ``$KDLAB_PROFILE``, else quick.
@@ -109,13 +111,13 @@ def room(profile: str | None = None, *, method: str = "kd", seed: int = 0, progr
 
 
 @functools.lru_cache(maxsize=4)
-def _open(place: str, size: Profile, teacher: str, student: str) -> Room:
-    """Reading data and weights takes a second; all explorers of a notebook share one room."""
+def _open(place: str, size: Profile, teacher: str, student: str) -> TrainedPair:
+    """Reading data and weights takes a second; all explorers of a notebook share one pair."""
     splits, store = data.load(size.data, sizes=size.sizes), Store()
     specs = {}
     for who, key in (("teacher", teacher), ("student", student)):
         specs[who] = RunSpec.from_dict(store.read(key, "spec")["spec"])
-    return Room(size, splits, *(network(key, splits) for key in (teacher, student)), specs)
+    return TrainedPair(size, splits, *(network(key, splits) for key in (teacher, student)), specs)
 
 
 def network(key: str, splits: data.Splits) -> nn.Module:

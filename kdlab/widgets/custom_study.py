@@ -1,4 +1,4 @@
-"""Which augmentation to distil with, asked of a folder of images: samples, runs, contrasts and the answer."""
+"""A study of a person's own folder of images: which augmentation to distil with, its runs, contrasts and answer."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def custom_study(
 
 
 def answer(study: Study, table: pd.DataFrame) -> tuple[str, list[Verdict]]:
-    """Which augmentation to distil with, in words, and the verdicts behind it.
+    """Which augmentation to distil with, as text, and the verdicts behind it.
 
     Args:
         study: from ``custom_study``.
@@ -114,7 +114,7 @@ def answer(study: Study, table: pd.DataFrame) -> tuple[str, list[Verdict]]:
         best = max(better, key=lambda v: v.effect)
         test = table.groupby("arm")["test_accuracy"].mean()
         name = arm[best.contrast.name]
-        said = (
+        text = (
             f"Distil with {name}: {best.effect:+.1f} points on val over two weak views of equal cost. On test, "
             f"which was not used to choose: {test[name]:.1f} % against {test[CONTROL]:.1f} %."
         )
@@ -122,10 +122,10 @@ def answer(study: Study, table: pd.DataFrame) -> tuple[str, list[Verdict]]:
         spread = min((v.detectable for v in verdicts if np.isfinite(v.detectable)), default=np.nan)
         needed = [v.needed for v in verdicts if v.needed]
         seeds = len(study.profile.seeds)
-        said = "None of these augmentations is shown to beat two weak views of equal cost"
-        said += f"; {seeds} seeds can show {spread:.1f} points at best" if np.isfinite(spread) else ""
-        said += f", and half a point would take {min(needed)} seeds or more." if needed else "."
-    return said + (f" Leave out {', '.join(worse)}: worse than two weak views." if worse else ""), verdicts
+        text = "None of these augmentations is shown to beat two weak views of equal cost"
+        text += f"; {seeds} seeds can show {spread:.1f} points at best" if np.isfinite(spread) else ""
+        text += f", and half a point would take {min(needed)} seeds or more." if needed else "."
+    return text + (f" Leave out {', '.join(worse)}: worse than two weak views." if worse else ""), verdicts
 
 
 def samples(name: str) -> Drawing:
@@ -151,12 +151,12 @@ def samples(name: str) -> Drawing:
             sheet.paste(pixels[row], 390 + 70 * column, top, 58)
     uneven = counts["train"].max() / max(1, counts["train"].min())
     first, *more = datasheet.sentences(name)
-    words = f"<b>{escape(first)}</b>" + "".join(f"<br>{escape(line)}" for line in more) + "."
+    caption = f"<b>{escape(first)}</b>" + "".join(f"<br>{escape(line)}" for line in more) + "."
     if uneven > 1.5:
-        words += f" The largest class has {uneven:.1f} times the images of the smallest: accuracy will favour it."
+        caption += f" The largest class has {uneven:.1f} times the images of the smallest: accuracy will favour it."
     if shown < len(classes):
-        words += f" The first {shown} classes are shown."
-    return Drawing(sheet.png(), f"Images of {shown} classes with the number of images in each", words)
+        caption += f" The first {shown} classes are shown."
+    return Drawing(sheet.png(), f"Images of {shown} classes with the number of images in each", caption)
 
 
 def verdict_drawing(study: Study, table: pd.DataFrame) -> Drawing:
@@ -166,7 +166,7 @@ def verdict_drawing(study: Study, table: pd.DataFrame) -> Drawing:
         study: from ``custom_study``.
         table: its runs.
     """
-    said, verdicts = answer(study, table)
+    text, verdicts = answer(study, table)
     with canvas.drawing():
         figure = canvas.chart(110 + 84 * len(study.arms))
         height = 84 * len(study.arms) + 10
@@ -181,4 +181,4 @@ def verdict_drawing(study: Study, table: pd.DataFrame) -> Drawing:
     alt = "Accuracy on val by augmentation, and its difference from two weak views"
     level, own = table.groupby("seed")["teacher_val_accuracy"].first().mean(), table[METRIC].mean()
     taught = f"<br>On val teachers are right on {level:.1f} %, students on {own:.1f} %." if np.isfinite(level) else ""
-    return Drawing(picture, alt, f"<b>{said}</b>{reasons}{taught}{safety}")
+    return Drawing(picture, alt, f"<b>{text}</b>{reasons}{taught}{safety}")
