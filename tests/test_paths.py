@@ -21,7 +21,7 @@ from kdlab.lab import export, processes
 from kdlab.lab.keys import steps
 from kdlab.lab.store import Store
 from kdlab.perspectives import PROFILES, budgets, recipes
-from kdlab.perspectives.given import check_injected, literal
+from kdlab.perspectives.notebook_parameters import check_injected, literal
 from kdlab.report import notebooks
 from kdlab.spec import Budget, Checkpoint, RunSpec
 

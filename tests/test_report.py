@@ -20,7 +20,7 @@ from kdlab.cli.figures import figures
 from kdlab.errors import SpecError
 from kdlab.paths import CHECKOUT
 from kdlab.registry import catalogue, preparations
-from kdlab.report import pages, readme
+from kdlab.report import notebook_page, pages, readme
 
 # papermill and its kernel client leave sockets and event loops to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -256,7 +256,7 @@ def luminance(colour: str) -> float:
 
 
 def test_text_can_be_read_in_light_and_dark():
-    light, dark = re.findall(r":root \{(.*?)\}", (pages.TEMPLATES / "style.css").read_text(), re.DOTALL)
+    light, dark = re.findall(r":root \{(.*?)\}", (notebook_page.TEMPLATES / "style.css").read_text(), re.DOTALL)
     outcomes = ("supported", "contradicted", "undecided")
     pairs = [(ink, back) for ink in ("ink", "soft", "link", *outcomes) for back in ("page", "card")]
     pairs += [(ink, "card") for ink in ("keyword", "string", "number")] + [(o, f"{o}-back") for o in outcomes]
@@ -358,11 +358,11 @@ def test_formulas_are_drawn_without_a_script(teaching, monkeypatch):
     source = write_lesson(teaching, "01_start", "# T\n\n$a < b$ and `$HOME or $PATH`\n\n$$\\frac{1}{T}$$\n\nFor $ 5.")
     converter = SimpleNamespace(convert=lambda tex, display: f'<math display="{display}">{len(tex)}</math>')
     monkeypatch.setitem(sys.modules, "latex2mathml.converter", converter)
-    page = pages.html(source, place="teaching")
+    page = notebook_page.html(source, place="teaching")
     assert '<math display="inline">5</math> and <code>$HOME or $PATH</code>' in page, "code is no formula"
     assert '<span class="formula"><math display="block">11</math></span>' in page and "For $ 5." in page
     monkeypatch.setitem(sys.modules, "latex2mathml.converter", None)
-    assert "$a &lt; b$" in pages.html(source, place="teaching"), "without the package TeX is left as it is"
+    assert "$a &lt; b$" in notebook_page.html(source, place="teaching"), "without the package TeX is left as it is"
 
 
 def test_figures_end_with_the_lessons(tmp_path, teaching, monkeypatch):

@@ -294,19 +294,11 @@ def test_two_rows_of_one_arm_and_seed_are_refused():
 # --- tables ----------------------------------------------------------------------------------------------
 
 
-def test_gain_pairs_by_seed_and_setting():
-    table = pd.DataFrame(
-        {
-            "arm": ["weak2", "weak2", "jda", "jda"],
-            "seed": [0, 0, 0, 0],
-            "fraction": [0.1, 1.0, 1.0, 0.1],
-            "test_accuracy": [60.0, 80.0, 81.5, 63.0],
-        }
-    )
-    gains = stats.gain(table, "weak2", by=("seed", "fraction"))
-    assert gains[["fraction", "gain"]].to_numpy().tolist() == [[1.0, 1.5], [0.1, 3.0]]
-    with pytest.raises(SpecError, match="several rows for one \\(seed\\)"):
-        stats.gain(table, "weak2")
+def test_factors_stand_in_columns_and_other_arms_are_left_out():
+    table = pd.DataFrame({"arm": ["weak2", "jda", "ce", "jda"], "seed": [0, 0, 0, 1], "test_accuracy": [1.0, 2, 3, 4]})
+    rows = stats.with_factors(table, {"jda": (50.0, "two"), "weak2": (0.0, "two")}, ("share", "by"))
+    assert rows["share"].tolist() == [0.0, 50.0, 50.0] and set(rows["by"]) == {"two"}
+    assert rows["test_accuracy"].tolist() == [1.0, 2.0, 4.0] and list(table) == ["arm", "seed", "test_accuracy"]
 
 
 def test_additive_residual_is_zero_for_an_additive_table_with_a_hole():

@@ -9,7 +9,7 @@ from typing import Any
 
 from kdlab.errors import SpecError, choose
 from kdlab.registry import REQUIRED, Entry, MethodInfo, find
-from kdlab.report.parts import KNOWLEDGE, by_knowledge, deed, families, preparing, summary
+from kdlab.report.parts import KNOWLEDGE, by_knowledge, families, mixes_or_picks, preparing, summary
 
 WIDTH = 100
 PREPARING = "Preparations: they train a teacher's parts for the methods that read those"
@@ -104,7 +104,7 @@ def augmentations(name: str | None = None, data: str | None = None) -> str:
     for entries in families():
         options = ", ".join(f"{k}={v!r}" for k, v in entries[0].options.items())
         told = " ".join([summary(entries[0]), *(f"On {data}: {note}." for note in _safety(data, entries))])
-        rows.append((", ".join(e.name for e in entries), deed(entries[0]), options, told))
+        rows.append((", ".join(e.name for e in entries), mixes_or_picks(entries[0]), options, told))
     lines = _tables(("name", "does", "options", "what it does"), {"": rows}, (6, 24))
     return "\n".join([*lines, "", "`kdlab augmentations NAME` shows one in full."])
 

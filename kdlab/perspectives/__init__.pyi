@@ -1,13 +1,12 @@
 """What ``kdlab.perspectives`` offers: read by type checkers, and by lazy_loader when a name is asked for."""
 
-from .given import PARAMETERS as PARAMETERS
-from .given import parameters as parameters
+from .notebook_parameters import PARAMETERS as PARAMETERS
+from .notebook_parameters import parameters as parameters
 from .profiles import PROFILES as PROFILES
 from .profiles import Profile as Profile
+from .profiles import lengths as lengths
 from .profiles import profile as profile
 from .studies import Study as Study
-from .studies import lengths as lengths
-from .studies import plain as plain
 from .studies import redraw as redraw
 from .studies import study as study
 

@@ -10,8 +10,8 @@ was carved), where the profile has a budget of E epochs at B originals a step:
   epochs as make at least those steps, but no more than 10 E.
 
 So a folder with as many images as the profile's own data, or more, trains as the profile says, a smaller one takes
-about as many steps as these, and a tiny one is not passed over for ever. What is said by hand (``epochs``, ``steps``,
-``originals``, ``teacher_epochs``) is taken as it is. Other data keep the profile's numbers.
+about as many steps as these, and a tiny one is not passed over without end. Lengths given by hand (``epochs``,
+``steps``, ``originals``, ``teacher_epochs``) are taken as they are. Other data keep the profile's numbers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdlab.data import train_size
 from kdlab.errors import SpecError
-from kdlab.perspectives.given import whole
+from kdlab.perspectives.notebook_parameters import whole
 from kdlab.spec import Budget
 
 if TYPE_CHECKING:
@@ -106,25 +106,3 @@ def _images(profile: Profile) -> int:
 def _longer(budget: Budget, images: int, meant: Budget, planned: int) -> Budget:
     per_epoch = max(1, images // budget.originals_per_step)
     return replace(budget, amount=epochs(meant.amount, meant.steps(planned, 1), per_epoch))
-
-
-def told(profile: Profile, named: Profile) -> str:
-    """What a profile's lengths are, in a line, where they are not those of the profile that it is named after.
-
-    Args:
-        profile: as it will train.
-        named: as it stands in ``PROFILES``.
-
-    Returns:
-        The line; empty where nothing differs.
-    """
-    pairs = {
-        "originals a step": (profile.budget.originals_per_step, named.budget.originals_per_step),
-        "epochs of a student": (profile.budget.amount, named.budget.amount),
-        "epochs of a teacher": (profile.teacher_budget.amount, named.teacher_budget.amount),
-    }
-    if all(now == before for now, before in pairs.values()):
-        return ""
-    images = f" for {train_size(profile.data, profile.sizes):,} training images"
-    said = ", ".join(f"{now:g} {what} ({before:g} in {named.name})" for what, (now, before) in pairs.items())
-    return f"lengths{images}: {said}; --originals, --epochs or --steps, --teacher-epochs set others."

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
+from kdlab import plotting
 from kdlab.lab.validation import refusal
 from kdlab.perspectives import recipes
 from kdlab.perspectives.profiles import Profile
+from kdlab.perspectives.published import published as published_rows
 from kdlab.spec import RunSpec
-from kdlab.stats import Contrast
+from kdlab.stats import Contrast, additive_residual, paired_differences
 
 TITLE = "Compatibility with other methods"
 QUESTION = "Does joint augmentation help whatever the distillation method, and does any method profit more?"
@@ -88,8 +92,6 @@ def shares(table, profile: Profile) -> dict:
         table: from the study, one row per arm and seed.
         profile: names the methods.
     """
-    from kdlab.stats import paired_differences
-
     panels = {
         "Augmentation": lambda m: (arm(m, "jda"), arm(m, "weak2")),
         "View, equal epochs": lambda m: (arm(m, "weak2"), arm(m, ALONE)),
@@ -115,9 +117,7 @@ def published(table, profile: Profile):
         DataFrame: the published rows, and ``ours``, the mean test accuracy of the method on one weak view. Teachers of
         other accuracies stand in other rows: compare differences within a group, never across.
     """
-    from kdlab.perspectives import published as numbers
-
-    rows = numbers.published(profile.teacher, profile.student)
+    rows = published_rows(profile.teacher, profile.student)
     if profile.name != "paper":
         return rows.iloc[:0]
     mean = table.groupby("arm")["test_accuracy"].mean()
@@ -125,12 +125,7 @@ def published(table, profile: Profile):
 
 
 def figures(table, verdicts, profile: Profile) -> dict:
-    """Heat maps of the gains and of the additive model's residual, the shares of the gain, and the forest plot."""
-    import pandas as pd
-
-    from kdlab import plotting
-    from kdlab.stats import additive_residual
-
+    """Heat maps of the gains and of the additive model's residual, and the shares of the gain."""
     mean = table.groupby("arm")["test_accuracy"].mean()
     augmented = ["weak2", *profile.policies]
     own = [OWN] * any(arm(m, OWN) in mean for m in profile.grid)
@@ -145,20 +140,16 @@ def figures(table, verdicts, profile: Profile) -> dict:
         "Equal student images": (grid[[MATCHED, *augmented]] - grid.loc[first, MATCHED], "gain (points)"),
         "Residual": (additive_residual(grid[augmented]), "residual (points)"),
     }
-    with plotting.theme():
-        figure = plotting.figure(0.8 + 0.19 * len(grid), plotting.PAGE)
-        widths = [len(values.columns) for values, _ in panels.values()]
-        axes = figure.subplots(1, 3, width_ratios=widths)
-        for ax, (title, (values, words)) in zip(axes, panels.items(), strict=True):
-            values = values.rename(columns={MATCHED: "matched"})
-            stars = marks.reindex(columns=values.columns, fill_value=False)
-            most = max(1.0, values.abs().max().max())
-            plotting.heatmap(ax, values, stars, label=words, limit=most, compact=sum(widths) > 10)
-            ax.set_title(title)
-            if ax is not axes[0]:
-                ax.set_yticks([])
-        return {
-            "gains": figure,
-            "shares": plotting.effects(shares(table, profile), [f"{words} (points)" for words in SHARES]),
-            "contrasts": plotting.forest(verdicts),
-        }
+    figure = plotting.figure(0.8 + 0.19 * len(grid), plotting.PAGE)
+    widths = [len(values.columns) for values, _ in panels.values()]
+    axes = figure.subplots(1, 3, width_ratios=widths)
+    for ax, (title, (values, words)) in zip(axes, panels.items(), strict=True):
+        values = values.rename(columns={MATCHED: "matched"})
+        stars = marks.reindex(columns=values.columns, fill_value=False)
+        most = max(1.0, values.abs().max().max())
+        plotting.heatmap(ax, values, stars, label=words, limit=most, compact=sum(widths) > 10)
+        ax.set_title(title)
+        if ax is not axes[0]:
+            ax.set_yticks([])
+    effects = plotting.effects(shares(table, profile), [f"{words} (points)" for words in SHARES])
+    return {"gains": figure, "shares": effects}

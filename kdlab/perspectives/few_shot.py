@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from kdlab import plotting
 from kdlab.perspectives import recipes
 from kdlab.perspectives.profiles import Profile
 from kdlab.spec import RunSpec
-from kdlab.stats import Contrast
+from kdlab.stats import Contrast, with_factors
 
 TITLE = "Few images"
 QUESTION = "Does joint augmentation help the student more when it has few images to be distilled on?"
@@ -18,7 +19,6 @@ FORMULA = (
 FIGURES = {
     "fractions": "Test accuracy over the share of training images, at equal epochs and at equal steps.",
     "gain": "JDA minus weak2 over the share of training images, paired by seed.",
-    "contrasts": "The contrasts listed before the runs, with their paired 95 % intervals.",
 }
 BASES = ("ce", "weak2", "jda", "ccd")
 STEP_BASES = ("weak2", "jda")
@@ -61,26 +61,22 @@ def contrasts(profile: Profile) -> list[Contrast]:
 
 
 def figures(table, verdicts, profile: Profile) -> dict:
-    """Accuracy over the fraction at equal epochs and at equal steps, JDA's gain, and the forest plot."""
-    from kdlab import plotting
-
-    parts = {
+    """Accuracy over the fraction at equal epochs and at equal steps, and JDA's gain."""
+    factors = {
         arm(base, f, unit): (base, 100 * f, unit)
         for base in BASES for f in {*profile.fractions, *profile.step_fractions, 1.0} for unit in ("epochs", "steps")
     }  # fmt: skip
-    labels = table.arm.map(parts)
-    rows = table.assign(by=labels.str[0], percent=labels.str[1].astype(float), unit=labels.str[2])
+    rows = with_factors(table, factors, ("by", "percent", "unit"))
     wide = rows.pivot_table(index=["seed", "percent", "unit"], columns="by", values="test_accuracy").reset_index()
     gain = wide.assign(gain=wide.jda - wide.weak2, by="equal " + wide.unit).sort_values("by")
-    with plotting.theme():
-        lines, gains = plotting.figure(2.6, plotting.PAGE), plotting.figure()
-        for ax, unit in zip(lines.subplots(1, 2, sharey=True), ("epochs", "steps"), strict=True):
-            plotting.line_with_interval(
-                ax, rows[rows.unit == unit], "percent", by="by", xlabel="training images (%)", log=True, legend=""
-            )
-            ax.set_title(f"Equal {unit}")
+    lines, gains = plotting.figure(2.6, plotting.PAGE), plotting.figure()
+    for ax, unit in zip(lines.subplots(1, 2, sharey=True), ("epochs", "steps"), strict=True):
         plotting.line_with_interval(
-            gains.subplots(), gain, "percent", value="gain", by="by", xlabel="training images (%)",
-            ylabel="JDA \u2212 weak2 (points)", log=True, zero=True, legend="",
-        )  # fmt: skip
-        return {"fractions": lines, "gain": gains, "contrasts": plotting.forest(verdicts)}
+            ax, rows[rows.unit == unit], "percent", by="by", xlabel="training images (%)", log=True, legend=""
+        )
+        ax.set_title(f"Equal {unit}")
+    plotting.line_with_interval(
+        gains.subplots(), gain, "percent", value="gain", by="by", xlabel="training images (%)",
+        ylabel="JDA \u2212 weak2 (points)", log=True, zero=True, legend="",
+    )  # fmt: skip
+    return {"fractions": lines, "gain": gains}

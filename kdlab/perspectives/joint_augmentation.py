@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kdlab import plotting
 from kdlab.perspectives import recipes
 from kdlab.perspectives.profiles import Profile
 from kdlab.spec import RunSpec
@@ -21,7 +22,6 @@ FORMULA = "KD: CE + T² KL(teacher || student), T = 4, mean over all rows; CE: h
 FIGURES = {
     "arms": "Test accuracy of the student by augmentation; every arm but CE, KD and matched sees two views of each "
     "original.",
-    "contrasts": "The contrasts listed before the runs, with their paired 95 % intervals.",
 }
 
 
@@ -54,11 +54,8 @@ def contrasts(profile: Profile) -> list[Contrast]:
 
 
 def figures(table, verdicts, profile: Profile) -> dict:
-    """The arms with their seeds, and the forest plot of the contrasts."""
-    from kdlab import plotting
-
-    with plotting.theme():
-        shown = [arm for arm in arms(profile) if arm != "kd again"]
-        dots = plotting.figure(0.5 + 0.32 * len(shown))
-        plotting.interval_dots(dots.subplots(), table, shown)
-        return {"arms": dots, "contrasts": plotting.forest(verdicts)}
+    """The arms with their seeds."""
+    drawn = [arm for arm in arms(profile) if arm != "kd again"]
+    dots = plotting.figure(0.5 + 0.32 * len(drawn))
+    plotting.interval_dots(dots.subplots(), table, drawn)
+    return {"arms": dots}

@@ -6,10 +6,10 @@ import dataclasses
 import os
 from dataclasses import dataclass
 
-from kdlab.data import absolute
+from kdlab.data import absolute, train_size
 from kdlab.errors import SpecError, choose
 from kdlab.perspectives import budgets
-from kdlab.perspectives.given import LENGTHS, literal
+from kdlab.perspectives.notebook_parameters import LENGTHS, literal
 from kdlab.registry import catalogue
 from kdlab.spec import Budget, Optimiser
 
@@ -208,3 +208,22 @@ def profile(name: str | None = None, **overrides) -> Profile:
     said = "profile" if name else PROFILE
     name = name or os.environ.get(PROFILE) or "quick"
     return PROFILES[choose(said, name, PROFILES)].replace(**overrides)
+
+
+def lengths(size: Profile) -> str:
+    """Where a profile's lengths are not those of the profile that it is named after: both, in a line; else empty.
+
+    Args:
+        size: the profile as it will train.
+    """
+    named = PROFILES[size.name]
+    pairs = {
+        "originals a step": (size.budget.originals_per_step, named.budget.originals_per_step),
+        "epochs of a student": (size.budget.amount, named.budget.amount),
+        "epochs of a teacher": (size.teacher_budget.amount, named.teacher_budget.amount),
+    }
+    if all(now == before for now, before in pairs.values()):
+        return ""
+    images = f" for {train_size(size.data, size.sizes):,} training images"
+    changes = ", ".join(f"{now:g} {what} ({before:g} in {size.name})" for what, (now, before) in pairs.items())
+    return f"lengths{images}: {changes}; --originals, --epochs or --steps, --teacher-epochs set others."

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from kdlab import plotting
 from kdlab.perspectives import recipes
 from kdlab.perspectives.profiles import Profile
 from kdlab.spec import RunSpec
-from kdlab.stats import Contrast
+from kdlab.stats import Contrast, with_factors
 
 TITLE = "How much augmentation"
 QUESTION = "Which share of the student's images should be augmented, and how many augmented copies pay?"
@@ -17,7 +18,6 @@ FORMULA = "KD: CE + T² KL(teacher || student), T = 4. Same originals and same r
 FIGURES = {
     "shares": "Test accuracy over the share of augmented rows, two rows per original; 0 is weak2, 1/2 is JDA.",
     "copies": "Test accuracy over augmented copies per original, at equal epochs and at equal student images.",
-    "contrasts": "The contrasts listed before the runs, with their paired 95 % intervals.",
 }
 
 
@@ -54,19 +54,16 @@ def contrasts(profile: Profile) -> list[Contrast]:
 
 
 def figures(table, verdicts, profile: Profile) -> dict:
-    """Accuracy over the share of augmented rows, over copies, and the forest plot of the contrasts."""
-    from kdlab import plotting
-
-    shares = {share_arm(r): 100 * r for r in profile.shares}
-    copies = {(copies_arm(c, unit)): (c, f"equal {unit}") for c in profile.copies for unit in ("epochs", "images")}
-    with plotting.theme():
-        first, second = plotting.figure(), plotting.figure()
-        rows = table[table.arm.isin(shares)]
-        rows = rows.assign(share=rows.arm.map(shares), by="jda")
-        plotting.line_with_interval(first.subplots(), rows, "share", by="by", xlabel="augmented rows (%)")
-        rows = table[table.arm.isin(copies)]
-        rows = rows.assign(copies=rows.arm.map(lambda a: copies[a][0]), by=rows.arm.map(lambda a: copies[a][1]))
-        plotting.line_with_interval(
-            second.subplots(), rows, "copies", by="by", xlabel="augmented copies per original", legend=""
-        )
-        return {"shares": first, "copies": second, "contrasts": plotting.forest(verdicts)}
+    """Accuracy over the share of augmented rows, and over copies."""
+    shares = {share_arm(r): (100 * r, "jda") for r in profile.shares}
+    copies = {copies_arm(c, unit): (c, f"equal {unit}") for c in profile.copies for unit in ("epochs", "images")}
+    first, second = plotting.figure(), plotting.figure()
+    plotting.line_with_interval(
+        first.subplots(), with_factors(table, shares, ("share", "by")), "share", by="by",
+        xlabel="augmented rows (%)",
+    )  # fmt: skip
+    plotting.line_with_interval(
+        second.subplots(), with_factors(table, copies, ("copies", "by")), "copies", by="by",
+        xlabel="augmented copies per original", legend="",
+    )  # fmt: skip
+    return {"shares": first, "copies": second}

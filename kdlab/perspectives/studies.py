@@ -12,17 +12,16 @@ from typing import Any
 
 import pandas as pd
 
-from kdlab import lab, stats
+from kdlab import lab, plotting, stats
 from kdlab.data import DESCRIPTIONS, SPLITS, facts
 from kdlab.errors import choose
 from kdlab.lab.store import Store
 from kdlab.paths import absolute, home
 from kdlab.perspectives import NAMES
-from kdlab.perspectives.budgets import told
 from kdlab.perspectives.profiles import PROFILES, Profile, profile
 from kdlab.spec import RunSpec
 
-COSTS = ["student_images", "teacher_forwards", "steps", "seconds"]
+CONTRASTS = "The contrasts listed before the runs, with their paired 95 % intervals."
 OVERALL = {
     "supported": "Every contrast of the claim came out as it predicts, after correction for their number.",
     "contradicted": "At least one contrast of the claim came out significantly the other way.",
@@ -89,29 +88,15 @@ class Study:
 
     def figures(self, table: pd.DataFrame, verdicts: list[stats.Verdict] | None = None) -> dict[str, Any]:
         """Draw the perspective: figure name to matplotlib Figure."""
-        return self.module.figures(table, verdicts or self.verdicts(table), self.profile)
+        return _figures(self.module, table, verdicts or self.verdicts(table), self.profile)
 
     def summary(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Accuracy beside cost, one row per arm.
+        """Accuracy beside cost, one row per arm, as of ``stats.arm_table``, with the mean val accuracy of the teachers.
 
         Args:
             table: from ``table`` or ``run``.
-
-        Returns:
-            Indexed by arm: seeds that finished, their mean ``test_accuracy`` in percent and its 95 % t-interval
-            ``low`` to ``high``, the mean ``teacher_val_accuracy`` of their teachers, and the median cost of a run:
-            images the student saw, images the teacher labelled, optimiser steps, and seconds of the student's own steps
-            (an even share of those taken as one network).
         """
-        rows = {}
-        for arm, runs in table.groupby("arm", sort=False):
-            good = runs[~runs["diverged"].astype(bool)]
-            mean = stats.interval(good["test_accuracy"])
-            accuracy = {"seeds": mean.n, "test_accuracy": mean.mean, "low": mean.low, "high": mean.high}
-            accuracy |= {name: good[name].mean() for name in ("teacher_val_accuracy",) if name in good}
-            rows[arm] = accuracy | runs[COSTS].median().to_dict()
-        whole = dict.fromkeys(["seeds", *COSTS[:-1]], int)
-        return pd.DataFrame.from_dict(rows, orient="index").astype(whole)
+        return stats.arm_table(table, means=["teacher_val_accuracy"]).drop(columns="diverged")
 
     def conclusion(self, verdicts: list[stats.Verdict]) -> str:
         """The outcome in words, as Markdown: the claim, what to be careful about, and each contrast's sentence."""
@@ -143,17 +128,14 @@ class Study:
         Returns:
             The verdict document that ``<name>.verdict.json`` holds.
         """
-        from kdlab import plotting
-
         folder = self.folder(folder)
         verdicts = self.verdicts(table)
         names = []
         for name, figure in self.figures(table, verdicts).items():
-            if self.profile.name == "smoke":
-                plotting.watermark(figure, "smoke")
             names.append(f"{self.name}-{name}")
             plotting.save(
-                figure, folder, names[-1], table=plain(table), caption=self.caption(name), alt=self.alt(name, verdicts),
+                figure, folder, names[-1], caption=self.caption(name), alt=self.alt(name, verdicts),
+                table=table.drop(columns=["seconds", "revision"], errors="ignore"),  # these differ between machines
                 meta={"perspective": self.name, "figure": name, "profile": self.profile.name,
                       "overrides": self._overrides()},
             )  # fmt: skip
@@ -179,7 +161,11 @@ class Study:
     def alt(self, name: str, verdicts: list[stats.Verdict]) -> str:
         """Alternative text: what the figure shows and what was found, in words."""
         found = " ".join(v.reason for v in verdicts if v.contrast.role == "claim")
-        return f"{self.module.FIGURES[name]} {found}"
+        return f"{self.shows(name)} {found}"
+
+    def shows(self, name: str) -> str:
+        """What a figure shows, as the perspective says it."""
+        return ({"contrasts": CONTRASTS} | self.module.FIGURES)[name]
 
     def caption(self, name: str) -> str:
         """Data, networks, formula, budget, seeds, interval and selection rule, in that order."""
@@ -187,7 +173,7 @@ class Study:
         b, t = p.budget, p.teacher_budget
         train, val, test = p.sizes or (facts(p.data)[split] for split in SPLITS)
         return (
-            f"{self.module.FIGURES[name]} Data: {DESCRIPTIONS.get(p.data, _folder(p.data))}, "
+            f"{self.shows(name)} Data: {DESCRIPTIONS.get(p.data, _folder(p.data))}, "
             f"{train:,} train, {val:,} val and {test:,} test images. "
             f"Teacher {p.teacher} ({t.amount:g} epochs), student {p.student} ({b.amount:g} epochs, "
             f"{b.originals_per_step} originals a step). {self.module.FORMULA} "
@@ -223,28 +209,22 @@ def redraw(path: Path | str):
     Args:
         path: a figure's json file.
     """
-    from kdlab import plotting
-
     table, record = plotting.load(path)
     meta = record["meta"]
     module, size = _module(meta["perspective"]), profile(meta["profile"], **meta["overrides"])
-    figure = module.figures(table, stats.decide(table, module.contrasts(size)), size)[meta["figure"]]
-    if meta["profile"] == "smoke":
+    return _figures(module, table, stats.decide(table, module.contrasts(size)), size)[meta["figure"]]
+
+
+def _figures(module: ModuleType, table: pd.DataFrame, verdicts: list[stats.Verdict], size: Profile) -> dict[str, Any]:
+    """The perspective's own figures and the forest plot of its contrasts, with "smoke" across those of that profile."""
+    with plotting.theme():
+        made = module.figures(table, verdicts, size) | {"contrasts": plotting.forest(verdicts)}
+    for figure in made.values() if size.name == "smoke" else ():
         plotting.watermark(figure, "smoke")
-    return figure
-
-
-def lengths(size: Profile) -> str:
-    """What a profile's lengths are, in a line, where they are not those of its name; else empty."""
-    return told(size, PROFILES[size.name])
+    return made
 
 
 def _folder(name: str) -> str:
     """A folder of images in a caption: its own name, not where it lies on somebody's disk."""
     path, _, options = name.partition("?")
     return f"folder {Path(path).name}{f' ({options})' if options else ''}"
-
-
-def plain(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns of a table that a figure may use, without what differs between machines (seconds, revisions)."""
-    return table.drop(columns=["seconds", "revision"], errors="ignore")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from kdlab import plotting
 from kdlab.perspectives import recipes
 from kdlab.perspectives.profiles import Profile
 from kdlab.spec import RunSpec
-from kdlab.stats import Contrast
+from kdlab.stats import Contrast, with_factors
 
 TITLE = "Augmenting the teacher"
 QUESTION = "Does a teacher that was itself trained with joint augmentation make a better student?"
@@ -55,25 +56,19 @@ def contrasts(profile: Profile) -> list[Contrast]:
 
 
 def figures(table, verdicts, profile: Profile) -> dict:
-    """Teachers on the left, their students on the right, and the forest plot of the contrasts."""
-    from kdlab import plotting
-
-    teachers = {f"teacher {how}": how for how in ("weak", "weak2", "jda")}
+    """Teachers on the left, their students on the right."""
+    teachers = {f"teacher {how}": (how,) for how in ("weak", "weak2", "jda")}
     students = {
         "weak2": ("weak2", "weak"), "jda": ("jda", "weak"),
         "weak2 under jda teacher": ("weak2", "JDA"), "jda under jda teacher": ("jda", "JDA"),
     }  # fmt: skip
-    with plotting.theme():
-        figure = plotting.figure(2.5, plotting.PAGE)
-        left, right = figure.subplots(1, 2)
-        own = table[table.arm.isin(teachers)]
-        plotting.interval_dots(left, own.assign(arm=own.arm.map(teachers)))
-        left.set_title("Teachers, by what they were trained on")
-        taught = table[table.arm.isin(students)]
-        taught = taught.assign(by=taught.arm.map(lambda a: students[a][0]), x=taught.arm.map(lambda a: students[a][1]))
-        taught = taught.sort_values("x", key=lambda x: x != "weak", kind="stable")
-        plotting.line_with_interval(
-            right, taught, "x", by="by", xlabel="the teacher was trained on", legend="student trained on"
-        )
-        right.set_title("Their students")
-        return {"interaction": figure, "contrasts": plotting.forest(verdicts)}
+    figure = plotting.figure(2.5, plotting.PAGE)
+    left, right = figure.subplots(1, 2)
+    plotting.interval_dots(left, with_factors(table, teachers, ("arm",)))
+    left.set_title("Teachers, by what they were trained on")
+    rows = with_factors(table, students, ("by", "x")).sort_values("x", key=lambda x: x != "weak", kind="stable")
+    plotting.line_with_interval(
+        right, rows, "x", by="by", xlabel="the teacher was trained on", legend="student trained on"
+    )
+    right.set_title("Their students")
+    return {"interaction": figure}

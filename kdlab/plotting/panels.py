@@ -26,33 +26,34 @@ OUTCOME_LOOKS = {
 
 def interval_dots(
     ax: Axes, table: pd.DataFrame, order: Sequence[str] | None = None, *, value: str = "test_accuracy",
-    label: str = "Test accuracy (%)", level: float = 0.95,
+    label: str = "Test accuracy (%)", looks: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Axes:  # fmt: skip
-    """One row per arm: the mean with its t-interval, and below it the seeds, each joined to itself in the next arm.
+    """One row per arm: the mean with its 95 % t-interval, and below it the seeds, each joined to the next arm's.
 
     Args:
         table: columns ``arm``, ``seed`` and ``value``; a run that diverged is missing, and the arm's label says so.
         order: arms from top to bottom; default, as they come.
         value: column to draw.
         label: of the value axis, with the unit.
-        level: coverage of the intervals.
+        looks: arm to its colour, marker and label; default, those of ``style``.
     """
     order = list(order or table["arm"].unique())
+    looks = looks or {arm: style(arm, row) for row, arm in enumerate(order)}
     wide = _wide(table, "seed", "arm", value).reindex(index=np.sort(table["seed"].unique()), columns=order)
     rows = np.arange(len(order))
     ax.plot(wide.to_numpy().T, rows + 0.2, color=FAINT, lw=0.5, alpha=0.55, zorder=1)
     labels = []
     for row, arm in enumerate(order):
-        look = style(arm, row)
+        look = looks[arm]
         ax.plot(wide[arm], np.full(len(wide), row + 0.2), ls="", marker="o", ms=2.6, mew=0, color=look["color"])
-        mean = interval(wide[arm], level)
+        mean = interval(wide[arm])
         ax.plot([mean.low, mean.high], [row - 0.14] * 2, color=look["color"], lw=2, solid_capstyle="butt")
         ax.plot(mean.mean, row - 0.14, marker=look["marker"], ms=6, mec="white", mew=0.7, color=look["color"])
         labels.append(look["label"] + (f"\n{mean.n} of {len(wide)} seeds" if mean.n < len(wide) else ""))
     ax.set_yticks(rows, labels)
     ax.set_ylim(len(order) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
-    ax.grid(axis="x")
+    ax.grid(True, axis="x")
     ax.set_xlabel(label)
     return ax
 
@@ -60,9 +61,9 @@ def interval_dots(
 def line_with_interval(
     ax: Axes, table: pd.DataFrame, x: str, *, value: str = "test_accuracy", by: str = "arm",
     order: Sequence[str] | None = None, xlabel: str = "", ylabel: str = "Test accuracy (%)", log: bool = False,
-    zero: bool = False, legend: str | None = None, level: float = 0.95,
+    zero: bool = False, legend: str | None = None,
 ) -> Axes:  # fmt: skip
-    """A line of means with t-intervals for each group over a number or a factor, and the seeds as thin lines.
+    """A line of means with 95 % t-intervals for each group over a number or a factor, and the seeds as thin lines.
 
     Groups stand slightly apart so that no interval hides another. Two factors of two levels give the interaction plot.
 
@@ -75,7 +76,6 @@ def line_with_interval(
         log: logarithmic horizontal axis.
         zero: draw the zero line, for differences.
         legend: its title, ``""`` for a legend without one, or None for none.
-        level: coverage of the intervals.
     """
     order = list(order or table[by].unique())
     numeric = pd.api.types.is_numeric_dtype(table[x])
@@ -88,13 +88,13 @@ def line_with_interval(
         shift = (position - (len(order) - 1) / 2) * gap
         at = places * np.exp(shift) if log else places + shift
         wide = _wide(table[table[by] == name], x, "seed", value).reindex(ticks)
-        _line(ax, at, wide, style(str(name), position), level)
+        _line(ax, at, wide, style(str(name), position))
     ax.set_xscale("log" if log else "linear")
     ax.set_xticks(places, [f"{t:g}" if numeric else style(str(t))["label"] for t in ticks])
     ax.minorticks_off()
     if not numeric:
         ax.set_xlim(-0.35, len(ticks) - 0.65)
-    ax.grid(axis="y")
+    ax.grid(True, axis="y")
     ax.set(xlabel=xlabel, ylabel=ylabel)
     if legend is not None:
         ax.legend(title=legend or None, loc="best")
@@ -107,11 +107,11 @@ def _wide(table: pd.DataFrame, index: str, columns: str, value: str) -> pd.DataF
     return finished.pivot(index=index, columns=columns, values=value).astype(float)
 
 
-def _line(ax: Axes, at: np.ndarray, wide: pd.DataFrame, look: dict, level: float) -> None:
+def _line(ax: Axes, at: np.ndarray, wide: pd.DataFrame, look: dict) -> None:
     """One group: seeds (columns of ``wide``) thin, means thick, intervals as bars."""
     color = look["color"]
     ax.plot(at, wide.to_numpy(), color=color, lw=0.5, alpha=0.35, marker="o", ms=2, mew=0, zorder=2)
-    means = [interval(row, level) for row in wide.to_numpy()]
+    means = [interval(row) for row in wide.to_numpy()]
     for place, mean in zip(at, means, strict=True):
         ax.plot([place] * 2, [mean.low, mean.high], color=color, lw=1.8, solid_capstyle="butt", zorder=3)
     ax.plot(at, [m.mean for m in means], **look, lw=1.2, ms=5.5, mec="white", mew=0.7, zorder=4)
@@ -148,7 +148,7 @@ def contrast_panel(ax: Axes, verdicts: Sequence[Verdict], *, label: str = "Effec
     ax.set_ylim(len(verdicts) - 0.5, -0.5)
     ax.autoscale_view(scaley=False)
     ax.tick_params(axis="y", length=0)
-    ax.grid(axis="x")
+    ax.grid(True, axis="x")
     ax.set_xlabel(label)
     return ax
 
@@ -191,7 +191,7 @@ def effects(panels: Mapping[str, Mapping[str, pd.Series]], labels: Sequence[str]
             ax.plot(found.mean, place, marker="D", ms=3.6, color="#0072B2")
         ax.set_title(title)
         ax.set_xlabel(label)
-        ax.grid(axis="x")
+        ax.grid(True, axis="x")
         ax.tick_params(axis="y", length=0)
     axes[0].set_yticks(range(len(names)), names)
     axes[0].set_ylim(len(names) - 0.5, -0.5)

@@ -1,5 +1,6 @@
 """What ``kdlab.report`` offers: read by type checkers, and by lazy_loader when a name is asked for."""
 
+from .notebook_page import html as html
 from .notebooks import CHECKOUT as CHECKOUT
 from .notebooks import NOTEBOOKS as NOTEBOOKS
 from .notebooks import Outcome as Outcome
@@ -8,7 +9,6 @@ from .notebooks import parameters as parameters
 from .notebooks import publish as publish
 from .notebooks import run_notebook as run_notebook
 from .pages import gallery as gallery
-from .pages import html as html
 from .pages import lessons as lessons
 from .pages import load_verdicts as load_verdicts
 from .pages import unfinished as unfinished

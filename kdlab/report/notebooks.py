@@ -20,8 +20,9 @@ from kdlab import __version__
 from kdlab.errors import SpecError, choose
 from kdlab.lab import store
 from kdlab.paths import CHECKOUT, settle, write_text
-from kdlab.perspectives.given import literal
-from kdlab.report.pages import gallery, html, lessons, load_verdicts, unfinished
+from kdlab.perspectives.notebook_parameters import literal
+from kdlab.report.notebook_page import html
+from kdlab.report.pages import gallery, lessons, load_verdicts, unfinished
 
 NOTEBOOKS = CHECKOUT / "notebooks" / "perspectives"
 PUBLISHED = ("png", "svg", "csv", "json")

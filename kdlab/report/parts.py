@@ -36,7 +36,7 @@ def families() -> list[list[Entry]]:
     return list(found.values())
 
 
-def deed(entry: Entry) -> str:
+def mixes_or_picks(entry: Entry) -> str:
     """Whether an augmentation ``mixes`` images or ``picks`` rows; empty when it only changes each image."""
     return ", ".join(word for word in ("mixes", "picks") if getattr(entry, word))
 

@@ -14,7 +14,7 @@ from kdlab.paths import CHECKOUT, write_text
 from kdlab.perspectives import NAMES
 from kdlab.registry import Entry
 from kdlab.report.pages import load_verdicts
-from kdlab.report.parts import by_knowledge, deed, families, preparing, summary
+from kdlab.report.parts import by_knowledge, families, mixes_or_picks, preparing, summary
 
 BLOCKS = ("verdicts", "methods", "augmentations")
 # Module-level names in tests/test_losses_*.py that list methods, and what being listed there proves.
@@ -127,7 +127,7 @@ def method_block(tests: Path = CHECKOUT / "tests") -> str:
 def augmentation_block() -> str:
     """One row per class of augmentations."""
     head = ("augmentation", "what it does", "mixes or picks")
-    rows = [(", ".join(f"`{e.name}`" for e in own), summary(own[0]), deed(own[0])) for own in families()]
+    rows = [(", ".join(f"`{e.name}`" for e in own), summary(own[0]), mixes_or_picks(own[0])) for own in families()]
     return "\n".join([
         f"{sum(map(len, families()))} augmentations; `kdlab augmentations --data NAME` adds which of them may change "
         "the label of an image.", "", _table(head, rows),

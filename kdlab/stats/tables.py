@@ -8,6 +8,9 @@ import numpy as np
 import pandas as pd
 
 from kdlab.errors import SpecError, choose
+from kdlab.stats.inference import interval
+
+COSTS = ["student_images", "teacher_forwards", "steps", "seconds"]
 
 
 def paired_differences(
@@ -48,28 +51,44 @@ def paired_differences(
     return total.rename("difference"), tuple(flags)
 
 
-def gain(
-    table: pd.DataFrame, baseline: str, by: Sequence[str] = ("seed",), metric: str = "test_accuracy"
-) -> pd.DataFrame:
-    """The table with a column ``gain``: the metric minus the baseline arm's, at the same seed and setting.
+def with_factors(table: pd.DataFrame, levels: Mapping[str, Sequence], names: Sequence[str]) -> pd.DataFrame:
+    """The rows of some arms, with the factor levels that their arm stands for in columns of their own.
+
+        >>> table = pd.DataFrame({"arm": ["a", "b", "c"], "seed": 0})
+        >>> with_factors(table, {"a": (10, "JDA"), "b": (20, "JDA")}, ("share", "by"))["share"].tolist()
+        [10, 20]
+
+    Args:
+        table: runs; rows of other arms are left out.
+        levels: arm to one level per factor.
+        names: of the factors.
+    """
+    rows = table[table["arm"].isin(list(levels))]
+    return rows.assign(**{name: [levels[arm][place] for arm in rows["arm"]] for place, name in enumerate(names)})
+
+
+def arm_table(table: pd.DataFrame, metric: str = "test_accuracy", means: Sequence[str] = ()) -> pd.DataFrame:
+    """Accuracy beside cost, one row per arm.
 
     Args:
         table: runs.
-        baseline: the arm to subtract; its own rows are left out of the result.
-        by: columns that must agree between a row and its baseline, for example ``("seed", "fraction")``.
-        metric: the column to compare.
+        metric: the column that gets an interval.
+        means: further columns to average, where the table has them.
 
-    Raises:
-        SpecError: for a baseline that the table lacks or that is not unique within ``by``.
+    Returns:
+        Indexed by arm: ``seeds`` that finished and ``diverged`` ones, the mean of the metric and its 95 % t-interval
+        ``low`` to ``high``, the other means, and the median cost of a run (``COSTS``): images the student saw, images
+        the teacher labelled, optimiser steps, and seconds of the student's own steps (an even share of those taken as
+        one network).
     """
-    choose("baseline", baseline, sorted(set(table["arm"])))
-    by = list(by)
-    reference = table[table["arm"] == baseline]
-    if reference.duplicated(by).any():
-        raise SpecError(f"baseline {baseline!r} has several rows for one ({', '.join(by)}); add columns to by.")
-    others = table[table["arm"] != baseline]
-    merged = others.merge(reference[[*by, metric]].rename(columns={metric: "baseline"}), on=by, how="left")
-    return merged.assign(gain=merged[metric] - merged["baseline"]).drop(columns="baseline")
+    rows = {}
+    for arm, runs in table.groupby("arm", sort=False):
+        good = runs[~runs["diverged"].astype(bool)]
+        mean = interval(good[metric])
+        rows[arm] = {"seeds": mean.n, "diverged": len(runs) - len(good), metric: mean.mean, "low": mean.low,
+                     "high": mean.high}  # fmt: skip
+        rows[arm] |= {name: good[name].mean() for name in means if name in good} | runs[COSTS].median().to_dict()
+    return pd.DataFrame.from_dict(rows, orient="index").astype(dict.fromkeys(["seeds", "diverged", *COSTS[:-1]], int))
 
 
 def additive_residual(matrix: pd.DataFrame) -> pd.DataFrame:

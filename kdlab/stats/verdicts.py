@@ -29,6 +29,7 @@ from kdlab.stats.tables import paired_differences
 EXPECTATIONS = ("positive", "no_gain", "equivalent")
 ROLES = ("claim", "positive control", "null control")
 OUTCOMES = ("supported", "contradicted", "undecided")
+ALPHA = 1 - 0.95
 
 
 @dataclass(frozen=True)
@@ -112,11 +113,11 @@ class Verdict:
         return f"{label} < 0.001" if self.p_holm < 0.001 else f"{label} = {self.p_holm:.3f}"
 
 
-def decide(table: pd.DataFrame, contrasts: Sequence[Contrast], level: float = 0.95) -> list[Verdict]:
+def decide(table: pd.DataFrame, contrasts: Sequence[Contrast]) -> list[Verdict]:
     """Judge contrasts by their paired differences over seeds.
 
     A contrast is undecided unless its p, after Holm's correction over all contrasts of role ``"claim"``, is
-    below ``alpha = 1 - level``; then the side on which the effect lies decides:
+    below 5 %; then the side on which the effect lies decides:
 
     * ``positive``: p of the two-sided t-test against zero; supported above, contradicted below.
     * ``equivalent``: an effect inside the margin is tested by TOST and supported; one outside by the
@@ -124,14 +125,12 @@ def decide(table: pd.DataFrame, contrasts: Sequence[Contrast], level: float = 0.
     * ``no_gain``: likewise, but an effect beyond the lower margin does not contradict, and below zero the
       two-sided t-test against zero may support it too. The smaller of the two p is taken without correction,
       since both are at least the p of the one-sided test "effect < margin": supporting a claim that is false
-      happens no more often than alpha.
+      happens no more often than 5 %.
 
     Args:
         table: runs with ``arm``, ``seed`` and the metrics in the contrasts' units (accuracies in percent).
         contrasts: what to judge.
-        level: coverage of the intervals.
     """
-    alpha = 1 - level
     samples = [paired_differences(table, c.weights, c.metric) for c in contrasts]
     evidence = [_evidence(sample.to_numpy(), c) for (sample, _), c in zip(samples, contrasts, strict=True)]
     adjusted = [p for p, _ in evidence]
@@ -141,9 +140,9 @@ def decide(table: pd.DataFrame, contrasts: Sequence[Contrast], level: float = 0.
     verdicts = []
     for i, contrast in enumerate(contrasts):
         p, side = evidence[i]
-        outcome = side if adjusted[i] < alpha else "undecided"
-        strictest = alpha / len(claims) if contrast.role == "claim" else alpha
-        verdicts.append(_verdict(contrast, *samples[i], p, adjusted[i], outcome, level, strictest))
+        outcome = side if adjusted[i] < ALPHA else "undecided"
+        strictest = ALPHA / len(claims) if contrast.role == "claim" else ALPHA
+        verdicts.append(_verdict(contrast, *samples[i], p, adjusted[i], outcome, strictest))
     return verdicts
 
 
@@ -190,9 +189,9 @@ def _evidence(differences: np.ndarray, contrast: Contrast) -> tuple[float, str]:
     return p, "supported"
 
 
-def _verdict(contrast, values, flags, p, p_holm, outcome, level, strictest) -> Verdict:
+def _verdict(contrast, values, flags, p, p_holm, outcome, strictest) -> Verdict:
     """Put the numbers of one contrast together; ``strictest`` is the alpha of Holm's first step."""
-    n, bounds = len(values), interval(values, level)
+    n, bounds = len(values), interval(values)
     smallest, test = smallest_detectable, power_of
     if contrast.expects != "positive":
         smallest, test = smallest_margin, tost_power
@@ -202,25 +201,25 @@ def _verdict(contrast, values, flags, p, p_holm, outcome, level, strictest) -> V
         detectable = smallest(sd, n, POWER, strictest)
         needed = seeds_needed(contrast.margin, sd, POWER, strictest, test)
     floor = sign_flip_floor(n) if n else math.nan
-    if n and floor > 1 - level:
-        flags = (*flags, f"the sign-flip test cannot reach {1 - level:.2g} with {n} seeds")
+    if n and floor > ALPHA:
+        flags = (*flags, f"the sign-flip test cannot reach {ALPHA:.2g} with {n} seeds")
     verdict = Verdict(
         contrast=contrast, differences=dict(zip(values.index.tolist(), values.tolist(), strict=True)),
         effect=bounds.mean, low=bounds.low, high=bounds.high, p=p, p_holm=p_holm,
         sign_flip=sign_flip_p(values), floor=floor, outcome=outcome, reason="",
         detectable=detectable, needed=needed, flags=flags,
     )  # fmt: skip
-    return replace(verdict, reason=_sentence(verdict, level))
+    return replace(verdict, reason=_sentence(verdict))
 
 
-def _sentence(verdict: Verdict, level: float) -> str:
+def _sentence(verdict: Verdict) -> str:
     contrast, n = verdict.contrast, verdict.n
     unit, margin = contrast.unit, f"{contrast.margin:g} {contrast.unit}"
     if verdict.needed is None:
         why = "all differences are equal" if n > 1 else "an interval needs at least 2 seeds"
         return f"{contrast.name}: undecided, {n} seed{'s' * (n != 1)}; {why}."
     numbers = (
-        f"{contrast.name} is {verdict.effect:+.2f} {unit} ({100 * level:g} % interval {verdict.low:+.2f} to "
+        f"{contrast.name} is {verdict.effect:+.2f} {unit} (95 % interval {verdict.low:+.2f} to "
         f"{verdict.high:+.2f}, {n} seeds, {verdict.p_text})"
     )
     if verdict.outcome == "undecided":

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from kdlab.errors import choose
-from kdlab.perspectives.given import check_kernel
+from kdlab.perspectives.notebook_parameters import check_kernel
 from kdlab.widgets.explorer import STYLE, is_interactive
 
 

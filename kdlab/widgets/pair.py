@@ -15,7 +15,7 @@ from kdlab.models import build
 from kdlab.models.checkpoints import fit
 from kdlab.paths import home
 from kdlab.perspectives import Profile, recipes
-from kdlab.perspectives.given import check_kernel
+from kdlab.perspectives.notebook_parameters import check_kernel
 from kdlab.rng import generator, stream_seed
 from kdlab.spec import RunSpec
 from kdlab.training.images import view_stages

@@ -8,7 +8,7 @@ import pytest
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 from kdlab.paths import CHECKOUT
-from kdlab.report import pages
+from kdlab.report import notebook_page, pages
 
 PHONE, TABLET, DESKTOP = (390, 844), (820, 1180), (1400, 900)
 FITS = "document.scrollingElement.scrollWidth <= innerWidth"
@@ -19,7 +19,7 @@ def site(tmp_path_factory):
     """A published set as this checkout's templates make it, with two lessons."""
     folder = tmp_path_factory.mktemp("gallery") / "figures"
     shutil.copytree(CHECKOUT / "figures", folder)
-    style = (pages.TEMPLATES / "style.css").read_text()
+    style = (notebook_page.TEMPLATES / "style.css").read_text()
     for page in folder.glob("notebooks/*.html"):
         page.write_text(re.sub("<style>.*?</style>", lambda _: f"<style>{style}</style>", page.read_text(), flags=re.S))
     teaching = folder.parent / "teaching"

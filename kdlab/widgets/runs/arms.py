@@ -189,13 +189,6 @@ def arms_table(table: pd.DataFrame, metric: str = "test_accuracy") -> pd.DataFra
         Indexed by arm: ``seeds`` that finished, ``diverged`` ones, means of both accuracies and of the teachers' on
         val, in percent, the metric's 95 % t-interval ``low`` to ``high``, and the median cost of a run.
     """
-    rows = {}
-    for arm, runs in table.groupby("arm", sort=False):
-        good = runs[~runs["diverged"].astype(bool)]
-        bounds = stats.interval(good[metric])
-        rows[arm] = {"seeds": bounds.n, "diverged": len(runs) - len(good), metric: bounds.mean, "low": bounds.low,
-                     "high": bounds.high} | {m: good[m].mean() for m in ACCURACIES if m != metric}  # fmt: skip
-        rows[arm][TEACHER] = good[TEACHER].mean() if TEACHER in good else float("nan")
-        rows[arm] |= {cost: int(runs[cost].median()) for cost in COSTS}
+    made = stats.arm_table(table, metric, [*(m for m in ACCURACIES if m != metric), TEACHER])
     columns = ["seeds", "diverged", *ACCURACIES, "low", "high", TEACHER, *COSTS]
-    return pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns).rename_axis("arm")
+    return made.reindex(columns=columns).rename_axis("arm")

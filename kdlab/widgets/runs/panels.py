@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from kdlab import plotting, stats
-from kdlab.plotting.look import FAINT, INK
+from kdlab.plotting.look import INK
 from kdlab.plotting.panels import MINUS
 from kdlab.widgets import canvas
 from kdlab.widgets.explorer import Spot
@@ -107,11 +107,11 @@ def comparison(
         figure, left, right = _pair_frame()
         wiped(left, right)
         right.set_visible(verdict is not None)
-        right.grid(False)  # the panel's own call switches it, on or off
         left.set_title("Two arms" if verdict else "One arm", y=1.0)
-        spots = _dots(left, table, looks, metric)
+        order = list(looks)
+        plotting.interval_dots(left, table, order, value=metric, label=label, looks=looks)
+        spots = _means(left, table, order, metric)
         left.set_yticks(range(len(names)), [_arm_label(*arm) for arm in names.items()])
-        left.set_xlabel(label)
         if verdict:
             short = replace(verdict, contrast=replace(verdict.contrast, name="A - B"))
             plotting.contrast_panel(right, [short], label="Effect (points)")
@@ -131,22 +131,11 @@ def _arm_label(letter: str, name: str) -> str:
     return textwrap.fill(f"{letter}: {name}", 20, max_lines=3, placeholder=" …")
 
 
-def _dots(ax, table: pd.DataFrame, looks: dict[str, dict], metric: str) -> list[tuple]:
-    """One row per arm: seeds, joined to themselves in the other arm, and above them the mean with its interval."""
+def _means(ax: Axes, table: pd.DataFrame, order: Sequence[str], metric: str) -> list[tuple]:
+    """What the mean of each arm says, and where it stands."""
     good = table[~table["diverged"].astype(bool)]
-    wide = good.pivot(index="seed", columns="arm", values=metric).reindex(columns=list(looks)).astype(float)
-    ax.plot(wide.to_numpy().T, np.arange(len(looks)) + 0.2, color=FAINT, lw=0.6, alpha=0.6, zorder=1)
-    spots = []
-    for row, (arm, look) in enumerate(looks.items()):
-        mean, color = stats.interval(wide[arm]), look["color"]
-        ax.plot(wide[arm], np.full(len(wide), row + 0.2), ls="", marker="o", ms=3, mew=0, color=color)
-        ax.plot([mean.low, mean.high], [row - 0.14] * 2, color=color, lw=2.2, solid_capstyle="butt")
-        ax.plot(mean.mean, row - 0.14, marker=look["marker"], ms=7, mec="white", mew=0.7, color=color)
-        spots.append((ax, mean.mean, row - 0.14, f"{arm}: {interval_text(mean)}"))
-    ax.set_ylim(len(looks) - 0.5, -0.5)
-    ax.tick_params(axis="y", length=0)
-    ax.grid(True, axis="x")
-    return spots
+    means = {arm: stats.interval(good.loc[good["arm"] == arm, metric]) for arm in order}
+    return [(ax, m.mean, row - 0.14, f"{arm}: {interval_text(m)}") for row, (arm, m) in enumerate(means.items())]
 
 
 def interval_text(mean: stats.Interval) -> str:

@@ -1,4 +1,7 @@
-"""What a notebook was given: papermill warns of a parameter that the notebook does not have, and runs on without it."""
+"""The parameters that papermill puts into a notebook: read, and refused where the notebook has no such parameter.
+
+papermill itself only warns of an unknown parameter, and runs on without it.
+"""
 
 from __future__ import annotations
 
