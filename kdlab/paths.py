@@ -12,7 +12,10 @@ something where a person typed it means something else there. So the edge is whe
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 OUT, DATA = "KDLAB_OUT", "KDLAB_DATA"
@@ -47,8 +50,35 @@ def settle() -> None:
         os.environ[DATA] = str(absolute(os.environ.get(DATA) or "data"))
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old or the new one, never half of it."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write a file so that a reader sees the old or the new one, never half of it.
+
+    Yields:
+        A path beside it to write to, this thread's own. It takes the file's place when the block ends; when the block
+        fails, nothing is left of it.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        yield aside
+        os.replace(aside, path)
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def write_file(path: str | os.PathLike, content: str | bytes) -> Path:
+    """Replace a file by a whole new one, making its folder, and return its absolute path."""
+    path = absolute(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as aside:
+        aside.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    """Write a file, and wait until the disk has it."""
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

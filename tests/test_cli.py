@@ -16,8 +16,9 @@ from kdlab import lab
 from kdlab.augment.safety import label_safety
 from kdlab.cli import doctor, figures, main, tables
 from kdlab.data import data_root
-from kdlab.lab import store, worker
+from kdlab.lab import worker
 from kdlab.lab.store import Store
+from kdlab.paths import home
 from kdlab.registry import catalogue, preparations
 from kdlab.spec import Budget, RunSpec
 
@@ -115,7 +116,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(kdlab, monkeypatch, tmp_path,
     code, out, err = kdlab(*words.split(), *profile)
     assert code == 2 and re.search(said, " ".join(err.split())) and "Traceback" not in out + err
     assert err.startswith("kdlab: ") and out == ""
-    assert not store.home().exists()
+    assert not home().exists()
 
 
 def test_a_failed_notebook_gives_exit_code_1(kdlab, monkeypatch):
@@ -155,7 +156,7 @@ def test_help_names_every_command(kdlab):
 
 def test_a_plan_trains_nothing(kdlab):
     code, out, _ = kdlab("figures", "few_shot", "ratio_sweep", "--profile", "smoke", "--seeds", 3, "--plan")
-    assert code == 0 and "in the store" in out and not store.home().exists()
+    assert code == 0 and "in the store" in out and not home().exists()
 
 
 def test_one_distillation_and_its_cache(kdlab):

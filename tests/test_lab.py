@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,13 +22,13 @@ from safetensors.torch import save_file
 
 from kdlab import data, lab, perspectives
 from kdlab.errors import SpecError
-from kdlab.lab import store, worker
-from kdlab.lab import store as store_module
+from kdlab.lab import worker
 from kdlab.lab.keys import run_key
 from kdlab.lab.planned import planned
 from kdlab.lab.store import MissingRuns, Store
 from kdlab.losses.kd import KD
 from kdlab.models import build
+from kdlab.paths import home
 from kdlab.perspectives import recipes
 from kdlab.spec import Budget, Checkpoint, RunSpec, sweep
 
@@ -49,7 +50,7 @@ def bits(keys, root=None):
 
 def nothing_was_written():
     """Except decoded images, which a plan may keep."""
-    return not any(path.is_file() and path.suffix != ".pixels" for path in store.home().rglob("*"))
+    return not any(path.is_file() and path.suffix != ".pixels" for path in home().rglob("*"))
 
 
 def python(script: str, **options) -> subprocess.CompletedProcess:
@@ -325,7 +326,7 @@ def small_study(seeds):
 
 def test_more_seeds_top_up_and_a_deleted_store_leaves_nothing_to_draw():
     table = small_study(2).run()
-    marks = {path: path.stat().st_mtime_ns for path in store.home().rglob("done.json")}
+    marks = {path: path.stat().st_mtime_ns for path in home().rglob("done.json")}
     assert len(table) == 2 * len(small_study(2).arms) and table["arm"].value_counts().eq(2).all()
     todo = lab.plan(small_study(3).specs)
     assert len(todo.cached) == len(marks) and {todo.specs[key].seed for key in todo.missing} == {2}
@@ -342,7 +343,7 @@ def test_a_run_held_by_another_process_is_waited_for(tmp_path):
     key, stop = lab.run_key(TEACHER), tmp_path / "stop"
     path = Store()._lease_path(key)
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"pid": os.getppid(), "host": store_module.socket.gethostname()}))
+    path.write_text(json.dumps({"pid": os.getppid(), "host": socket.gethostname()}))
     stop.touch()
     worker.train_cohort([planned(TEACHER)], Store().root, stop)
     assert not Store().has(key)
@@ -386,7 +387,7 @@ def test_ctrl_c_in_a_notebook_says_how_to_go_on(capsys, monkeypatch):
         run(spec, progress=True)
     assert "stopped cleanly" in (out := capsys.readouterr().out) and "Run the same command again to continue." in out
     assert Store().load_checkpoint(lab.run_key(spec))[1]["step"] == 3
-    assert not list(store.home().glob("runs/.leases/*")) + list(store.home().glob("runs/.stop*"))
+    assert not list(home().glob("runs/.leases/*")) + list(home().glob("runs/.stop*"))
     assert len(run(spec)) == 1
 
 

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from kdlab import plotting, stats
-from kdlab.plotting import files, look
+from kdlab.paths import write_file
+from kdlab.plotting import look
 
 ARMS = ("ce", "kd", "weak2", "jda")
 SUFFIXES = {"png", "svg", "csv", "json"}
@@ -133,14 +134,14 @@ def test_files_carry_their_description_and_no_date(saved):
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_scrap(tmp_path, monkeypatch):
-    path = plotting.write(tmp_path / "a.json", "old")
+    path = write_file(tmp_path / "a.json", "old")
 
     def full_disk(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(files.os, "replace", full_disk)
+    monkeypatch.setattr("os.replace", full_disk)
     with pytest.raises(OSError, match="No space"):
-        plotting.write(path, "new")
+        write_file(path, "new")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from kdlab import paths
 from kdlab.errors import SpecError
-from kdlab.lab import store as store_module
-from kdlab.lab.store import LATE_SECONDS, LEASE_SECONDS, Store
+from kdlab.lab.store import Store
+from kdlab.lab.unfinished import LATE_SECONDS, LEASE_SECONDS
 
 KEY = "0123456789abcdef"
 DOCUMENTS = {"spec": {"seed": 0}, "result": {"test_accuracy": float("nan")}, "environment": {}}
@@ -38,7 +40,7 @@ def in_a_process(script: str, root: Path) -> list:
     """
     head = (
         "import json, os, signal, sys, time\nimport numpy as np\nfrom pathlib import Path\n"
-        "from kdlab.lab import store as module\nfrom kdlab.lab.store import Store\n"
+        "from kdlab import paths\nfrom kdlab.lab.store import Store\n"
         f"store, KEY = Store({str(root)!r}), {KEY!r}\n"
         "DOCUMENTS = {'spec': {}, 'result': {}, 'environment': {}}\n"
         "ARRAYS = {'logits': {'test': np.ones((4, 3), np.float32)}}\n"
@@ -65,8 +67,8 @@ def test_what_was_written_is_read(store):
 
 
 def test_the_done_marker_is_written_last_and_with_all_checksums(store, monkeypatch):
-    order, write = [], store_module._write
-    monkeypatch.setattr(store_module, "_write", lambda path, content: (order.append(path.name), write(path, content)))
+    order, write = [], paths.write_synced
+    monkeypatch.setattr(paths, "write_synced", lambda path, content: (order.append(path.name), write(path, content)))
     store.write(KEY, DOCUMENTS, ARRAYS)
     assert order[-1] == "done.json"
     listed = json.loads((store.root / KEY / "done.json").read_text())["sha256"]
@@ -78,12 +80,12 @@ def test_a_kill_between_any_two_files_leaves_no_run(store):
     script = """
 for n in range(6):
     if not os.fork():
-        def write(path, content, write=module._write, count=[0]):
+        def write(path, content, write=paths.write_synced, count=[0]):
             if count[0] == n:
                 os.kill(os.getpid(), signal.SIGKILL)
             count[0] += 1
             write(path, content)
-        module._write = write
+        paths.write_synced = write
         Path.rename = lambda *given: os.kill(os.getpid(), signal.SIGKILL)
         store.write(f"{n}" + KEY, DOCUMENTS, ARRAYS)
     assert os.wait()[1] == signal.SIGKILL
@@ -133,7 +135,7 @@ def test_damage_is_found(store):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
 @pytest.mark.parametrize("nth", [0, 2, 4])
 def test_a_refusing_disk_is_one_clear_sentence_and_leaves_nothing(store, monkeypatch, number, nth):
-    count, write = [], store_module._write
+    count, write = [], paths.write_synced
 
     def refuse(path, content):
         count.append(path)
@@ -141,7 +143,7 @@ def test_a_refusing_disk_is_one_clear_sentence_and_leaves_nothing(store, monkeyp
         if len(count) > nth:
             raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(store_module, "_write", refuse)
+    monkeypatch.setattr(paths, "write_synced", refuse)
     said = f"cannot write to .*{os.strerror(number)}.*Finished runs are safe.*run the same command again"
     with pytest.raises(SpecError, match=said) as caught:
         store.write(KEY, DOCUMENTS, ARRAYS)
@@ -199,15 +201,15 @@ def test_a_claim_is_kept_told_and_given_back(store):
 def test_the_lease_of_a_dead_process_is_taken_over(store):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    plant(store, pid=dead.pid, host=store_module.socket.gethostname())
+    plant(store, pid=dead.pid, host=socket.gethostname())
     assert store.lease(KEY) is None and store.claim(KEY)
     assert store.lease(KEY)["pid"] == os.getpid()
 
 
 def test_a_living_lease_holds_and_a_silent_one_does_not(store):
-    plant(store, pid=os.getppid(), host=store_module.socket.gethostname(), step=3)
+    plant(store, pid=os.getppid(), host=socket.gethostname(), step=3)
     assert store.lease(KEY)["step"] == 3 and not store.claim(KEY)
-    plant(store, pid=os.getppid(), host=store_module.socket.gethostname(), age=LATE_SECONDS + 1)
+    plant(store, pid=os.getppid(), host=socket.gethostname(), age=LATE_SECONDS + 1)
     assert store.lease(KEY) is None  # the number may have gone to another program
     plant(store, pid=1, host="elsewhere", age=LEASE_SECONDS / 2)
     assert store.lease(KEY) and not store.claim(KEY)

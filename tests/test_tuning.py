@@ -10,8 +10,9 @@ import pytest
 
 from kdlab import lab
 from kdlab.errors import SpecError
-from kdlab.lab import store, worker
+from kdlab.lab import worker
 from kdlab.lab.validation import refusal
+from kdlab.paths import home
 from kdlab.perspectives import PROFILES, profile, recipes, tuning
 from kdlab.perspectives import profile as find_profile
 from kdlab.perspectives.published import PATH, published
@@ -59,7 +60,7 @@ def test_tuning_end_to_end(tiny, tuned_file, capsys, monkeypatch):
             assert getattr(row, f"seed_{seed}") == lab.table([spec])["val_accuracy"].item()
         assert row.val_accuracy == pytest.approx((row.seed_100 + row.seed_101) / 2)
     assert table.groupby("method")["chosen"].sum().tolist() == [1, 1]
-    saved = pd.read_csv(store.home() / "smoke" / "tuning.csv")
+    saved = pd.read_csv(home() / "smoke" / "tuning.csv")
     pd.testing.assert_frame_equal(saved, table.reset_index(drop=True))
     assert not any("test" in column for column in saved)
 
@@ -80,7 +81,7 @@ def test_a_plan_trains_and_writes_nothing(kept_default, capsys):
     assert tuning.tune(["sskd", "ft", "kd"], "smoke", {}, only_plan=True) is None
     # three factors of three methods, the plain teacher and two prepared ones, at three seeds
     assert f"{3 * (9 + 3)} runs: 0 in the store" in capsys.readouterr().out
-    assert not store.home().exists()
+    assert not home().exists()
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import pytest
 
 from kdlab import data, lab, stats, widgets
 from kdlab.errors import SpecError
-from kdlab.lab.store import Store, _alive
+from kdlab.lab.store import Store
+from kdlab.lab.unfinished import _alive
 from kdlab.paths import CHECKOUT
 from kdlab.perspectives import Study, profile, recipes
 from kdlab.spec import Checkpoint

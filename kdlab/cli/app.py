@@ -125,12 +125,13 @@ def runs(
 ) -> None:
     """The finished runs; `kdlab runs method=kd fraction=0.1` filters."""
     from kdlab import lab
-    from kdlab.lab import query, store
+    from kdlab.lab import query
+    from kdlab.lab.unfinished import writing
 
     table = query.select(lab.table(), where or [])
     if csv:
         csv = paths.absolute(csv)
-        with store.writing(csv):
+        with writing(csv):
             table.to_csv(csv)
         print(f"{len(table)} runs written to {csv}")
         return

@@ -32,16 +32,15 @@ def data(name: str | None = None, sheet: Path | None = None) -> str:
         own = "data folder:PATH: your own images, one sub-folder for each class"
         return "\n".join([*map(data_line, READERS), own, "", "`kdlab data NAME` shows one, with a contact sheet."])
     from kdlab.lab import datasheet
-    from kdlab.lab.store import writing
-    from kdlab.paths import home
+    from kdlab.lab.unfinished import writing
+    from kdlab.paths import home, write_file
     from kdlab.plotting.contact import contact_sheet
-    from kdlab.plotting.files import write
 
     told = datasheet.told(name, fit=True)
     page = contact_sheet(describe(name), [datasheet.title(name), *datasheet.sentences(name)])
     file = sheet or home() / "data" / f"{datasheet.file_name(name)}.png"
     with writing(file):
-        write(file, page)
+        write_file(file, page)
     return f"{told}\n  contact sheet: {file}"
 
 

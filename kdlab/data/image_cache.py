@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from kdlab.paths import replacing
 
 STALE = 3600  # seconds after which a half-written file belongs to no running process
 
@@ -96,13 +97,12 @@ def load(path: Path, key: str) -> Decoded | None:
 
 def write(path: Path, key: str, images: Decoded, count: int, pixels: Callable[[], Iterator[np.ndarray]]) -> bool:
     """Store images for the next process; False where nothing can be written, as in a read-only folder."""
-    part = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f"{path.stem}.*.part"):
+        for left in path.parent.glob(f".{path.name}.*"):
             if time.time() - left.stat().st_mtime > STALE:
                 left.unlink()
-        with part.open("wb") as file:
+        with replacing(path) as part, part.open("wb") as file:
             form = {"descr": "|u1", "fortran_order": False, "shape": (count, *images.shape)}
             np.lib.format.write_array_header_1_0(file, form)
             for one in pixels():
@@ -110,11 +110,7 @@ def write(path: Path, key: str, images: Decoded, count: int, pixels: Callable[[]
             about = {k: v for k, v in asdict(images).items() if k not in ("file", "pixels")} | {"key": key}
             text = json.dumps(about)
             file.write(json.dumps([text_hash(text), text]).encode())
-        os.replace(part, path)
     except OSError:
         return False
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
     images.file = path
     return True

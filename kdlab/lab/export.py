@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from kdlab.errors import SpecError
 from kdlab.lab.damage import Damaged
 from kdlab.lab.query import find_key
-from kdlab.lab.store import Store, writing
-from kdlab.paths import absolute
+from kdlab.lab.store import Store
+from kdlab.lab.unfinished import writing
+from kdlab.paths import absolute, write_file
 from kdlab.registry import find
 from kdlab.spec import RunSpec
 
@@ -55,11 +55,8 @@ def export(key: str, out: Path) -> str:
     here = f"str(Path(__file__).with_name({WEIGHTS!r}))"
     files["load.py"] = f"from pathlib import Path\n\n{_lines(key, spec, result, had, here)}\n".encode()
     with writing(target):
-        target.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            aside = target / f"{name}.part"
-            aside.write_bytes(content)
-            os.replace(aside, target / name)
+            write_file(target / name, content)
     return f"exported to {target}\n\n{_lines(key, spec, result, had, repr(str(target / WEIGHTS)))}"
 
 

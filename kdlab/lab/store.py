@@ -19,23 +19,18 @@ import hashlib
 import json
 import os
 import shutil
-import socket
-import threading
-import time
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kdlab import paths
 from kdlab.errors import SpecError
 from kdlab.lab import damage
 from kdlab.lab.damage import Damaged
 from kdlab.lab.keys import SCHEMA
-from kdlab.paths import absolute, home
+from kdlab.lab.unfinished import Unfinished
 
-LEASE_SECONDS = 60.0
-LATE_SECONDS = 600.0
 HEXADECIMAL = "0123456789abcdef"
 NEEDED = {"spec": ("spec", "normal"), "result": ("test_accuracy", "curve"), "environment": ("digest", "git")}
 # By store and key: damaged runs that cannot be moved, and those whose documents this process has read.
@@ -47,28 +42,15 @@ class MissingRuns(SpecError):
     """A figure asked for runs that have not been made."""
 
 
-@contextlib.contextmanager
-def writing(path: Path, advice: str = "") -> Iterator[None]:
-    """Turn what the disk refuses into one sentence.
-
-    Raises:
-        SpecError: naming the path and the reason, followed by the advice.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise SpecError(f"cannot write to {path}: {error.strerror or error}.{advice}") from error
-
-
-class Store:
-    """Finished runs on disk, and the claims and checkpoints of those in the making.
+class Store(Unfinished):
+    """Finished runs on disk, and the claims and checkpoints of unfinished ones.
 
     Args:
         root: folder of the runs; None takes ``home()/runs``.
     """
 
     def __init__(self, root: Path | None = None):
-        self.root = absolute(root) if root else home() / "runs"
+        self.root = paths.absolute(root) if root else paths.home() / "runs"
 
     @property
     def teacher_cache(self) -> Path:
@@ -199,24 +181,23 @@ class Store:
             SpecError: when the disk refuses; nothing half written is left.
         """
         building = self.root / ".building" / f"{key}-{os.getpid()}"
-        with self.disk(), _removed_on_error(building):
+        with self.disk(), contextlib.ExitStack() as stack:
+            stack.callback(shutil.rmtree, building, ignore_errors=True)  # a full disk needs the room
             shutil.rmtree(building, ignore_errors=True)
             building.mkdir(parents=True)
             for name, document in documents.items():
-                _write(building / f"{name}.json", json.dumps(document, indent=1, sort_keys=True).encode())
+                paths.write_synced(building / f"{name}.json", json.dumps(document, indent=1, sort_keys=True).encode())
             for name, values in tensors.items():
-                _write(building / f"{name}.safetensors", _serialise(values))
+                paths.write_synced(building / f"{name}.safetensors", _serialise(values))
             sums = {p.name: _file_digest(p) for p in sorted(building.iterdir())}
             done = {"schema": SCHEMA, "key": key, "sha256": sums}
-            _write(building / "done.json", json.dumps(done, indent=1).encode())
+            paths.write_synced(building / "done.json", json.dumps(done, indent=1).encode())
             try:
                 building.rename(self.root / key)
             except OSError:
-                if self.has(key):  # another process was faster
-                    shutil.rmtree(building, ignore_errors=True)
-                elif not os.path.lexists(self.root / key):
+                if not os.path.lexists(self.root / key):
                     raise
-                else:  # a run that is none, or a damaged one
+                if not self.has(key):  # a run that is none, or a damaged one; else another process was faster
                     aside = damage.move(self.root / key, self.root)
                     damage.say(f"{self.root / key} was no finished run; it was moved to {aside}.")
                     building.rename(self.root / key)
@@ -230,12 +211,11 @@ class Store:
             SpecError: when the disk refuses.
         """
         path = self.root / f"{name}.json"
-        aside = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")  # explorers keep scores in threads
-        with self.disk(), _removed_on_error(aside):
+        content = {"sha256": _document_digest(document), "document": document}
+        with self.disk():
             path.parent.mkdir(parents=True, exist_ok=True)
-            content = {"sha256": _document_digest(document), "document": document}
-            _write(aside, json.dumps(content, indent=1, sort_keys=True).encode())
-            os.replace(aside, path)
+            with paths.replacing(path) as aside:
+                paths.write_synced(aside, json.dumps(content, indent=1, sort_keys=True).encode())
 
     def get(self, name: str) -> dict[str, Any] | None:
         """The document kept under a name, or None; a damaged file is set aside, and said."""
@@ -251,139 +231,6 @@ class Store:
         with contextlib.suppress(OSError):
             damage.say(f"{path} is damaged: it was moved to {damage.move(path, self.root)}, and is made again.")
         return None
-
-    @contextlib.contextmanager
-    def disk(self) -> Iterator[None]:
-        """Say in words what the disk of the store refused, and what to do."""
-        advice = "free some space or point KDLAB_OUT at another folder, then run the same command again."
-        with writing(self.root, f" Finished runs are safe; {advice}"):
-            yield
-
-    # ---- runs in the making -----------------------------------------------------------------------------------------
-
-    def checkpoint_path(self, key: str) -> Path:
-        """The single file that holds an unfinished run."""
-        return self.root / ".checkpoints" / f"{key}.safetensors"
-
-    def save_checkpoint(self, key: str, tensors: dict, plain: dict[str, Any]) -> None:
-        """Replace the run's checkpoint in one step; the previous one stays whole until then."""
-        from safetensors.torch import save
-
-        path = self.checkpoint_path(key)
-        aside = path.with_suffix(f".{os.getpid()}")
-        with self.disk(), _removed_on_error(aside):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write(aside, save(tensors, metadata={"plain": json.dumps(plain)}))
-            if path.is_dir():
-                damage.move(path, self.root)
-            os.replace(aside, path)
-
-    def load_checkpoint(self, key: str) -> tuple[dict, dict[str, Any]] | None:
-        """The run's checkpoint, or None; one that cannot be read is set aside."""
-        if not self.checkpoint_path(key).exists():
-            return None
-        from safetensors import safe_open
-
-        try:
-            with damage.reading(key, "its checkpoint"), safe_open(self.checkpoint_path(key), "pt") as file:
-                return {k: file.get_tensor(k) for k in file.keys()}, json.loads(file.metadata()["plain"])
-        except Damaged as error:
-            self.drop_checkpoint(error)
-            return None
-
-    def drop_checkpoint(self, error: Damaged) -> None:
-        """Move a damaged checkpoint out of the way, and say so: the run begins anew."""
-        with contextlib.suppress(OSError):
-            path = damage.move(self.checkpoint_path(error.key), self.root)
-            damage.say(f"{error} It was moved to {path}, and the run begins anew.")
-
-    def steps_done(self, key: str) -> int:
-        """Optimiser steps that the run's checkpoint holds; 0 without a sound one. Loads no tensor and no torch."""
-        from safetensors import safe_open
-
-        if not self.checkpoint_path(key).exists():
-            return 0
-        try:
-            with damage.reading(key, "its checkpoint"), safe_open(self.checkpoint_path(key), "np") as file:
-                return int(json.loads(file.metadata()["plain"])["step"])
-        except Damaged:
-            return 0
-
-    def _lease_path(self, key: str) -> Path:
-        return self.root / ".leases" / key
-
-    def lease(self, key: str) -> dict[str, Any] | None:
-        """Who is training the run now and how far it is, or None.
-
-        The lease of a dead process of this machine, or one without a heartbeat, counts for nothing. A living process
-        of this machine may be late, but not for ever: after a crash its number may be another program's.
-        """
-        path = self._lease_path(key)
-        try:
-            held = json.loads(path.read_text() or "{}")
-            age = time.time() - path.stat().st_mtime
-        except (OSError, ValueError):
-            return None
-        if not isinstance(held, dict) or not isinstance(held.get("step", 0), int):
-            return None
-        here = held.get("host") == socket.gethostname()
-        dead = age > (LATE_SECONDS if here else LEASE_SECONDS) or (here and not _alive(held.get("pid", 0)))
-        return None if dead else held
-
-    def begun(self) -> set[str]:
-        """Keys that may have a lease or a checkpoint: two listings for those who would look for many."""
-        found = set()
-        for folder in (".leases", ".checkpoints"):
-            with contextlib.suppress(OSError):
-                found |= {name.partition(".")[0] for name in os.listdir(self.root / folder)}
-        return found
-
-    def claim(self, key: str) -> bool:
-        """Take the run for this process; False while another live process holds it."""
-        path = self._lease_path(key)
-        with self.disk():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists() and self.lease(key) is None:
-                damage.remove(path)
-            try:
-                with open(path, "x") as file:
-                    json.dump({"pid": os.getpid(), "host": socket.gethostname()}, file)
-            except FileExistsError:
-                held = self.lease(key)
-                return bool(held) and held.get("pid") == os.getpid() and held.get("host") == socket.gethostname()
-        return True
-
-    def heartbeat(self, key: str, **progress: Any) -> None:
-        """Keep the claim alive and tell how far the run is."""
-        with contextlib.suppress(OSError):
-            path = self._lease_path(key)
-            aside = path.with_suffix(f".{os.getpid()}")
-            aside.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()} | progress))
-            os.replace(aside, path)
-
-    def release(self, keys: Iterable[str]) -> None:
-        """Give the claims back."""
-        for key in keys:
-            self._lease_path(key).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _removed_on_error(path: Path) -> Iterator[None]:
-    """Leave nothing behind when writing fails; a full disk needs the room."""
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(path, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
-        raise
-
-
-def _write(path: Path, content: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _serialise(values: dict) -> bytes:
@@ -404,15 +251,3 @@ def _file_digest(path: Path) -> str:
 
 def _document_digest(document: Any) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
-
-
-def _alive(pid: Any) -> bool:
-    if not isinstance(pid, int) or pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

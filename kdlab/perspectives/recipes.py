@@ -12,7 +12,7 @@ from typing import Any
 from kdlab.errors import SpecError
 from kdlab.foreign import split
 from kdlab.lab.keys import steps
-from kdlab.lab.store import writing
+from kdlab.lab.unfinished import writing
 from kdlab.perspectives.profiles import Profile
 from kdlab.registry import check_options, needs, preparations
 from kdlab.spec import TURNS, Budget, RunSpec

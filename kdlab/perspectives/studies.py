@@ -16,7 +16,7 @@ from kdlab import lab, plotting, stats
 from kdlab.data import DESCRIPTIONS, SPLITS, facts
 from kdlab.errors import choose
 from kdlab.lab.store import Store
-from kdlab.paths import absolute, home
+from kdlab.paths import absolute, home, write_file
 from kdlab.perspectives import NAMES
 from kdlab.perspectives.profiles import PROFILES, Profile, profile
 from kdlab.spec import RunSpec
@@ -145,7 +145,7 @@ class Study:
             "verdicts": json.loads(stats.as_table(verdicts).to_json(orient="records", double_precision=15)),
             "figures": names, "runs": int(table["key"].nunique()), "seeds": list(self.profile.seeds),
         }  # fmt: skip
-        plotting.write(folder / f"{self.name}.verdict.json", json.dumps(document, indent=1))
+        write_file(folder / f"{self.name}.verdict.json", json.dumps(document, indent=1))
         return document
 
     def _overrides(self) -> dict[str, Any]:

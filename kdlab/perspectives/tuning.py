@@ -16,7 +16,7 @@ import pandas as pd
 
 from kdlab import lab, settings
 from kdlab.errors import SpecError
-from kdlab.lab.store import writing
+from kdlab.lab.unfinished import writing
 from kdlab.paths import home
 from kdlab.perspectives import PROFILES, Profile, lengths, recipes
 from kdlab.perspectives import profile as find_profile

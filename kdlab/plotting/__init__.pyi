@@ -2,7 +2,6 @@
 
 from .files import load as load
 from .files import save as save
-from .files import write as write
 from .look import COLUMN as COLUMN
 from .look import PAGE as PAGE
 from .look import figure as figure

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kdlab import __version__
-from kdlab.paths import absolute
+from kdlab.paths import absolute, write_file
 from kdlab.plotting.look import theme
 
 
@@ -53,7 +52,7 @@ def save(
         "csv": table.to_csv(index=False, lineterminator="\n"),
         "json": text + "\n",
     }
-    return {suffix: write(absolute(folder) / f"{name}.{suffix}", content) for suffix, content in files.items()}
+    return {suffix: write_file(absolute(folder) / f"{name}.{suffix}", content) for suffix, content in files.items()}
 
 
 def load(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -74,19 +73,6 @@ def _draw(figure: Figure, suffix: str, metadata: dict) -> bytes:
             figure.set_layout_engine("none")
         figure.savefig(buffer, format=suffix, metadata=metadata)
     return buffer.getvalue()
-
-
-def write(path: str | Path, content: str | bytes) -> Path:
-    """Replace a file by a whole new one, making its folder; a reader sees the old or the new, never half."""
-    path = absolute(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
 
 
 def _plain(value: Any) -> Any:

@@ -18,8 +18,7 @@ from typing import Any
 
 from kdlab import __version__
 from kdlab.errors import SpecError, choose
-from kdlab.lab import store
-from kdlab.paths import CHECKOUT, settle, write_text
+from kdlab.paths import CHECKOUT, home, settle, write_file
 from kdlab.perspectives.notebook_parameters import literal
 from kdlab.report.notebook_page import html
 from kdlab.report.pages import gallery, lessons, load_verdicts, unfinished
@@ -111,9 +110,9 @@ def run_notebook(
     error = _execute(template, executed, values)
     outcome = Outcome(name, profile, round(time.monotonic() - started, 1), values, error)
     if executed.is_file():
-        write_text(page, html(executed, error))
+        write_file(page, html(executed, error))
     if not error:
-        write_text(marker, json.dumps(asdict(outcome), indent=1))
+        write_file(marker, json.dumps(asdict(outcome), indent=1))
     return outcome
 
 
@@ -151,7 +150,7 @@ def publish(profile: str = "quick", target: Path | None = None) -> Path:
     Raises:
         SpecError: when there is nothing to publish, or a notebook has not finished.
     """
-    source, target = store.home() / profile, target or CHECKOUT / "figures"
+    source, target = home() / profile, target or CHECKOUT / "figures"
     if not load_verdicts(source / "figures"):
         raise SpecError(f"Nothing to publish for profile {profile!r}. Run `make figures PROFILE={profile}` first.")
     if failed := unfinished(source / "notebooks"):

@@ -11,7 +11,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from kdlab.paths import CHECKOUT, write_text
+from kdlab.paths import CHECKOUT, write_file
 from kdlab.perspectives import NAMES
 from kdlab.report.notebook_page import finite, heading, html, read_json, render, template
 
@@ -64,7 +64,7 @@ def gallery(folder: Path, figures: Path | None = None, teaching: Path | None = N
     shown = [heading(path) for path in _numbered(teaching or TEACHING)]
     shown = [lesson for lesson in shown if (folder / "notebooks" / "teaching" / lesson["page"]).is_file()]
     values = {"studies": studies, "lessons": shown, "profile": profile, "script": template("gallery.js")}
-    write_text(folder / "index.html", render("gallery.html", **values))
+    write_file(folder / "index.html", render("gallery.html", **values))
     return folder / "index.html"
 
 
@@ -90,7 +90,7 @@ def lessons(folder: Path, teaching: Path | None = None) -> list[Path]:
         page = target / name.with_suffix(".html")
         page.parent.mkdir(parents=True, exist_ok=True)
         place = (Path("teaching") / name.parent).as_posix()
-        write_text(page, html(source, place=place, beside=(before.get(source), after.get(source))))
+        write_file(page, html(source, place=place, beside=(before.get(source), after.get(source))))
         pages.append(page)
     for stale in set(target.rglob("*.html")) - set(pages):
         stale.unlink()

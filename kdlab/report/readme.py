@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 
 from kdlab.errors import SpecError
-from kdlab.paths import CHECKOUT, write_text
+from kdlab.paths import CHECKOUT, write_file
 from kdlab.perspectives import NAMES
 from kdlab.registry import Entry
 from kdlab.report.pages import load_verdicts
@@ -63,14 +63,14 @@ def write(path: Path | None = None, figures: Path | None = None) -> str:
     path = path or CHECKOUT / "README.md"
     made = (verdict_block(figures or path.parent / "figures"), method_block(), augmentation_block())
     text = filled(path.read_text(encoding="utf-8"), dict(zip(BLOCKS, made, strict=True)), path.name)
-    write_text(path, text)
+    write_file(path, text)
     launcher = path.parent / "notebooks" / "start.ipynb"
     if launcher.is_file():
         notebook = json.loads(launcher.read_text(encoding="utf-8"))
         (cell,) = (cell for cell in notebook["cells"] if cell["id"] == "reproduce")
         source = filled("".join(cell["source"]), {"perspectives": perspective_block()}, launcher.name)
         cell["source"] = source.splitlines(keepends=True)
-        write_text(launcher, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+        write_file(launcher, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
     return text
 
 

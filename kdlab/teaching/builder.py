@@ -19,7 +19,7 @@ from nbformat import NotebookNode
 
 from kdlab.errors import SpecError, choose
 from kdlab.lab.store import Store
-from kdlab.paths import CHECKOUT, home, write_text
+from kdlab.paths import CHECKOUT, home, write_file
 
 if TYPE_CHECKING:
     from IPython.display import Image
@@ -84,7 +84,7 @@ def refresh(path: Path) -> NotebookNode:
     text = nbformat.writes(notebook) + "\n"
     if (size := len(text.encode())) > LIMIT:
         raise SpecError(f"{path.name} would have {size} bytes, but at most {LIMIT} are committed; show fewer pictures.")
-    write_text(path, text)
+    write_file(path, text)
     return notebook
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from kdlab.errors import SpecError, choose
-from kdlab.lab.store import writing
+from kdlab.lab.unfinished import writing
 from kdlab.paths import home
 from kdlab.widgets.runs.arms import ACCURACIES, TEACHER, arms_table
 
