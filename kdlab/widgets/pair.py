@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from kdlab import data, lab, perspectives
+from kdlab.lab.networks import stored_network
 from kdlab.lab.store import Store
-from kdlab.models import build
-from kdlab.models.checkpoints import fit
 from kdlab.paths import home
 from kdlab.perspectives import Profile, recipes
 from kdlab.perspectives.notebook_parameters import check_kernel
@@ -114,22 +113,8 @@ def trained_pair(
 def _open(place: str, size: Profile, teacher: str, student: str) -> TrainedPair:
     """Reading data and weights takes a second; all explorers of a notebook share one pair."""
     splits, store = data.load(size.data, sizes=size.sizes), Store()
-    specs = {}
+    specs, networks = {}, []
     for who, key in (("teacher", teacher), ("student", student)):
         specs[who] = RunSpec.from_dict(store.read(key, "spec")["spec"])
-    return TrainedPair(size, splits, *(network(key, splits) for key in (teacher, student)), specs)
-
-
-def network(key: str, splits: data.Splits) -> nn.Module:
-    """The network of a finished run, in eval mode and without gradients.
-
-    Args:
-        key: of the run.
-        splits: its data, which tell the numbers of classes and channels.
-    """
-    store = Store()
-    spec = RunSpec.from_dict(store.read(key, "spec")["spec"])
-    channels = splits.train.images.shape[1]
-    model = build(spec.model, len(splits.train.classes), channels, seed=0, **spec.model_options)
-    fit(model, store.weights(key), spec.model)
-    return model.eval().requires_grad_(False)
+        networks.append(stored_network(key, specs[who], splits, store))
+    return TrainedPair(size, splits, *networks, specs)
