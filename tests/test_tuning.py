@@ -128,7 +128,7 @@ def test_the_table_shows_what_the_rule_saw():
     found = pd.DataFrame(
         {"val_accuracy": [50.0, 52, 53, 60, 61, 64, 60, 62, 65, 70, 70, 9], "diverged": [False] * 11 + [True]}
     )
-    table = tuning.judged(tried, (7, 8), found).set_index(["method", "factor"])
+    table = tuning.scored(tried, (7, 8), found).set_index(["method", "factor"])
     assert table.loc[("kd", 4.0), ["val_accuracy", "seed_7", "seed_8", "gain"]].tolist() == [59.0, 53.0, 65.0, 2.0]
     assert table.loc[("kd", 4.0), "error"] == pytest.approx(np.std([1, 3], ddof=1) / np.sqrt(2))
     assert table.loc[("at", 4.0), ["val_accuracy", "gain"]].isna().all()

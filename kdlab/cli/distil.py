@@ -85,7 +85,7 @@ def _resolved(method: str, profile: str | None, given: Mapping[str, Any]) -> tup
     spec = _taught_by(file, given.get("teacher_classes"), spec)
     if given["ratio"] and given["augmentation"] == "weak":
         raise SpecError(f"--ratio {given['ratio']:g} needs an --augmentation other than weak.")
-    spec = recipes.viewed(spec, size, given["augmentation"], given["views"], given["ratio"])
+    spec = recipes.with_views(spec, size, given["augmentation"], given["views"], given["ratio"])
     epochs, steps = given["epochs"], given["steps"]
     if epochs is not None and steps is not None:
         raise SpecError(f"--epochs and --steps exclude each other, but got {epochs:g} and {steps}.")

@@ -29,7 +29,7 @@ def literal(text: str) -> Any:
 
 
 def parameters(names: Mapping[str, Any]) -> dict[str, Any]:
-    """The perspective that a notebook's parameters ask for, as ``study`` takes it.
+    """A notebook's parameters as arguments of ``study``.
 
     Args:
         names: the notebook's ``globals()``.
@@ -81,7 +81,7 @@ def _assigned(source: str) -> list[str]:
 
 
 def check_kernel() -> None:
-    """``check_injected`` for the notebook that asks, where one does."""
+    """``check_injected`` for the notebook of this process's kernel; nothing outside of one."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is not None:
         check_injected(shell.user_ns)

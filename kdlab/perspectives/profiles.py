@@ -137,6 +137,13 @@ _QUICK = Profile(
     budget=Budget(5),
     teacher_budget=Budget(5),
 )
+# The grids of the two long profiles.
+_DENSE = {
+    "operations": ("rotation", *OPERATIONS),
+    "shares": (0.0, 0.125, 0.25, 0.5, 0.75, 0.875, 1.0),
+    "copies": (0, 1, 2, 3, 4),
+    "matched": True,
+}
 
 PROFILES = {
     "smoke": _QUICK.replace(
@@ -164,15 +171,12 @@ PROFILES = {
         teacher="resnet56",
         budget=Budget(60),
         teacher_budget=Budget(60),
-        operations=("rotation", *OPERATIONS),
-        shares=(0.0, 0.125, 0.25, 0.5, 0.75, 0.875, 1.0),
-        copies=(0, 1, 2, 3, 4),
+        **_DENSE,
         fractions=(0.05, 0.1, 0.25, 0.5, 1.0),
         step_fractions=(0.05, 0.1, 0.25, 0.5),
         methods=(),
         one_view=(),
         policies=("rotation", "jda", "cutmix", "randaugment"),
-        matched=True,
     ),
     "paper": Profile(
         name="paper",
@@ -185,12 +189,9 @@ PROFILES = {
         teacher_budget=Budget(240, originals_per_step=128),
         optimiser=Optimiser(0.1, 0.9, True, 1e-4, "step", (0.625, 0.75, 0.875), 0.0),
         teacher_optimiser=Optimiser(0.1, 0.9, True, 5e-4, "step", (0.625, 0.75, 0.875), 0.0),
-        operations=("rotation", *OPERATIONS),
-        shares=(0.0, 0.125, 0.25, 0.5, 0.75, 0.875, 1.0),
-        copies=(0, 1, 2, 3, 4),
+        **_DENSE,
         fractions=(0.25, 0.5, 0.75, 1.0),
         step_fractions=(0.25, 0.5),
-        matched=True,
     ),
 }
 
@@ -205,9 +206,9 @@ def profile(name: str | None = None, **overrides) -> Profile:
     Raises:
         SpecError: for an unknown profile or field.
     """
-    said = "profile" if name else PROFILE
+    source = "profile" if name else PROFILE
     name = name or os.environ.get(PROFILE) or "quick"
-    return PROFILES[choose(said, name, PROFILES)].replace(**overrides)
+    return PROFILES[choose(source, name, PROFILES)].replace(**overrides)
 
 
 def lengths(size: Profile) -> str:

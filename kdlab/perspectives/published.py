@@ -1,4 +1,4 @@
-"""Published CIFAR-100 accuracies, as they stand in ``published.csv``: to be laid beside ours, never mixed with them.
+"""Published CIFAR-100 accuracies, as they stand in ``published.csv``: shown beside ours, never mixed with them.
 
 Columns: the paper's name of the ``method`` and our ``key`` where we have it (else empty); ``teacher`` and ``student``
 as the field names them, and what each reaches alone; ``accuracy`` (top-1, percent) and its ``std`` where one is given;
@@ -30,7 +30,7 @@ def published(teacher: str, student: str, teacher_accuracy: float | None = None)
         teacher_accuracy: which group, in percent; None takes the one with the most rows.
 
     Returns:
-        One row per number, in the order of the file; no rows for a pair that nobody published.
+        One row per number, in the order of the file; no rows for an unpublished pair.
 
     Raises:
         SpecError: for a teacher's accuracy that has no rows.

@@ -1,4 +1,4 @@
-"""The runs that perspectives are made of; two perspectives that ask for the same run share it."""
+"""Recipes: the specs that perspectives are made of; equal specs of two perspectives are one run."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def tuned(profile_name: str) -> dict[str, dict[str, float]]:
 
 
 def keep_tuned(profile_name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
-    """Write choices to the file that ``tuned`` reads; methods that are not among them keep what it says.
+    """Write choices to the file that ``tuned`` reads; rows of other methods stay as they are.
 
     Args:
         profile_name: the profile that they were made in.
@@ -102,7 +102,7 @@ def _choices() -> list[dict[str, str]]:
 
 
 def method(profile: Profile, name: str, options: Mapping[str, Any] | None = None) -> RunSpec:
-    """Any registered method as it runs without augmentation: with the views, the teacher and the weight it asks for.
+    """Any registered method as it runs without augmentation: with the views, the teacher and the weight it needs.
 
     A student sees one weak view of each original, to which ``weak2`` and ``augmented`` apply; a method that compares
     pairs of views can only run with those. A method that makes its own views has the four quarter turns of each
@@ -155,10 +155,10 @@ def augmented(spec: RunSpec, profile: Profile, policy: str = "jda", *, views: in
     return spec.replace(views=views, augmentation=policy, augmentation_options=options, ratio=ratio)
 
 
-def viewed(
+def with_views(
     spec: RunSpec, profile: Profile, policy: str = "weak", views: int | None = None, ratio: float | None = None
 ) -> RunSpec:
-    """What a person means who names a policy, and perhaps views and ratio: what is not said is as usual.
+    """A run with a policy, and the usual number of views and share of augmented rows where none is given.
 
     Args:
         spec: the run, on its method's own views.

@@ -164,7 +164,7 @@ class Study:
         return f"{self.shows(name)} {found}"
 
     def shows(self, name: str) -> str:
-        """What a figure shows, as the perspective says it."""
+        """What a figure shows: the first sentences of its caption."""
         return ({"contrasts": CONTRASTS} | self.module.FIGURES)[name]
 
     def caption(self, name: str) -> str:
@@ -225,6 +225,6 @@ def _figures(module: ModuleType, table: pd.DataFrame, verdicts: list[stats.Verdi
 
 
 def _folder(name: str) -> str:
-    """A folder of images in a caption: its own name, not where it lies on somebody's disk."""
+    """A folder of images in a caption: its own name, without the path to it."""
     path, _, options = name.partition("?")
     return f"folder {Path(path).name}{f' ({options})' if options else ''}"

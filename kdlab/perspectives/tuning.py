@@ -1,4 +1,4 @@
-"""Tuning: each method's own weight at a quarter, once and four times its default, judged on val at seeds of its own.
+"""Tuning: each method's own weight at a quarter, once and four times its default, compared on val at seeds of its own.
 
 All methods get the same chance: the same three factors, seeds and budget, on two weak views (or on the views that a
 method makes itself). What is chosen here never saw a test image, nor a seed that a perspective compares on.
@@ -49,15 +49,9 @@ class Candidate:
 
 
 def tune(
-    methods: Sequence[str] | None,
-    profile: str | None,
-    given: Mapping[str, Any],
-    seeds: str = SEEDS,
-    *,
-    workers: int | None = None,
-    only_plan: bool = False,
-    keep: bool = False,
-) -> pd.DataFrame | None:
+    methods: Sequence[str] | None, profile: str | None, given: Mapping[str, Any], seeds: str = SEEDS, *,
+    workers: int | None = None, only_plan: bool = False, keep: bool = False,
+) -> pd.DataFrame | None:  # fmt: skip
     """Train every candidate that is not in the store, print and write the table, and keep the choice if asked to.
 
     Args:
@@ -70,7 +64,7 @@ def tune(
         keep: write the choice to ``kdlab/perspectives/tuned.csv``, which perspectives read.
 
     Returns:
-        The table, see ``judged``; None after a plan.
+        The table, see ``scored``; None after a plan.
 
     Raises:
         SpecError: for an unknown method, one without a weight, seeds that the profile compares on, or a choice to be
@@ -78,12 +72,10 @@ def tune(
     """
     settings.check()
     size = find_profile(profile, **given)
-    apart = apart_from(size, seeds)
+    apart = tuning_seeds(size, seeds)
     if keep and size != PROFILES[size.name]:
-        raise SpecError(
-            f"--keep takes a choice made on the data and networks of profile {size.name!r}; leave out --data, "
-            "--teacher and --student."
-        )
+        named = f"--keep takes a choice made on the data and networks of profile {size.name!r}"
+        raise SpecError(f"{named}; leave out --data, --teacher and --student.")
     tried = [candidate for name in dict.fromkeys(methods or tunable(size)) for candidate in candidates(name)]
     specs = [candidate.spec(size).at_seed(seed) for seed in apart for candidate in tried]
     workers = size.workers if workers is None else workers
@@ -92,18 +84,23 @@ def tune(
         print(todo.describe(), *filter(None, [lengths(size)]), sep="\n")
         return None
     found = lab.run(specs, workers=workers, require_teacher=size.requires_teacher, said=lengths(size))
-    table = judged(tried, apart, found.loc[[lab.run_key(spec) for spec in specs]])
-    target = home() / size.name / "tuning.csv"
+    table = scored(tried, apart, found.loc[[lab.run_key(spec) for spec in specs]])
+    _write(table, size.name, keep)
+    return table
+
+
+def _write(table: pd.DataFrame, profile: str, keep: bool) -> None:
+    """Print the table, write it to the profile's folder and, with ``keep``, the choice to the tuned weights."""
+    target = home() / profile / "tuning.csv"
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(target, index=False)
     print(f"\n{show(table)}\n\n{RULE}\n\nwritten to {target}")
     if keep:
-        print(f"kept in {recipes.keep_tuned(size.name, table[table['chosen']].to_dict('records'))}")
-    return table
+        print(f"kept in {recipes.keep_tuned(profile, table[table['chosen']].to_dict('records'))}")
 
 
-def apart_from(profile: Profile, text: str) -> tuple[int, ...]:
+def tuning_seeds(profile: Profile, text: str) -> tuple[int, ...]:
     """Seeds for tuning.
 
     Args:
@@ -149,8 +146,8 @@ def candidates(name: str) -> list[Candidate]:
     return [Candidate(name, option, factor, factor * default) for factor in FACTORS]
 
 
-def judged(tried: Sequence[Candidate], seeds: Sequence[int], found: pd.DataFrame) -> pd.DataFrame:
-    """The candidates with what val says of them.
+def scored(tried: Sequence[Candidate], seeds: Sequence[int], found: pd.DataFrame) -> pd.DataFrame:
+    """The candidates with their accuracies on val.
 
     Args:
         tried: candidates.

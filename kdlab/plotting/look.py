@@ -11,8 +11,8 @@ COLUMN, PAGE = 3.4, 7.0  # inches: one column and the full width of a two-column
 
 INK, FAINT, BAND = "#333333", "#9A9A9A", "#E9E3D3"
 
-# Okabe and Ito's colours, widened by dark ones of Paul Tol; every arm also has a marker of its own, so that none is
-# told from another by colour alone. Yellow is left out: it vanishes on white.
+# Okabe and Ito's colours, widened by dark ones of Paul Tol; every arm also has a marker of its own, so that
+# colour alone never distinguishes two. Yellow is left out: it vanishes on white.
 LOOKS = {
     "ce": ("CE", "#7A7A7A", "o"),
     "kd": ("KD", "#000000", "s"),

@@ -68,12 +68,11 @@ def line_with_interval(
     Groups stand slightly apart so that no interval hides another. Two factors of two levels give the interaction plot.
 
     Args:
-        table: columns ``seed``, ``x``, ``by`` and ``value``.
+        table: runs.
         x: column of the horizontal axis, numbers, or words that are drawn at equal steps in order of appearance.
         value: column to draw.
         by: column whose values are the lines, named and drawn like arms; ``order`` is theirs, default as they come.
-        xlabel, ylabel: axis labels with units.
-        log: logarithmic horizontal axis.
+        xlabel, ylabel, log: labels with units, and a logarithmic horizontal axis.
         zero: draw the zero line, for differences.
         legend: its title, ``""`` for a legend without one, or None for none.
     """
@@ -123,7 +122,7 @@ def contrast_panel(ax: Axes, verdicts: Sequence[Verdict], *, label: str = "Effec
     The zero line is drawn through; a claim of no effect has a band from minus to plus its margin.
 
     Args:
-        verdicts: from ``stats.decide``, all in one unit; a row wants about 0.6 inches of height.
+        verdicts: from ``stats.decide``, all in one unit; a row needs about 0.6 inches of height.
         label: of the effect axis, with the unit.
     """
     names = []

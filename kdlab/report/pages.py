@@ -36,7 +36,7 @@ def unfinished(notebooks: Path) -> list[str]:
 
 
 def gallery(folder: Path, figures: Path | None = None, teaching: Path | None = None) -> Path:
-    """Write ``folder/index.html`` from what the notebooks left behind.
+    """Write ``folder/index.html`` from the verdicts and figures of the notebooks.
 
     A notebook without its done marker is shown as failed or unfinished, with none of its numbers. A lesson is listed
     when ``lessons`` has made its page.
@@ -52,7 +52,7 @@ def gallery(folder: Path, figures: Path | None = None, teaching: Path | None = N
     figures = figures or folder / "figures"
     open_ones = unfinished(folder / "notebooks")
     finished = [study for study in load_verdicts(figures) if study["perspective"] not in open_ones]
-    studies = [_shown(study, figures, folder) for study in finished]
+    studies = [_for_template(study, figures, folder) for study in finished]
     nothing = {"claim": "", "verdicts": [], "figures": []}
     studies += [nothing | {"perspective": name, "title": name.replace("_", " ")} for name in open_ones]
     for study in studies:
@@ -61,9 +61,9 @@ def gallery(folder: Path, figures: Path | None = None, teaching: Path | None = N
         # The page is written when a notebook ends, well or not; without one it is running, or was interrupted.
         study.setdefault("overall", "failed" if study["notebook"] else "unfinished")
     profile = finished[0]["profile"] if finished else folder.name
-    shown = [heading(path) for path in _numbered(teaching or TEACHING)]
-    shown = [lesson for lesson in shown if (folder / "notebooks" / "teaching" / lesson["page"]).is_file()]
-    values = {"studies": studies, "lessons": shown, "profile": profile, "script": template("gallery.js")}
+    listed = [heading(path) for path in _numbered(teaching or TEACHING)]
+    listed = [lesson for lesson in listed if (folder / "notebooks" / "teaching" / lesson["page"]).is_file()]
+    values = {"studies": studies, "lessons": listed, "profile": profile, "script": template("gallery.js")}
     write_file(folder / "index.html", render("gallery.html", **values))
     return folder / "index.html"
 
@@ -101,8 +101,8 @@ def _numbered(teaching: Path) -> list[Path]:
     return sorted(teaching.glob("*.ipynb"))
 
 
-def _shown(study: dict[str, Any], figures: Path, folder: Path) -> dict[str, Any]:
-    """A study as the template wants it: figures with sizes and links, and one scale for its intervals."""
+def _for_template(study: dict[str, Any], figures: Path, folder: Path) -> dict[str, Any]:
+    """A study as the template takes it: figures with sizes and links, and one scale for its intervals."""
     ends = ("effect", "low", "high")
     verdicts = [v | {"drawn": all(finite(v[end]) for end in ends)} for v in study["verdicts"]]
     reach = max((abs(v[end]) for v in verdicts if v["drawn"] for end in ends), default=0)

@@ -38,8 +38,8 @@ def paired_differences(
         raise SpecError(f"arm {twice.arm!r} has two rows for seed {twice.seed}; pairs need one.")
     flags = []
     diverged = rows["diverged"].astype(bool) if "diverged" in rows else rows["seed"].isna()
-    for lost in rows[diverged].sort_values(["arm", "seed"]).itertuples():
-        flags.append(f"diverged: {lost.arm}, seed {lost.seed}")
+    for run in rows[diverged].sort_values(["arm", "seed"]).itertuples():
+        flags.append(f"diverged: {run.arm}, seed {run.seed}")
     wide = rows[~diverged].pivot(index="seed", columns="arm", values=metric).reindex(columns=list(weights))
     complete = wide.dropna().astype(float)
     flags += _seed_flag("left out, without a value in every arm", set(rows["seed"]) - set(complete.index))

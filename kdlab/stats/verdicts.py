@@ -72,7 +72,7 @@ class Verdict:
     """What the seeds say about one contrast.
 
     Args:
-        contrast: what was asked.
+        contrast: the comparison that was judged.
         differences: the contrast's value per seed.
         effect, low, high: their mean and t-interval.
         p: of the test that the expectation asks for (see ``decide``); NaN without a spread to judge by.

@@ -81,7 +81,7 @@ class LiveTrainer(Explorer):
         views, ratio = (None if s[name] == USUAL else s[name] for name in ("views", "ratio"))
         if views is None and "pairs" in needs(find("losses", s["method"]), {}):
             views = 2
-        spec = recipes.viewed(recipes.method(size, s["method"]), size, s["augmentation"], views, ratio)
+        spec = recipes.with_views(recipes.method(size, s["method"]), size, s["augmentation"], views, ratio)
         budget = Budget(float(s["amount"]), s["unit"], size.budget.originals_per_step)
         spec = spec.replace(budget=budget).at_seed(s["seed"])
         if why := refusal(spec):
