@@ -1,13 +1,15 @@
 """What every registered method and augmentation computes over fifty steps, held in golden.json.
 
 A part whose numbers change needs a new revision, or finished runs would pass for something they are not.
-``python tests/golden.py`` writes the file anew.
+``make golden`` adds the digests of new parts and refuses changed numbers under an old revision.
 
 Made to give the same numbers on every processor: training in float64 from weights that need no logarithm, and pixels
 that are only summed.
 """
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -135,5 +137,34 @@ def digests() -> dict[str, list[float]]:
     return {part: [float(f"{value:.8g}") for value in values] for part, values in found.items()}
 
 
+def changed(saved: Mapping[str, list[float]], now: Mapping[str, list[float]]) -> list[str]:
+    """The parts whose numbers are others than those saved, and those whose revision fell."""
+    revisions = dict(part.rsplit("@", 1) for part in saved)
+
+    def same(part: str) -> bool:
+        if part in saved:
+            return all(map(lambda a, b: math.isclose(a, b, rel_tol=1e-5, abs_tol=1e-12), saved[part], now[part]))
+        name, revision = part.rsplit("@", 1)
+        return int(revision) > int(revisions.get(name, 0))
+
+    return [part for part in now if not same(part)]
+
+
+def write(now: Mapping[str, list[float]], path: Path = PATH) -> list[str]:
+    """Keep what is saved, add what is new, drop what is gone or has a newer revision.
+
+    Returns:
+        The parts that are new.
+
+    Raises:
+        SystemExit: when numbers changed without a raised revision; the file stays as it is.
+    """
+    saved = json.loads(path.read_text())
+    if wrong := changed(saved, now):
+        raise SystemExit(f"other numbers under an old revision, raise it in @register: {', '.join(wrong)}")
+    path.write_text(json.dumps({part: saved.get(part, numbers) for part, numbers in now.items()}, indent=1) + "\n")
+    return [part for part in now if part not in saved]
+
+
 if __name__ == "__main__":
-    PATH.write_text(json.dumps(digests(), indent=1) + "\n")
+    print("new digests:", ", ".join(write(digests())) or "none")
