@@ -18,7 +18,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from kdlab import foreign
 from kdlab.errors import SpecError, choose
@@ -71,6 +71,10 @@ class Entry:
     doc: str = ""
     many: bool = False
     text: str = ""
+
+    if TYPE_CHECKING:  # ``catalogue`` is asked for a kind by its name: the facts that only this kind has
+
+        def __getattr__(self, fact: str) -> Any: ...
 
     def declared(self) -> dict[str, Any]:
         """The fields of its kind that are not as usual, by name."""
@@ -211,6 +215,12 @@ def _entries(kind, stem, node, call, classes) -> list[Entry]:
     ]  # fmt: skip
 
 
+@overload
+def find(kind: Literal["losses"], name: str) -> MethodInfo: ...
+@overload
+def find(kind: Literal["augment"], name: str) -> AugmentationInfo: ...
+@overload
+def find(kind: str, name: str) -> Entry: ...
 def find(kind: str, name: str) -> Entry:
     """The entry of a registered name, or of foreign code written ``module:Class``.
 
@@ -258,6 +268,12 @@ def kind_word(kind: str) -> str:
     return {"augment": "augmentation", "models": "model", "losses": "method"}[kind]
 
 
+@overload
+def check_options(kind: Literal["losses"], name: str, options: dict[str, Any]) -> MethodInfo: ...
+@overload
+def check_options(kind: Literal["augment"], name: str, options: dict[str, Any]) -> AugmentationInfo: ...
+@overload
+def check_options(kind: str, name: str, options: dict[str, Any]) -> Entry: ...
 def check_options(kind: str, name: str, options: dict[str, Any]) -> Entry:
     """Refuse options that the named part does not have, and the lack of one that it must have.
 
@@ -282,7 +298,8 @@ def parts_of(method: MethodInfo, options: Mapping[str, Any]) -> list[MethodInfo]
     """A method, and the one it wraps."""
     if not method.wraps:
         return [method]
-    return [method, check_options("losses", dict(method.options | options)[method.wraps], {})]
+    base: str = (method.options | dict(options))[method.wraps]
+    return [method, check_options("losses", base, {})]
 
 
 def create(kind: str, name: str, /, *args: Any, **options: Any) -> Any:

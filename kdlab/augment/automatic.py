@@ -126,8 +126,8 @@ class Drawn(Augmentation):
         images = images.clone()
         for slot in range(operation.shape[1]):
             for code, scale in enumerate(self.operations.values()):
-                rows = torch.nonzero(operation[:, slot] == code).flatten() if scale.function else ()
-                if len(rows):
+                rows = torch.nonzero(operation[:, slot] == code).flatten()
+                if scale.function and len(rows):
                     values = scale.values(level[rows, slot], sign[rows, slot], self.bins)
                     put(images, rows, scale.function(images.index_select(0, rows), values))
         return images

@@ -71,6 +71,7 @@ class Augmentation:
 
     def _augmented(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         check_batch(images, generator)
-        drawn = self.draw(len(images), tuple(images.shape[1:]), generator)
+        n, channels, height, width = images.shape
+        drawn = self.draw(n, (channels, height, width), generator)
         params = {name: value.to(images.device) for name, value in drawn.items()}
         return self.apply(images, params), params

@@ -57,7 +57,8 @@ class CropFlip(Augmentation):
     def apply(self, images: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Cropped and mirrored uint8 images (B, C, H, W)."""
         height, width = images.shape[-2:]
-        cropped = crops(F.pad(images, (self.padding,) * 4), *params["corner"].unbind(1), height, width)
+        top, left = params["corner"].unbind(1)
+        cropped = crops(F.pad(images, (self.padding,) * 4), top, left, height, width)
         mirrored = torch.nonzero(params["flip"]).flatten()
         put(cropped, mirrored, cropped.index_select(0, mirrored).flip(-1))
         return cropped

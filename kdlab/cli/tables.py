@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kdlab.errors import SpecError, choose
-from kdlab.registry import REQUIRED, Entry, MethodInfo, find
+from kdlab.registry import REQUIRED, Entry, find
 from kdlab.report.parts import KNOWLEDGE, by_knowledge, families, mixes_or_picks, preparing, summary
 
 WIDTH = 100
@@ -79,7 +79,7 @@ def methods(name: str | None = None) -> str:
     return "\n".join([*lines, "", "`kdlab methods NAME` shows one in full, with its options."])
 
 
-def _method_row(entry: MethodInfo) -> tuple[str, ...]:
+def _method_row(entry: Entry) -> tuple[str, ...]:
     return entry.name, entry.coupling, ", ".join(entry.needs) or "nothing", summary(entry)
 
 
@@ -146,7 +146,7 @@ def _wrapped(text: str, width: int, hang: int = 0) -> list[str]:
     ) or [""]  # fmt: skip
 
 
-def _tables(head: Sequence[str], groups: dict[str, list[tuple[str, ...]]], middle: Sequence[int]) -> list[str]:
+def _tables(head: Sequence[str], groups: Mapping[str, Sequence[Sequence[str]]], middle: Sequence[int]) -> list[str]:
     """Titled tables under one head; the first column fits its words, the last takes what is left."""
     words = [word.rstrip(",") for rows in groups.values() for row in rows for word in row[0].split()]
     widths = [max(map(len, [*words, head[0]])) + 1, *middle]

@@ -46,7 +46,7 @@ class PlannedRun:
     @property
     def teacher_model(self) -> str | None:
         """The name of the teacher's network; None without a teacher."""
-        return self.teacher.spec.model if self.teacher else self.checkpoint and self.checkpoint.arch
+        return self.teacher.spec.model if self.teacher else self.checkpoint.arch if self.checkpoint else None
 
     @property
     def needs(self) -> set[str]:
@@ -68,7 +68,7 @@ class PlannedRun:
 @memoised
 def planned(spec: RunSpec) -> PlannedRun:
     """Resolve a spec that can run (``validation.check``), and its teacher."""
-    own, above = run_key(spec), spec.teacher and teacher_key(spec.teacher)
+    own, above = run_key(spec), teacher_key(spec.teacher) if spec.teacher else None
     return PlannedRun(
         spec, own, steps(spec),
         planned(spec.teacher) if isinstance(spec.teacher, RunSpec) else None, above,

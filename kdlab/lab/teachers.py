@@ -50,7 +50,8 @@ def measure(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str], brok
     if not broken and not np.isfinite(logits).all():
         broken = "gives outputs that are not finite"
     counts = np.bincount(labels, minlength=len(classes))
-    score = {"images": len(labels), "chance": float(counts.max() / len(labels)), "broken": broken, "order": []}
+    chance = float(counts.max() / len(labels))
+    score: dict[str, Any] = {"images": len(labels), "chance": chance, "broken": broken, "order": []}
     if broken:
         return score | dict.fromkeys(MEASURES, math.nan) | {"right": 0}
     right = int((logits.argmax(1) == labels).sum())

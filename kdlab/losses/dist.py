@@ -48,7 +48,7 @@ class DIST(Method):
     ce_weight: NonNegative = 1.0
     weight: NonNegative = 1.0
 
-    def probabilities(self, student, teacher) -> tuple[Tensor, Tensor]:
+    def probabilities(self, student, teacher) -> tuple[Tensor, ...]:
         """Of student and teacher at the method's temperature, each (B, K)."""
         return tuple(F.softmax(out.logits / self.temperature, dim=1) for out in (student, teacher))
 

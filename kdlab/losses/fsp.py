@@ -25,7 +25,7 @@ def flow(first: Tensor, second: Tensor) -> Tensor:
     return first @ second.transpose(1, 2) / first.shape[2]
 
 
-def flow_maps(student: Outputs, teacher: Outputs) -> tuple[list[Tensor], list[Tensor]]:
+def flow_maps(student: Outputs, teacher: Outputs) -> tuple[list[Tensor], ...]:
     """The maps between which student and teacher have flows: the stem, where both show it, and the stages."""
     stem = student.stem is not None and teacher.stem is not None
     return tuple([*([out.stem] if stem else []), *out.features] for out in (student, teacher))

@@ -53,7 +53,7 @@ def kl_rows(student_logits: Tensor, teacher_logits: Tensor, temperature: float) 
     return F.kl_div(s, t, reduction="none", log_target=True).sum(1)
 
 
-def match_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def match_size(a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
     """Average two maps (B, C, H, W) over windows to the smaller height and the smaller width of the two."""
     size = (min(a.shape[2], b.shape[2]), min(a.shape[3], b.shape[3]))
     a, b = (x if x.shape[2:] == size else F.adaptive_avg_pool2d(x, size) for x in (a, b))

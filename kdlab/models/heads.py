@@ -57,7 +57,7 @@ def order_of(text: str, path: str | Path, data_name: str) -> tuple[str, ...]:
         SpecError: for a mixture of both, or pairs for a file that names no classes or others.
     """
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    pairs = dict(tuple(map(str.strip, part.split("=", 1))) for part in parts if "=" in part)
+    pairs = dict([part.strip() for part in pair.split("=", 1)] for pair in parts if "=" in pair)
     if not pairs:
         return tuple(parts)
     if len(pairs) != len(parts):

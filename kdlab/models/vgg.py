@@ -79,7 +79,8 @@ class VGG(Network):
             tap: which of the four maps, from 0.
         """
         last = tap == len(self.taps) - 1
-        inputs, layers = WIDTHS[self.taps[tap]], []
+        inputs = WIDTHS[self.taps[tap]]
+        layers: list[nn.Module] = []
         for number in range(self.taps[tap - last] + 1, 5):
             layers += [nn.MaxPool2d(2)] if number < 4 and not last else []
             depth = sum(isinstance(layer, nn.Conv2d) for layer in getattr(self, f"block{number}"))

@@ -45,7 +45,7 @@ def interval(values: Iterable[float], level: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half, n)
 
 
-def t_test_p(differences: Sequence[float], null: float = 0.0, side: str = "two-sided") -> float:
+def t_test_p(differences: Sequence[float] | np.ndarray, null: float = 0.0, side: str = "two-sided") -> float:
     """p-value of the one-sample t-test on paired differences.
 
     Args:
@@ -65,7 +65,7 @@ def t_test_p(differences: Sequence[float], null: float = 0.0, side: str = "two-s
     return float({"two-sided": 2 * min(below, above), "greater": above, "less": below}[side])
 
 
-def tost(differences: Sequence[float], margin: float) -> float:
+def tost(differences: Sequence[float] | np.ndarray, margin: float) -> float:
     """p-value of two one-sided t-tests: small when the mean lies within ``+-margin``.
 
     Reference: Schuirmann, "A comparison of the two one-sided tests procedure and the power approach for
@@ -74,7 +74,7 @@ def tost(differences: Sequence[float], margin: float) -> float:
     return max(t_test_p(differences, -margin, "greater"), t_test_p(differences, margin, "less"))
 
 
-def sign_flip_p(differences: Sequence[float]) -> float:
+def sign_flip_p(differences: Sequence[float] | np.ndarray) -> float:
     """Exact two-sided p of the sign-flip test: the share of the 2^n sign patterns with as extreme a sum.
 
     The patterns of the two halves are summed apart and met by a sorted search, so 40 seeds take a second.
