@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
+from typing import Any
 
 from kdlab.data import absolute, train_size
 from kdlab.errors import SpecError, choose
@@ -138,7 +139,7 @@ _QUICK = Profile(
     teacher_budget=Budget(5),
 )
 # The grids of the two long profiles.
-_DENSE = {
+_DENSE: dict[str, Any] = {
     "operations": ("rotation", *OPERATIONS),
     "shares": (0.0, 0.125, 0.25, 0.5, 0.75, 0.875, 1.0),
     "copies": (0, 1, 2, 3, 4),
