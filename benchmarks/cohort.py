@@ -1,4 +1,4 @@
-"""What the sweep as a unit of work saves: K students under one teacher in one process on one thread.
+"""What training a cohort in lockstep saves: K students under one teacher in one process on one thread.
 
     python benchmarks/cohort.py             # a tiny pair, K = 1, 2, 4, 8, 16
     python benchmarks/cohort.py --large     # resnet32x4 to resnet8x4 on 32 x 32 colour images as well: ten minutes
@@ -20,14 +20,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 import torch.nn.functional as F
+from arms import TEACHER, arm, frozen, train_timed
 from images import colour
 from paired import ratios
 
 from kdlab import data
 from kdlab.data.sets import Splits
 from kdlab.models import build, outputs
-from kdlab.spec import Budget, RunSpec
-from kdlab.training import Arm, Views, train
+from kdlab.training import Views
 from kdlab.training.runtime import keep_memory, one_thread
 
 COHORTS = (1, 2, 4, 8, 16)
@@ -39,7 +39,7 @@ METHODS = ("kd", "ccd", "dkd", "dist", "ce")
 
 
 def splits(name: str) -> Splits:
-    """Fashion-MNIST as it is for the tiny pair, stacked into 32 x 32 colour images for the large one."""
+    """Fashion-MNIST as it is for the tiny pair, as 32 x 32 colour images for the large one."""
     grey = data.load("fashion", sizes=(6000, 10, 10))
     return grey if name == "tiny" else Splits(*(colour(part) for part in grey))
 
@@ -55,54 +55,37 @@ class Bench:
         teacher, self.student, self.originals, self.steps = PAIRS[name]
         self.splits = splits(name)
         self.classes, self.channels = len(self.splits.train.classes), self.splits.train.images.shape[1]
-        self.teacher = build(teacher, self.classes, self.channels, seed=0).eval().requires_grad_(False)
+        self.teacher = frozen(teacher, self.splits)
 
     def views(self) -> Views:
-        """Fresh views, which have nothing ready."""
-        return Views(self.splits.train, 0, 0, self.originals, {"teacher": self.teacher})
-
-    def arm(self, number: int, steps: int, method: str = "kd") -> Arm:
-        """A student of joint augmentation; a method's number makes a key of its own."""
-        budget = Budget(steps, "steps", self.originals)
-        spec = RunSpec(model=self.student, method=method, augmentation="jda", views=2, ratio=0.5, budget=budget)
-        return Arm(f"{method}{number}", spec, None if method == "ce" else "teacher", steps)
+        """New views, without any made yet."""
+        return Views(self.splits.train, 0, 0, self.originals, {TEACHER: self.teacher})
 
     def cohort(self, k: int) -> float:
         """Mean seconds of a step of k students without evaluation; views are made for eight steps at once."""
-        beats, looked = [], []
-        nothing = lambda *given: None  # noqa: E731
-        arms = [self.arm(number, self.steps) for number in range(k)]
-
-        def beat(waiting) -> bool:
-            beats.append(time.perf_counter())
-            looked.append(sum(arm.evaluation_seconds for arm in arms))
-            return False
-
-        train(
-            arms, self.splits, self.views(),
-            restore=nothing, save=nothing, finish=nothing, beat=beat,
-        )  # fmt: skip
-        return (beats[-1] - beats[0] - (looked[-1] - looked[0])) / (len(beats) - 1)
+        arms = [arm(str(number), self.student, self.steps, self.originals) for number in range(k)]
+        marks, _ = train_timed(arms, self.splits, self.views())
+        return (marks[-1] - marks[0]) / (len(marks) - 1)
 
     def parts(self, method: str = "kd") -> dict[str, float]:
         """Mean seconds of the views, the teacher, a bare student and a whole student's step."""
         views = self.views()
-        arm = self.arm(0, self.steps + 1, method).build(views, self.classes, self.channels)
+        one = arm("0", self.student, self.steps + 1, self.originals, method).build(views, self.classes, self.channels)
         bare = build(self.student, self.classes, self.channels, seed=1).train()
         seen = {part: [] for part in ("views", "teacher", "bare", "step")}
         for step in range(self.steps):
             clock = [time.perf_counter()]
             views.at(step)
-            batch = views.batch(arm.layout, 0.0)
+            batch = views.batch(one.layout, 0.0)
             clock.append(time.perf_counter())
-            if arm.teacher_key:
-                views.teacher_outputs(arm.teacher_key, arm.layout, "same")
+            if one.teacher_key:
+                views.teacher_outputs(TEACHER, one.layout, "same")
             clock.append(time.perf_counter())
             for parameter in bare.parameters():
                 parameter.grad = None
             F.cross_entropy(outputs(bare, batch.x).logits, batch.label).backward()
             clock.append(time.perf_counter())
-            arm.train_step(views)
+            one.train_step(views)
             clock.append(time.perf_counter())
             for part, start, end in zip(seen, clock, clock[1:], strict=False):
                 seen[part].append(end - start)
@@ -123,7 +106,7 @@ def show(name: str, repeats: int) -> None:
     for k in COHORTS:
         seen = []
 
-        def together(k=k, seen=seen) -> float:
+        def cohort(k=k, seen=seen) -> float:
             seen.append(bench.cohort(k))
             return seen[-1]
 
@@ -131,8 +114,8 @@ def show(name: str, repeats: int) -> None:
             parts = bench.parts()
             return parts["views"] + parts["teacher"] + k * parts["step"]
 
-        middle, low, high = ratios(together, added, repeats)
-        gain, *_ = ratios(lambda k=k: k * bench.cohort(1), together, repeats)
+        middle, low, high = ratios(cohort, added, repeats)
+        gain, *_ = ratios(lambda k=k: k * bench.cohort(1), cohort, repeats)
         print(f"  {k:2d} {1000 * statistics.median(seen):10.1f}   {middle:18.3f} [{low:.3f}, {high:.3f}] {gain:22.2f}")
 
 

@@ -13,9 +13,11 @@ It runs on a CPU as well (``--device cpu``), which shows that it works and nothi
 import argparse
 import os
 import time
+from functools import partial
 
 import torch
 import torch.nn.functional as F
+from arms import TEACHER, arm, frozen, train_timed
 from images import colour
 from paired import pairs, report, spread
 from pillow_jda import Pairs, pillow, pillow_weak, to_pil
@@ -25,8 +27,7 @@ from kdlab import data
 from kdlab.augment import POLICIES
 from kdlab.data.sets import Splits
 from kdlab.models import build
-from kdlab.spec import Budget, RunSpec
-from kdlab.training import Arm, Views, train
+from kdlab.training import Views
 
 BAR, ORIGINALS, TEMPERATURE = 10, 64, 4.0
 
@@ -46,10 +47,9 @@ def plain_loop(splits: Splits, given) -> float:
     loader = DataLoader(
         rows, ORIGINALS, shuffle=True, drop_last=True, num_workers=given.loaders, persistent_workers=given.loaders > 0
     )
-    classes = len(splits.train.classes)
-    teacher = build(given.teacher, classes, 3, seed=0).eval().requires_grad_(False).to(given.device)
-    student = build(given.student, classes, 3, seed=1).to(given.device)
-    descent = torch.optim.SGD(student.parameters(), 0.05, momentum=0.9, weight_decay=5e-4)
+    teacher = frozen(given.teacher, splits, given.device)
+    student = build(given.student, len(splits.train.classes), 3, seed=1).to(given.device)
+    optimiser = torch.optim.SGD(student.parameters(), 0.05, momentum=0.9, weight_decay=5e-4)
     done, started = 0, None
     while done < given.steps:
         for views, (label,) in loader:
@@ -58,14 +58,12 @@ def plain_loop(splits: Splits, given) -> float:
                 started = time.perf_counter()
             x, y = torch.cat(list(views)).to(given.device), label.repeat(2).to(given.device)
             with torch.no_grad():
-                said = teacher(x)
+                teacher_logits = teacher(x)
             logits = student(x)
-            soft = F.kl_div(
-                (logits / TEMPERATURE).log_softmax(1), (said / TEMPERATURE).softmax(1), reduction="batchmean"
-            )
-            descent.zero_grad()
-            (F.cross_entropy(logits, y) + TEMPERATURE**2 * soft).backward()
-            descent.step()
+            log_q, p = (logits / TEMPERATURE).log_softmax(1), (teacher_logits / TEMPERATURE).softmax(1)
+            optimiser.zero_grad()
+            (F.cross_entropy(logits, y) + TEMPERATURE**2 * F.kl_div(log_q, p, reduction="batchmean")).backward()
+            optimiser.step()
             done += 1
             if done == given.steps:
                 break
@@ -75,29 +73,16 @@ def plain_loop(splits: Splits, given) -> float:
 
 def cohort(splits: Splits, given) -> tuple[float, dict]:
     """Seconds for a student image of a cohort, and the weights that it ends with."""
-    classes = len(splits.train.classes)
-    teacher = build(given.teacher, classes, 3, seed=0).eval().requires_grad_(False).to(given.device)
-    spec = RunSpec(
-        model=given.student, method="kd", augmentation="jda", views=2, ratio=0.5, precision=given.precision,
-        budget=Budget(given.steps, "steps", ORIGINALS),
-    )  # fmt: skip
-    arms = [Arm(str(k), spec, "t", given.steps) for k in range(given.students)]
+    students = [
+        arm(str(k), given.student, given.steps, ORIGINALS, precision=given.precision) for k in range(given.students)
+    ]
     on = Splits(*(part.to(given.device) for part in splits))
-    views = Views(on.train, 0, 0, ORIGINALS, {"t": teacher}, given.device, autocast=given.precision == "bfloat16")
-    beats, ends = [], {}
-
-    def beat(waiting) -> bool:
-        wait(given.device)
-        beats.append(time.perf_counter())
-        return False
-
-    train(
-        arms, on, views, restore=lambda arm: None, save=lambda arm: None, beat=beat,
-        finish=lambda arm, result: ends.update({arm.key: result.student}),
-    )  # fmt: skip
+    teachers = {TEACHER: frozen(given.teacher, splits, given.device)}
+    views = Views(on.train, 0, 0, ORIGINALS, teachers, given.device, autocast=given.precision == "bfloat16")
+    marks, weights = train_timed(students, on, views, partial(wait, given.device))
     warm = given.steps // 4
-    rows = (len(beats) - 1 - warm) * given.students * 2 * ORIGINALS
-    return (beats[-1] - beats[warm]) / rows, ends
+    rows = (len(marks) - 1 - warm) * given.students * 2 * ORIGINALS
+    return (marks[-1] - marks[warm]) / rows, weights
 
 
 def main() -> None:

@@ -10,5 +10,5 @@ from kdlab.data.sets import ImageSet
 
 def colour(images: ImageSet) -> ImageSet:
     """Each image with the next two as its further channels, framed in black to 32 x 32."""
-    stacked = torch.cat([images.images.roll(-shift, 0) for shift in range(3)], 1)
-    return dataclasses.replace(images, images=F.pad(stacked, (2,) * 4), mean=images.mean * 3, std=images.std * 3)
+    channels = torch.cat([images.images.roll(-shift, 0) for shift in range(3)], 1)
+    return dataclasses.replace(images, images=F.pad(channels, (2,) * 4), mean=images.mean * 3, std=images.std * 3)

@@ -1,4 +1,4 @@
-"""What more costs: training by arms, seeds and images, memory by finished arms, plans and tables by runs.
+"""How costs grow: training by arms, seeds and images, memory by finished arms, plans and tables by runs.
 
     python benchmarks/scale.py
 
@@ -43,9 +43,9 @@ STUDENT = TEACHER.replace(method="kd", teacher=TEACHER, views=2, augmentation="j
 def main() -> None:
     """Measure everything, a table at a time."""
     with tempfile.TemporaryDirectory() as folder:
-        taught = Store(Path(folder) / "taught")
-        cpu_seconds([STUDENT], taught)  # torch is imported, the data is read, the teacher is there
-        show("arms", "CPU s", ARMS, against_arms(taught))
+        stored = Store(Path(folder) / "stored")
+        cpu_seconds([STUDENT], stored)  # torch is imported, the data is read, the teacher is there
+        show("arms", "CPU s", ARMS, against_arms(stored))
         show("seeds", "CPU s", SEEDS, against(lambda n: [STUDENT.at_seed(seed) for seed in range(n)], SEEDS))
         show("images", "CPU s", IMAGES, against(lambda n: [of_images(n)], IMAGES))
         context = multiprocessing.get_context("spawn")  # a process of its own, where nothing else has been
@@ -55,7 +55,7 @@ def main() -> None:
         show("finished arms", "MiB at most", FINISHED, peak)
         for arms, numbers in PLANNED.items():
             show(f"specs, {arms} a seed", "s to plan", numbers, [plan_seconds(n, arms) for n in numbers])
-        listed, read = zip(*(table_seconds(n, taught, Path(folder) / f"runs{n}") for n in STORED), strict=True)
+        listed, read = zip(*(table_seconds(n, stored, Path(folder) / f"runs{n}") for n in STORED), strict=True)
         show("stored runs", "s for the keys", STORED, listed)
         show("stored runs", "s for the table", STORED, read)
 
@@ -90,14 +90,14 @@ def medians(rounds: list[list[float]]) -> list[float]:
     return [statistics.median(column) for column in zip(*rounds, strict=True)]
 
 
-def against_arms(taught: Store) -> list[float]:
+def against_arms(stored: Store) -> list[float]:
     """CPU seconds of one cohort by its number of students; they differ in learning rate, their teacher is stored."""
 
     def once(arms: int) -> float:
         specs = [STUDENT.replace(optimiser=Optimiser(lr=0.1 - 0.005 * arm)) for arm in range(arms)]
         with tempfile.TemporaryDirectory() as folder:
             key = lab.run_key(TEACHER)
-            shutil.copytree(taught.root / key, Path(folder) / key)
+            shutil.copytree(stored.root / key, Path(folder) / key)
             return cpu_seconds(specs, Store(Path(folder)))
 
     return medians([[once(arms) for arms in ARMS] for _ in range(REPEATS)])
@@ -150,9 +150,9 @@ def plan_seconds(students: int, arms: int) -> float:
     return seconds
 
 
-def table_seconds(runs: int, taught: Store, root: Path) -> tuple[float, float]:
+def table_seconds(runs: int, stored: Store, root: Path) -> tuple[float, float]:
     """Seconds to list so many stored runs and to read their table, medians; they are copies of one under other keys."""
-    files = list((taught.root / lab.run_key(STUDENT)).glob("*.json"))
+    files = list((stored.root / lab.run_key(STUDENT)).glob("*.json"))
     for number in range(runs):
         folder = root / hashlib.sha256(str(number).encode()).hexdigest()[:16]
         folder.mkdir(parents=True)

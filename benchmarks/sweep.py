@@ -1,4 +1,4 @@
-"""What a second worker is worth: one perspective trained with one and with two, each from an empty store.
+"""The speed-up of a second worker: one perspective trained with one and with two, each from an empty store.
 
     python benchmarks/sweep.py [joint_augmentation] [--profile quick] [--repeats 1]
 

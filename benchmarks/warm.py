@@ -1,4 +1,4 @@
-"""What it costs when there is nothing to do: the import, the command line's help, and figures of runs that are stored.
+"""Seconds without any training: the import, the command line's help, and figures of runs that are stored.
 
     python benchmarks/warm.py [--profile quick]
 

@@ -1,4 +1,4 @@
-"""Students stepped as one network: the bits each would get alone, also beside one that is lost."""
+"""Fusion: several students stepped as one network keep the bits of separate steps, also beside one that diverges."""
 
 import copy
 
@@ -44,7 +44,7 @@ def images(count, rows=24, seed=0):
 
 
 @pytest.mark.parametrize("group", [0, 1, 2, 3, 6])
-def test_kernels_put_together_come_apart_and_nothing_stands_between_students(group):
+def test_kernels_are_laid_out_block_diagonally_and_read_back(group):
     kernels = torch.arange(1.0, 6 * 5 * 2 * 9 + 1).view(6, 5, 2, 3, 3)
     whole, group = convolution.block_diagonal(kernels.unbind(0), group), group or 1
     expected = torch.zeros(30, 2 * group, 3, 3)
@@ -83,7 +83,7 @@ def test_only_a_way_with_the_right_bits_is_taken(monkeypatch):
     assert convolution.group_sizes.__wrapped__(shape).forward == 0
 
 
-# --- a stack ------------------------------------------------------------------------------------------------------
+# --- fused networks -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("model", ["resnet8_s2_w4", "resnet8_s2_w8"])
@@ -99,46 +99,41 @@ def test_another_number_is_seen_as_such(monkeypatch):
     assert not bit_identical(students(2), images(2))
 
 
-def step(stack, x, label, spoilt=None):
-    for student in stack.students:
+def step(network, x, label, spoilt=None):
+    for student in network.students:
         student.zero_grad(set_to_none=True)
-    for number, said in enumerate(stack.forward(x)):
+    for number, said in enumerate(network.forward(x)):
         F.cross_entropy(said.logits, label).backward()
         if number == spoilt:
             said.logits.grad.fill_(float("inf"))
-    stack.backward()
+    network.backward()
 
 
 @pytest.fixture
 def widest(monkeypatch):
-    """Take the widest group with the right bits, whatever is faster: what is not finite then has neighbours."""
-
-    def pick(asked, read=lambda value, group: value):
-        right = read(asked[0](), 0)
-        return max(group for group, work in asked.items() if torch.equal(read(work(), group), right))
-
-    monkeypatch.setattr(convolution, "_fastest", pick)
+    """The widest group with the right bits, whatever is faster: what is not finite then has neighbours."""
+    monkeypatch.setattr(convolution, "_fastest", lambda groups, work: max(groups))
     convolution.group_sizes.cache_clear()
     yield
     convolution.group_sizes.cache_clear()
 
 
-@pytest.mark.parametrize("lost", ["weights", "gradient"])
-def test_a_lost_student_takes_no_other_with_it(lost, widest):
-    label, x, stacked = torch.arange(24) % 10, images(4), students(4)
-    alone = copy.deepcopy(stacked)
-    stack = FusedNetwork(stacked, x[0])
-    assert any(layer.group_sizes.forward > 1 for layer in stack.convolutions)
-    if lost == "weights":
+@pytest.mark.parametrize("diverged", ["weights", "gradient"])
+def test_a_diverged_student_leaves_the_others_as_they_are(diverged, widest):
+    label, x, fused = torch.arange(24) % 10, images(4), students(4)
+    alone = copy.deepcopy(fused)
+    network = FusedNetwork(fused, x[0])
+    assert any(layer.group_sizes.forward > 1 for layer in network.convolutions)
+    if diverged == "weights":
         with torch.no_grad():
-            stacked[1].conv1.weight.fill_(float("nan"))
-    step(stack, x, label, spoilt=1 if lost == "gradient" else None)
+            fused[1].conv1.weight.fill_(float("nan"))
+    step(network, x, label, spoilt=1 if diverged == "gradient" else None)
     for number in (0, 2, 3):
         F.cross_entropy(outputs(alone[number], x[number]).logits, label).backward()
-        for one, other in zip(alone[number].parameters(), stacked[number].parameters(), strict=True):
+        for one, other in zip(alone[number].parameters(), fused[number].parameters(), strict=True):
             assert torch.equal(one.grad, other.grad)
-        assert all(map(torch.equal, alone[number].buffers(), stacked[number].buffers()))
-    assert not all(p.grad.isfinite().all() for p in stacked[1].parameters())
+        assert all(map(torch.equal, alone[number].buffers(), fused[number].buffers()))
+    assert not all(p.grad.isfinite().all() for p in fused[1].parameters())
 
 
 def test_zeros_between_students_would_carry_what_is_not_finite():
@@ -150,24 +145,22 @@ def test_zeros_between_students_would_carry_what_is_not_finite():
     assert convolution.convolve(x, convolution.block_diagonal(kernels, 0), shape, 0)[:, 4:].isfinite().all()
 
 
-def test_a_stack_leaves_the_students_as_they_are_otherwise():
-    stacked = students(3)
-    names, before = list(stacked[0].state_dict()), [copy.deepcopy(s.state_dict()) for s in stacked]
-    stack = FusedNetwork(stacked, images(1)[0])
-    assert all(list(s.state_dict()) == names for s in stacked)
-    assert all(
-        torch.equal(v, old[k]) for s, old in zip(stacked, before, strict=True) for k, v in s.state_dict().items()
-    )
-    step(stack, images(3), torch.arange(24) % 10)
-    assert [int(s.bn1.num_batches_tracked) for s in stacked] == [1, 1, 1]
-    assert not torch.equal(stacked[0].bn1.running_mean, stacked[1].bn1.running_mean)
+def test_a_fused_network_leaves_the_students_as_they_are_otherwise():
+    fused = students(3)
+    names, before = list(fused[0].state_dict()), [copy.deepcopy(s.state_dict()) for s in fused]
+    network = FusedNetwork(fused, images(1)[0])
+    assert all(list(s.state_dict()) == names for s in fused)
+    assert all(torch.equal(v, old[k]) for s, old in zip(fused, before, strict=True) for k, v in s.state_dict().items())
+    step(network, images(3), torch.arange(24) % 10)
+    assert [int(s.bn1.num_batches_tracked) for s in fused] == [1, 1, 1]
+    assert not torch.equal(fused[0].bn1.running_mean, fused[1].bn1.running_mean)
 
 
-# --- arms abreast -------------------------------------------------------------------------------------------------
+# --- arms fused ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("count", range(1, 40))
-def test_sizes_add_up_and_nobody_is_left_alone(count):
+def test_sizes_add_up_and_no_student_is_left_alone(count):
     found = stepper.fused_sizes(count)
     assert sum(found) == count and set(found) <= set(stepper.FUSED_SIZES) | ({1} if count == 1 else set())
 
@@ -188,54 +181,54 @@ def networks():
     return load("fashion", sizes=KD.sizes), teacher
 
 
-STACKING = [
+FUSIBLE = [
     name for name, entry in catalogue("losses").items()
     if fusion_key(KD.replace(method=name)) is not None and not entry.prepared
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("method", STACKING)
-def test_every_method_has_its_own_bits_abreast(method):
+@pytest.mark.parametrize("method", FUSIBLE)
+def test_every_method_keeps_its_bits_when_fused(method):
     splits, teacher = networks()
     turns = bool(catalogue("losses")[method].turns)
     base = KD.replace(method=method, **({"augmentation": "weak", "ratio": 0.0} if turns else {}))
     specs = {f"{lr}": base.replace(optimiser=Optimiser(lr=lr)) for lr in (0.1, 0.05, 0.02)}
-    stacked = train(specs, splits, teacher)
+    fused = train(specs, splits, teacher)
     for name, spec in specs.items():
         alone = train({name: spec}, splits, teacher)[name]
-        assert alone[2] == 0 and stacked[name][2] == 2 * STEPS
-        assert all(torch.equal(value, alone[1][k]) for k, value in stacked[name][1].items())
-        assert stacked[name][0].numbers | {"seconds": 0} == alone[0].numbers | {"seconds": 0}
+        assert alone[2] == 0 and fused[name][2] == 2 * STEPS
+        assert all(torch.equal(value, alone[1][k]) for k, value in fused[name][1].items())
+        assert fused[name][0].numbers | {"seconds": 0} == alone[0].numbers | {"seconds": 0}
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value encountered")
 def test_a_diverging_arm_ends_as_alone_and_the_others_go_on():
     splits, teacher = networks()
-    specs = {"a": KD, "lost": KD.replace(optimiser=Optimiser(lr=1e30, warmup=0.0)), "b": KD.replace(method="ccd")}
-    stacked = train(specs, splits, teacher)
-    assert stacked["lost"][0].numbers["diverged"] and not stacked["a"][0].numbers["diverged"]
+    specs = {"a": KD, "diverged": KD.replace(optimiser=Optimiser(lr=1e30, warmup=0.0)), "b": KD.replace(method="ccd")}
+    fused = train(specs, splits, teacher)
+    assert fused["diverged"][0].numbers["diverged"] and not fused["a"][0].numbers["diverged"]
     for name, spec in specs.items():
         alone = train({name: spec}, splits, teacher)[name]
-        assert stacked[name][0].numbers["diverged_at"] == alone[0].numbers["diverged_at"]
-        if name != "lost":
-            assert all(torch.equal(value, alone[1][k]) for k, value in stacked[name][1].items())
+        assert fused[name][0].numbers["diverged_at"] == alone[0].numbers["diverged_at"]
+        if name != "diverged":
+            assert all(torch.equal(value, alone[1][k]) for k, value in fused[name][1].items())
 
 
-def test_who_does_not_get_its_own_bits_or_gains_nothing_goes_alone(monkeypatch):
+def test_students_that_lose_bits_or_gain_nothing_step_alone(monkeypatch):
     splits, teacher = networks()
     specs = {"kd": KD, "ccd": KD.replace(method="ccd")}
-    stacked = train(specs, splits, teacher)
-    assert [stacked[name][2] for name in specs] == [STEPS] * 2
+    fused = train(specs, splits, teacher)
+    assert [fused[name][2] for name in specs] == [STEPS] * 2
     for where, what, answer in ((stepper, "bit_identical", False), (convolution, "group_sizes", GroupSizes())):
         with monkeypatch.context() as patch:
             patch.setattr(stepper, "_identical", {})
             patch.setattr(where, what, lambda *asked, answer=answer: answer)
             apart = train(specs, splits, teacher)
         assert [apart[name][2] for name in specs] == [0, 0]
-        assert all(torch.equal(v, apart[n][1][k]) for n in specs for k, v in stacked[n][1].items())
+        assert all(torch.equal(v, apart[n][1][k]) for n in specs for k, v in fused[n][1].items())
 
 
-def test_wide_networks_foreign_methods_and_other_rows_are_no_company():
+def test_wide_networks_foreign_methods_and_other_rows_are_not_fused():
     assert fusion_key(KD) == fusion_key(KD.replace(method="ccd", augmentation="weak", ratio=0.0, seed=3))
     assert fusion_key(KD) != fusion_key(KD.replace(views=1, augmentation="weak", ratio=0.0))
     assert fusion_key(KD) != fusion_key(KD.replace(method="fitnet"))  # reads stage maps

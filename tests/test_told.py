@@ -141,7 +141,7 @@ def test_constant_images_and_classes_of_one_image_end_well():
 )
 def test_large_images_are_averaged_over_blocks(shape, side):
     images = np.random.default_rng(0).integers(0, 256, (300, *shape), dtype=np.uint8)
-    found = linear.blocks(images)
+    found = linear.block_means(images)
     assert found.shape[1] <= linear.MOST_NUMBERS and found.dtype == np.float32
     channels, height, width = shape
     corners = [(c, y, x) for c in range(channels) for y in range(0, height, side) for x in range(0, width, side)]
@@ -152,10 +152,10 @@ def test_large_images_are_averaged_over_blocks(shape, side):
 
 def test_a_large_set_is_thinned_in_its_own_proportions():
     labels = np.array([0] * 900 + [1] * 90 + [2])
-    rows = linear.some(labels, 100)
+    rows = linear.capped_rows(labels, 100)
     assert np.bincount(labels[rows]).tolist() == [91, 9, 1]
     assert rows[[0, 91, 100]].tolist() == [0, 900, 990]
-    assert linear.some(labels).tolist() == list(range(991))
+    assert linear.capped_rows(labels).tolist() == list(range(991))
 
 
 def test_the_p_of_chance_is_that_of_the_binomial_test():

@@ -339,8 +339,8 @@ def test_schedules(rule, rates):
 def test_a_step_uses_the_rate_of_its_middle(splits, teacher):
     views = make_views(splits, teacher)
     arm = Arm("", BASE, None, 12).build(views, 10, 1)
-    used, descend = [], arm._descend
-    arm._descend = lambda rate: (used.append(rate), descend(rate))
+    used, sgd_step = [], arm._sgd_step
+    arm._sgd_step = lambda rate: (used.append(rate), sgd_step(rate))
     for step in range(12):
         views.at(step)
         arm.train_step(views)
@@ -370,7 +370,7 @@ def test_steps_are_those_of_torch_sgd(rule, splits, teacher):
         for mine, other in zip(arm.parameters[1:], theirs[1:], strict=True):  # the first never has a gradient
             mine.grad = other.grad = torch.randn(mine.shape, generator=draw)
         sgd.param_groups[0]["lr"] = rate
-        arm._descend(rate), sgd.step()
+        arm._sgd_step(rate), sgd.step()
     assert all(map(torch.equal, arm.parameters, theirs))
 
 

@@ -287,7 +287,7 @@ def test_the_default_partner_is_of_the_same_student(out):
 def test_reliability_is_the_calibration_error_bin_by_bin():
     random = np.random.default_rng(3)
     logits, truth = random.normal(size=(400, 6)) * 2, random.integers(0, 6, 400)
-    bins = run.reliability(logits, truth, 10)
+    bins = pd.DataFrame(metrics.reliability(logits, truth, 10))
     gap = (bins["count"] * (bins["accuracy"] - bins["confidence"]).abs()).sum() / 400
     assert gap == pytest.approx(metrics.calibration_error(logits, truth, 10))
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)

@@ -72,7 +72,7 @@ def linear_key(name: str, sizes: Sequence[int] | None = None) -> str:
 
 def _fit(name: str, sizes: Sequence[int] | None) -> dict[str, Any]:
     from kdlab import metrics
-    from kdlab.metrics.linear import fit, some
+    from kdlab.metrics.linear import capped_rows, fit
 
     started = time.perf_counter()
     source, counts = data.describe(name), dict(zip(data.SPLITS, data.sizes(name, sizes), strict=True))
@@ -80,7 +80,7 @@ def _fit(name: str, sizes: Sequence[int] | None) -> dict[str, Any]:
         if not 1 <= count <= len(source.labels[split]):
             raise SpecError(f"sizes: {split} must be between 1 and {len(source.labels[split])}, but got {count}.")
     labels = {split: source.labels[split][:count] for split, count in counts.items()}
-    rows = some(labels["train"])
+    rows = capped_rows(labels["train"])
     images = source.pixels("train", int(rows[-1]) + 1)
     model = fit(images if len(rows) == len(images) else images[rows], labels["train"][rows], len(source.classes))
     numbers: dict[str, Any] = {"images": len(rows), "penalty": model.penalty}

@@ -1,4 +1,4 @@
-"""Numbers from logits: right, confident, calibrated, faithful to the teacher.
+"""Accuracy, likelihood, calibration and agreement with the teacher, from logits.
 
 Every function takes numpy arrays or torch tensors, computes in float64 and needs no torch.
 """
@@ -10,7 +10,10 @@ from scipy.special import log_softmax, softmax
 
 from kdlab.errors import SpecError
 
-__all__ = ["accuracy", "agreement", "calibration_error", "chance_p", "confusion", "nll", "predictive_kl"]
+__all__ = [
+    "accuracy", "agreement", "calibration_error", "chance_p", "confusion", "nll", "predictive_kl", "reliability",
+]  # fmt: skip
+BINS = 10  # of confidence, where calibration is measured
 
 
 def _array(values) -> np.ndarray:
@@ -67,11 +70,19 @@ def nll(logits, labels) -> float:
     return float(-log_softmax(scores, axis=1)[np.arange(len(truth)), truth].mean())
 
 
-def calibration_error(logits, labels, bins: int = 10) -> float:
+def _binned(logits, labels, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each row (N,): confidence in the top class, whether that is right, and its bin of confidence, from 0."""
+    if bins < 1:
+        raise SpecError(f"bins must be at least 1, but got {bins!r}.")
+    scores, truth = _labelled(logits, labels)
+    confidence = softmax(scores, axis=1).max(1)
+    return confidence, scores.argmax(1) == truth, np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+
+
+def calibration_error(logits, labels, bins: int = BINS) -> float:
     """Expected calibration error of the top class over bins of equal width.
 
-    ``sum_b (n_b / N) |accuracy_b - confidence_b|``; bin b holds the confidences in ``((b - 1) / bins, b /
-    bins]``.
+    ``sum_b (n_b / N) |accuracy_b - confidence_b|`` over the bins of ``reliability``.
 
     Args:
         logits: (N, K).
@@ -83,13 +94,28 @@ def calibration_error(logits, labels, bins: int = 10) -> float:
 
     Reference: Guo, Pleiss, Sun and Weinberger, On Calibration of Modern Neural Networks, ICML 2017.
     """
-    if bins < 1:
-        raise SpecError(f"bins must be at least 1, but got {bins!r}.")
-    scores, truth = _labelled(logits, labels)
-    confidence = softmax(scores, axis=1).max(1)
-    gap = (scores.argmax(1) == truth) - confidence
-    which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    return float(np.abs(np.bincount(which, weights=gap, minlength=bins)).sum() / len(gap))
+    confidence, right, which = _binned(logits, labels, bins)
+    return float(np.abs(np.bincount(which, weights=right - confidence, minlength=bins)).sum() / len(right))
+
+
+def reliability(logits, labels, bins: int = BINS) -> dict[str, np.ndarray]:
+    """A reliability diagram's numbers: rows, mean confidence in the top class and accuracy of each bin of confidence.
+
+    Args:
+        logits: (N, K).
+        labels: int (N,).
+        bins: number of bins of equal width, at least 1; bin b, from 1, holds confidences in ((b - 1) / bins, b / bins].
+
+    Returns:
+        ``count`` int64 (bins,), ``confidence`` and ``accuracy`` (bins,) in [0, 1], NaN where a bin has no row.
+
+    Reference: Guo, Pleiss, Sun and Weinberger, On Calibration of Modern Neural Networks, ICML 2017.
+    """
+    confidence, right, which = _binned(logits, labels, bins)
+    count = np.bincount(which, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        means = [np.bincount(which, weights=values, minlength=bins) / count for values in (confidence, right)]
+    return {"count": count, "confidence": means[0], "accuracy": means[1]}
 
 
 def agreement(student_logits, teacher_logits) -> float:
@@ -135,7 +161,7 @@ def confusion(logits, labels) -> np.ndarray:
 
 
 def chance_p(right: int, images: int, chance: float) -> float:
-    """How likely it is to answer so many images right by a guess: one-sided p of a binomial test.
+    """One-sided p of a binomial test: the probability that guessing answers at least so many images right.
 
     ``P(X >= right)`` for ``X ~ Binomial(images, chance)``.
 

@@ -1,4 +1,4 @@
-"""What a network must beat: softmax regression on pixels, fitted in seconds with numpy and scipy alone."""
+"""Softmax regression on pixels: the baseline that a network must beat, fitted in seconds with numpy and scipy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.special import log_softmax
 from kdlab.data.source import carve
 from kdlab.metrics import nll
 
-REVISION = 1  # raise it when what comes out changes: stored fits are found by it
+REVISION = 1  # raise it when the numbers change: it stands in the names of stored fits
 MOST_IMAGES, MOST_NUMBERS = 10_000, 1024
 PENALTIES = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 STEPS = 100
@@ -36,18 +36,18 @@ class Linear:
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Logits (N, K) of images uint8 (N, C, H, W)."""
-        x = (blocks(images) - self.mean) / self.scale
+        x = (block_means(images) - self.mean) / self.scale
         return x @ self.weights[:-1] + self.weights[-1]
 
 
 def fit(images: np.ndarray, labels: np.ndarray, classes: int) -> Linear:
     """Multinomial logistic regression on standardised pixels, with an L2 penalty; the same on one machine always.
 
-    Images of more than MOST_NUMBERS numbers are averaged over square blocks first (``blocks``). Each pixel is centred
-    and divided by its standard deviation, or by a tenth of the whole set's where that is larger, so that pixels that
-    hardly ever change are not blown up. ``loss`` is minimised from the largest of PENALTIES on, each from the weights
-    before it, on four fifths of each class; when the NLL of the fifth held out rises, the penalty before is taken and
-    fitted to all. Neither val nor test is looked at.
+    Images of more than MOST_NUMBERS numbers are averaged over square blocks first (``block_means``). Each pixel is
+    centred and divided by its standard deviation, or by a tenth of the whole set's where that is larger, so that pixels
+    that hardly ever change are not blown up. ``loss`` is minimised from the largest of PENALTIES on, each from the
+    weights before it, on four fifths of each class; when the NLL of the fifth held out rises, the penalty before is
+    taken and fitted to all. Neither val nor test is looked at.
 
     Args:
         images: training images, uint8 (N, C, H, W).
@@ -57,7 +57,7 @@ def fit(images: np.ndarray, labels: np.ndarray, classes: int) -> Linear:
     Reference: Byrd, Lu, Nocedal and Zhu, A Limited Memory Algorithm for Bound Constrained Optimization, SIAM J. Sci.
         Comput. 1995 (the minimiser, here without bounds).
     """
-    x = blocks(images)
+    x = block_means(images)
     mean, spread = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
     scale = np.maximum(spread, 0.1 * np.sqrt((spread**2).mean()) or 1.0)
     x = ((x - mean) / scale).astype(np.float32)
@@ -65,8 +65,8 @@ def fit(images: np.ndarray, labels: np.ndarray, classes: int) -> Linear:
     return Linear(minimise(x, labels, classes, penalty), mean, scale, penalty)
 
 
-def some(labels: np.ndarray, most: int = MOST_IMAGES) -> np.ndarray:
-    """Rows of at most about ``most`` images, the first ones of each class, in the proportions of the whole.
+def capped_rows(labels: np.ndarray, most: int = MOST_IMAGES) -> np.ndarray:
+    """Numbers of at most about ``most`` rows, the first ones of each class, in the proportions of the whole.
 
     Args:
         labels: int (N,).
@@ -91,7 +91,7 @@ def _choose(x: np.ndarray, labels: np.ndarray, classes: int) -> float:
     return chosen
 
 
-def blocks(images: np.ndarray) -> np.ndarray:
+def block_means(images: np.ndarray) -> np.ndarray:
     """Images as rows of numbers in [0, 1]: means over the smallest square blocks that leave at most MOST_NUMBERS.
 
     Args:

@@ -1,4 +1,4 @@
-"""Training: the views of a step, one arm, and the cohort loop that runs many arms in lockstep."""
+"""Training: views, batches and teacher outputs of a step, one student, and the loop that trains a cohort in lockstep."""
 
 import lazy_loader
 

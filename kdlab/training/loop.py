@@ -1,8 +1,7 @@
 """The cohort loop: arms with the same data, subset, seed and originals per step, trained in lockstep.
 
-Every distinct view of a step is made once and passes each teacher once; an arm is a selection of rows from them. What
-is random comes from counters, so a run's result does not depend on who else is in the cohort, and a run that was
-stopped goes on as if it had not been.
+Every distinct view of a step is made once and passes each teacher once; an arm is a selection of rows from them. Random
+draws come from counters, so a run's result does not depend on the other runs of its cohort, nor on being interrupted.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import torch
 from kdlab import metrics
 from kdlab.rng import global_stream
 from kdlab.training.fusion.stepper import FusedStepper
-from kdlab.training.runtime import deterministic, interrupts_held, keep_memory, one_thread
+from kdlab.training.runtime import deterministic, evaluating, interrupts_held, keep_memory, one_thread
 from kdlab.training.student import Arm
 from kdlab.training.views import Views
 
@@ -31,7 +30,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run leaves: numbers, logits, weights."""
+    """A finished run: final numbers, training curve, logits of val and test, weights of student and method."""
 
     numbers: dict[str, Any]
     curve: list[dict[str, float]]
@@ -52,16 +51,12 @@ def predict(model: torch.nn.Module, images, predictor=None, rows: int = 500) -> 
     Returns:
         float32 array (N, K).
     """
-    where = next(model.parameters()).device
-    training = model.training
-    model.eval()
-    parts = []
-    with global_stream(0, "predict", device=str(where)), torch.no_grad():  # a foreign model may draw even in eval mode
+    where, parts = next(model.parameters()).device, []
+    with global_stream(0, "predict", device=str(where)), evaluating(model):  # a foreign model may draw in eval mode
         for start in range(0, len(images), rows):
             index = torch.arange(start, min(start + rows, len(images)))
             x = images.normalise(images.batch(index).to(where))
             parts.append((predictor(model, x) if predictor else model(x)).float().cpu())
-    model.train(training)
     return torch.cat(parts).numpy()
 
 
@@ -103,7 +98,7 @@ def train(
                 moved = [arm for arm in waiting if arm.step == step]
                 stepper.step(moved)
                 for arm in moved:
-                    _look(arm, splits)
+                    _validate(arm, splits)
                 for arm in [a for a in waiting if not a.active]:
                     finish(arm, _result(arm, splits))
                     waiting.remove(arm)
@@ -116,8 +111,8 @@ def train(
             raise Stopped(f"stopped at step {step}; {len(waiting)} unfinished runs keep their checkpoints")
 
 
-def _look(arm: Arm, splits) -> None:
-    """Measure an arm on val, if it is time."""
+def _validate(arm: Arm, splits) -> None:
+    """Add a point to an arm's curve, CURVE_POINTS times in a run; the last one is the result's."""
     every = max(1, arm.total_steps // CURVE_POINTS)
     if arm.active and arm.step % every == 0 and arm.total_steps - arm.step >= every // 2:
         logits = _evaluate(arm, splits.val)

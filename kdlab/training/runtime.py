@@ -1,4 +1,4 @@
-"""What training asks of the machine: its device, one thread, memory kept, bits that repeat, signals between steps."""
+"""Settings of the process that trains: device, threads, memory, determinism, signals, eval mode."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ def device() -> str:
     Raises:
         SpecError: when the variable names no device, or one that torch does not find.
     """
-    said = os.environ.get("KDLAB_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
-    settings.device(said)
-    kind, _, number = said.partition(":")
+    name = os.environ.get("KDLAB_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    settings.device(name)
+    kind, _, number = name.partition(":")
     found = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
     if int(number or 0) >= found:
         what = f"only {found} of the kind" if found else f"no {kind} device"
-        raise SpecError(f"KDLAB_DEVICE is {said!r}, but torch finds {what} here; unset it to take what there is.")
-    return said
+        raise SpecError(f"KDLAB_DEVICE is {name!r}, but torch finds {what} here; unset it to take what there is.")
+    return name
 
 
 def keep_memory() -> None:
-    """Ask the C library not to hand a step's temporaries back to the system after every step.
+    """Set glibc's malloc to hold on to a step's freed memory instead of returning it to the system.
 
-    Fetching the same pages anew in each step costs a tiny student a fifth of its time. Where there is no such switch
-    (it is glibc's), nothing happens.
+    Fetching the same pages anew in each step costs a tiny student a fifth of its time. Other C libraries are left as
+    they are.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -69,7 +69,7 @@ def deterministic(where: str):
     """Where ``$KDLAB_DETERMINISTIC`` is 1, have a GPU give the same bits twice, with slower kernels; a CPU does anyway.
 
     Args:
-        where: the device that trains.
+        where: the device.
     """
     if not where.startswith("cuda") or os.environ.get("KDLAB_DETERMINISTIC", "0") != "1":
         yield
@@ -87,12 +87,12 @@ def deterministic(where: str):
 
 @contextlib.contextmanager
 def interrupts_held():
-    """Hold Ctrl-C back until the arms stand between two steps: a network saved in mid-step cannot go on bit for bit.
+    """Defer Ctrl-C to the end of a step: a network saved in mid-step cannot go on bit for bit.
 
-    Only signals that would raise KeyboardInterrupt are held, so a worker told to ignore them goes on ignoring them.
+    Only signals that would raise KeyboardInterrupt are deferred; those that a worker ignores stay ignored.
 
     Yields:
-        A function that tells whether Ctrl-C came. A second one does not wait.
+        A function that returns whether Ctrl-C came. A second Ctrl-C raises at once.
     """
     came = []
 

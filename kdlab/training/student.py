@@ -1,10 +1,11 @@
-"""One student in training: its network, method, optimiser and the costs it has run up."""
+"""One student in training: its network, method and optimiser, its step, its costs and its checkpoint."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,12 @@ from kdlab.training.layout import WEAK, Layout, ViewName, fusion_key, reads_maps
 from kdlab.training.views import Views
 
 LATEST = 20  # steps of which ``progress`` tells the mean loss
+# Names in checkpoints to fields of an Arm, and those of them that are the run's cost document.
+SAVED = {
+    "step": "step", "curve": "curve", "seconds": "seconds", "diverged_at": "diverged_at",
+    "evaluation": "evaluation_seconds", "looked_at": "evaluated_images", "abreast": "fused_with", "running": "losses",
+}  # fmt: skip
+COST = ("evaluation", "looked_at", "abreast")
 
 
 @dataclass
@@ -33,8 +40,14 @@ class Arm:
         total_steps: optimiser steps in all.
 
     Attributes:
-        seconds: of its steps; where students are stepped together, their network's time is shared evenly.
-        fused_with: with how many others it took its steps, added up over these.
+        step: optimiser steps taken.
+        curve: points on the training curve (``record``).
+        losses: training losses since the last of these points.
+        seconds: of its steps, without views and teacher; students of a fused network share its time evenly.
+        evaluation_seconds: of its evaluation on val and test.
+        evaluated_images: images in these.
+        diverged_at: the step at which a loss was not finite, or None.
+        fused_with: other students in its fused network, added up over its steps.
     """
 
     key: str
@@ -43,6 +56,7 @@ class Arm:
     total_steps: int
     step: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
     evaluation_seconds: float = 0.0
     evaluated_images: int = 0
@@ -59,23 +73,28 @@ class Arm:
     def build(self, views: Views, num_classes: int, in_channels: int) -> Arm:
         """Make student and method; initial weights depend on the seed alone.
 
-        Where the method prepares a teacher, the network is the frozen teacher itself and only the method learns.
+        Where the method prepares a teacher, the network is the frozen teacher itself and only the method is trained.
         """
-        spec = self.spec
+        spec, teacher = self.spec, views.teachers[self.teacher_key] if self.teacher_key else None
         self.student = build(spec.model, num_classes, in_channels, seed=views.seed, **spec.model_options)
         if self.prepares:
-            self.student.load_state_dict(views.teachers[self.teacher_key].state_dict())
+            self.student.load_state_dict(teacher.state_dict())
             self.student.requires_grad_(False)
         self.student.to(views.device)
         views.students[self.key] = self.student
         views.at(0)
         x = views.view(ViewName(WEAK, 0)).x[:2]
+        context = Context(
+            num_classes, len(views.train), generator(views.seed, "method"), views.seed,
+            views.train.labels.to(views.device), self.student, teacher,
+            views.teacher_pass(self.teacher_key) if self.teacher_key else None, views.prepared.get(self.teacher_key),
+        )  # fmt: skip
         with self._own_stream(views, "setup"):
             self.method = create("losses", spec.method, **spec.method_options)
             with torch.no_grad():
-                student = outputs(self.student.eval(), x)
-                teacher = outputs(views.teachers[self.teacher_key], x) if self.teacher_key else None
-            self.method.setup(student, teacher, self._context(views, num_classes))
+                example = outputs(self.student.eval(), x)
+                teacher_example = outputs(teacher, x) if teacher else None
+            self.method.setup(example, teacher_example, context)
         self.method.to(views.device)
         self.student.train(not self.prepares), self.method.train()
         self.parameters = [p for part in (self.student, self.method) for p in part.parameters() if p.requires_grad]
@@ -88,19 +107,12 @@ class Arm:
             return contextlib.nullcontext()
         return global_stream(views.seed, "model", *names, device=str(views.device))
 
-    def _context(self, views: Views, num_classes: int) -> Context:
-        taught = self.teacher_key is not None
-        return Context(
-            num_classes,
-            len(views.train),
-            generator(views.seed, "method"),
-            views.seed,
-            views.train.labels.to(views.device),
-            self.student,
-            views.teachers[self.teacher_key] if taught else None,
-            views.teacher_pass(self.teacher_key) if taught else None,
-            views.prepared.get(self.teacher_key),
-        )
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """Add the seconds of what runs inside to the arm's."""
+        started = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - started
 
     @property
     def active(self) -> bool:
@@ -108,55 +120,49 @@ class Arm:
         return self.step < self.total_steps and self.diverged_at is None
 
     def inputs(self, views: Views) -> tuple[Batch, Outputs | None]:
-        """What the student sees in the step of the moment, and what the teacher says to it."""
+        """The student's batch in the current step, and the teacher's outputs on it; both are shared by the cohort."""
         batch = views.batch(self.layout, self.step / self.total_steps)
         if not self.teacher_key:
             return batch, None
         return batch, views.teacher_outputs(self.teacher_key, self.layout, self.spec.teacher_view, self.reads_maps)
 
     def train_step(self, views: Views) -> None:
-        """One optimiser step on the views of the moment."""
-        batch, teacher = self.inputs(views)
-        started = time.perf_counter()  # views and teacher are shared by the cohort: not this arm's seconds
+        """One optimiser step on the current views."""
+        batch, teacher_outputs = self.inputs(views)
         with self._own_stream(views, self.step):
-            with torch.autocast(views.device.type, torch.bfloat16, enabled=self.spec.precision == "bfloat16"):
-                student = outputs(self.student, batch.x)
-            self.seconds += time.perf_counter() - started
-            loss = self.compute_loss(student, teacher, batch)
-            if loss is not None:
-                self.optimiser_step(loss, batch)
+            with self.timed(), torch.autocast(views.device.type, torch.bfloat16, self.spec.precision == "bfloat16"):
+                student_outputs = outputs(self.student, batch.x)
+            if self.compute_loss(student_outputs, teacher_outputs, batch):
+                self.optimiser_step(batch)
 
-    def compute_loss(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> float | None:
-        """The loss, whose gradients are left where they belong.
+    def compute_loss(self, student_outputs: Outputs, teacher_outputs: Outputs | None, batch: Batch) -> bool:
+        """The method's loss and its backward pass.
 
         Returns:
-            None for a loss that is not finite, which ends the arm but not its cohort.
+            Whether the loss is finite; where it is not, this arm has diverged and the others of the cohort go on.
         """
-        started = time.perf_counter()
-        loss = sum(self.method(student, teacher, batch).values())
-        value = loss.item()
-        if math.isfinite(value):
+        with self.timed():
+            loss = sum(self.method(student_outputs, teacher_outputs, batch).values())
+            value = loss.item()
+            if not math.isfinite(value):
+                self.diverged_at = self.step
+                return False
             for parameter in self.parameters:
                 parameter.grad = None
             loss.backward()
-        else:
-            self.diverged_at = self.step
-        self.seconds += time.perf_counter() - started
-        return None if self.diverged_at is not None else value
+            self.losses.append(value)
+            return True
 
-    def optimiser_step(self, loss: float, batch: Batch) -> None:
-        """Take the step that the gradients ask for."""
-        started = time.perf_counter()
-        self._descend(self.spec.optimiser.rate((self.step + 0.5) / self.total_steps))  # at the middle of the step
-        self.method.after_step(batch)
-        self._running = getattr(self, "_running", [])
-        self._running.append(loss)
-        self.step += 1
-        self.seconds += time.perf_counter() - started
+    def optimiser_step(self, batch: Batch) -> None:
+        """One step of SGD on the gradients, at the learning rate of the middle of the step."""
+        with self.timed():
+            self._sgd_step(self.spec.optimiser.rate((self.step + 0.5) / self.total_steps))
+            self.method.after_step(batch)
+            self.step += 1
 
     @torch.no_grad()
-    def _descend(self, rate: float) -> None:
-        """One step of SGD, by torch's functional form: making a torch.optim.SGD imports the compiler first, 8 s."""
+    def _sgd_step(self, rate: float) -> None:
+        """SGD by torch's functional form: making a torch.optim.SGD imports the compiler first, 8 s."""
         o = self.spec.optimiser
         moved = [(p, p.grad, m) for p, m in zip(self.parameters, self.momentum, strict=True) if p.grad is not None]
         parameters, gradients, momentum = map(list, zip(*moved, strict=True))
@@ -168,14 +174,12 @@ class Arm:
 
     def record(self, **measures: float) -> None:
         """Add a point to the curve: the mean training loss since the last point, and what was measured on val."""
-        losses, self._running = getattr(self, "_running", []), []
-        mean = sum(losses) / len(losses) if losses else math.nan
-        self.curve.append({"step": self.step, "train_loss": mean} | measures)
+        self.curve.append({"step": self.step, "train_loss": _mean(self.losses)} | measures)
+        self.losses = []
 
     def progress(self) -> dict[str, Any]:
-        """Where the run stands, for those who watch: step, the mean of the latest training losses, and the curve."""
-        latest = getattr(self, "_running", [])[-LATEST:]
-        loss = sum(latest) / len(latest) if latest else None
+        """Where the run stands, for a display: step, mean of the latest training losses (or None), and the curve."""
+        loss = _mean(self.losses[-LATEST:]) if self.losses else None
         return {"step": self.step, "train_loss": loss, "curve": self.curve}
 
     @property
@@ -195,21 +199,16 @@ class Arm:
         return round(self.step * self.spec.budget.originals_per_step * (views + candidates))
 
     def cost(self) -> dict[str, float]:
-        """Seconds of evaluation, images evaluated and ``fused_with``, under their names in stored runs."""
-        return {
-            "evaluation": self.evaluation_seconds, "looked_at": self.evaluated_images, "abreast": self.fused_with
-        }  # fmt: skip
+        """What the run spent beside its steps, under the names of stored cost documents."""
+        return {name: getattr(self, SAVED[name]) for name in COST}
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Everything needed to go on bit for bit: tensors, and plain values beside them."""
         tensors = {f"student/{k}": v for k, v in self.student.state_dict().items()}
         tensors |= {f"method/{k}": v for k, v in self.method.state_dict().items()}
         tensors |= {f"momentum/{number}": buffer for number, buffer in enumerate(self.momentum)}
-        plain = {
-            "step": self.step, "curve": self.curve, "seconds": self.seconds, "diverged_at": self.diverged_at,
-            "running": getattr(self, "_running", []),
-        }  # fmt: skip
-        return {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}, plain | self.cost()
+        tensors = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
+        return tensors, {name: getattr(self, attribute) for name, attribute in SAVED.items()}
 
     def load_state(self, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> Arm:
         """Take up where ``state`` was taken."""
@@ -221,8 +220,10 @@ class Arm:
         self.method.load_state_dict(part("method"))
         for number, buffer in part("momentum").items():
             self.momentum[int(number)].copy_(buffer)
-        self.step, self.curve, self.seconds = plain["step"], plain["curve"], plain["seconds"]
-        self.evaluation_seconds, self.evaluated_images = plain.get("evaluation", 0.0), plain.get("looked_at", 0)
-        self.fused_with = plain.get("abreast", 0)
-        self.diverged_at, self._running = plain["diverged_at"], plain["running"]
+        for name, attribute in SAVED.items():
+            setattr(self, attribute, plain[name])
         return self
+
+
+def _mean(losses: list[float]) -> float:
+    return sum(losses) / len(losses) if losses else math.nan

@@ -1,8 +1,8 @@
-"""Teacher outputs kept across runs: what a frozen teacher said to a view that can be replayed is said once.
+"""The teacher cache: outputs of frozen teachers on replayable views, stored on disk and read by later runs.
 
-A stream of views is fixed by data, subset, seed, originals a step, policy and copy; with the teacher and the machine
-that makes its answer's bits. Each such stream has a file with a record a step: a checksum, the logits, the embedding.
-Stage maps are a thousand times larger than logits and are not kept, so methods that read them run the teacher.
+A stream of views is fixed by data, subset, seed, originals a step, policy and copy; teacher and machine fix the bits of
+the outputs. Each such stream has a file with a record a step: a checksum, the logits, the embedding. Stage maps are a
+thousand times larger than logits and are not stored, so methods that read them run the teacher.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LIMIT_GB = 2.0
 
 
 def limit() -> int:
-    """Bytes the kept outputs may take: ``$KDLAB_TEACHER_GB`` gigabytes, else 2; 0 keeps nothing.
+    """Bytes the teacher cache may take: ``$KDLAB_TEACHER_GB`` gigabytes, else 2; 0 switches it off.
 
     Raises:
         SpecError: when the variable holds no such number.
@@ -38,13 +38,13 @@ def limit() -> int:
 
 
 def stream_digest(facts: Mapping[str, Any], stream_key: tuple) -> str:
-    """The name of a stream: 16 hexadecimal digits of the hash of all that decides it."""
+    """A stream in a file name: 16 hexadecimal digits of the hash of everything that decides its views."""
     text = json.dumps([facts, stream_key], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def cached_steps(folder: Path) -> dict[str, int]:
-    """About how many steps of each stream are kept, whatever machine they are from. For plans; reading decides."""
+    """About how many steps of each stream a cache holds, of any machine, by stream digest; an estimate for plans."""
     found: dict[str, int] = {}
     for path in folder.glob("*-*-*"):
         name, _, size = path.name.split("-", 2)
@@ -57,16 +57,16 @@ def cached_steps(folder: Path) -> dict[str, int]:
 
 
 class TeacherCache:
-    """Files of teacher outputs in one folder, the least lately used of which make room for new ones.
+    """Files of teacher outputs in one folder; the least recently used are deleted to make room for new ones.
 
     Several processes may use one folder: what they write to a record is the same, and a record counts only if its
     checksum fits, so one that is half written is a missing one.
 
     Args:
         folder: where the files live.
-        steps: optimiser steps in the longest run that will ask.
-        facts: what all streams of this cohort share; plain values.
-        machine: digest of what else decides the bits: processor, versions.
+        steps: optimiser steps in the longest run of the cohort.
+        facts: what decides the views of all streams of this cohort; plain values.
+        machine: digest of processor and versions, which decide the bits.
         limit: bytes that all files together may take.
     """
 
@@ -77,10 +77,10 @@ class TeacherCache:
         self._refused: set[tuple] = set()
 
     def read(self, stream_key: tuple, step: int, rows: int) -> Outputs | None:
-        """Logits and embedding of a view, or None where they are not kept.
+        """Logits and embedding of a view at a step, or None where the cache has none.
 
         Args:
-            stream_key: which teacher and which view; plain values.
+            stream_key: which teacher and which view (``layout.stream_key``).
             step: optimiser step, from 0.
             rows: of the view.
         """
@@ -100,11 +100,11 @@ class TeacherCache:
         embedding = values[:, classes:].contiguous() if classes < values.shape[1] else None
         return Outputs(values[:, :classes].contiguous(), (), embedding)
 
-    def write(self, stream_key: tuple, step: int, said: Outputs) -> None:
-        """Keep logits and, where there is one, embedding of a view, unless there is no room."""
-        parts = [said.logits] if said.embedding is None else [said.logits, said.embedding]
+    def write(self, stream_key: tuple, step: int, outputs: Outputs) -> None:
+        """Store logits and, where there is one, embedding of a view, unless there is no room."""
+        parts = [outputs.logits] if outputs.embedding is None else [outputs.logits, outputs.embedding]
         values = np.concatenate([part.numpy() for part in parts], 1)
-        payload = said.logits.shape[1].to_bytes(4, "little") + values.tobytes()
+        payload = outputs.logits.shape[1].to_bytes(4, "little") + values.tobytes()
         file = self._file(stream_key, 4 + len(payload))
         if file is not None and step < self.steps:
             with contextlib.suppress(OSError):  # a full disk costs time, not results

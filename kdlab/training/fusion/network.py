@@ -1,8 +1,11 @@
-"""Students of one architecture stepped as one network, each with the bits it would get alone.
+"""K students of one architecture as one fused network, each with the bits of a step by itself.
 
 Small operations cost more to start than to do, and a few channels leave most of a vector empty. So the maps of K
 students lie side by side as channels of one batch, and each operation runs once for all of them: BatchNorm, ReLU and
 the mean over positions do not mix channels anyway, and convolutions are those of ``kdlab.training.fusion.convolution``.
+
+Reference: Wang et al., Horizontally Fused Training Array: An Effective Hardware Utilization Squeezer for Training Novel
+    Deep Learning Models, MLSys 2021.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from kdlab.training.fusion.convolution import FusedConvolution, block_diagonal, 
 
 
 class FusedBatchNorm(nn.Module):
-    """BatchNorm of every student in train mode; running statistics are the students' own, side by side in memory."""
+    """One BatchNorm layer of all students in train mode; their running statistics become views of one tensor."""
 
     def __init__(self, layers: Sequence[nn.BatchNorm2d]):
         super().__init__()
@@ -38,7 +41,7 @@ class FusedBatchNorm(nn.Module):
 
 
 class FusedLinear(nn.Module):
-    """Each student's own linear layer on its own embedding."""
+    """One linear layer of all students, each on its own embedding."""
 
     def __init__(self, layers: Sequence[nn.Linear]):
         super().__init__()
@@ -50,22 +53,22 @@ class FusedLinear(nn.Module):
 
 
 class InjectGradients(torch.autograd.Function):
-    """A scalar whose backward gives ``roots`` these gradients: ``torch.autograd.backward`` would import sympy, 2 s."""
+    """A scalar whose backward pass gives ``roots`` these gradients; ``torch.autograd.backward`` imports sympy, 2 s."""
 
     @staticmethod
     def forward(ctx, gradients: Sequence[Tensor], *roots: Tensor) -> Tensor:
-        """Nothing to tell."""
+        """Zero."""
         ctx.gradients = gradients
         return roots[0].new_zeros(())
 
     @staticmethod
     def backward(ctx, _g: Tensor):
-        """The gradients."""
+        """The gradients, one for each of ``roots``."""
         return None, *ctx.gradients
 
 
 class FusedNetwork:
-    """K students as one network that has no parameters of its own: gradients go to the students'.
+    """K students as one network without parameters of its own: it reads theirs and writes their gradients.
 
     Args:
         students: networks of one architecture in train mode, whose layers are convolutions without bias, BatchNorm and
@@ -78,7 +81,7 @@ class FusedNetwork:
     def __init__(self, students: Sequence[nn.Module], x: Tensor, maps: bool = False):
         self.students, self.maps = list(students), maps
         self.net = copy.deepcopy(students[0])
-        shapes = _images(self.net, x)
+        shapes = _input_shapes(self.net, x)
         named = [dict(student.named_modules()) for student in students]
         for name, module in list(self.net.named_modules()):
             own = [of[name] for of in named]
@@ -94,7 +97,7 @@ class FusedNetwork:
         self._index_parameters()
 
     def _index_parameters(self) -> None:
-        """Where each parameter goes in what is put together, and where its gradient comes from."""
+        """Index tensors from the students' parameters to the fused layers', and from fused gradients to theirs."""
         parts = [(layer, "weight") for layer in self.convolutions]
         parts += [(layer, name) for layer in self.norms for name in ("weight", "bias")]
         self.parameters = [getattr(own, name) for layer, name in parts for own in layer.layers]
@@ -107,57 +110,52 @@ class FusedNetwork:
         self._gradients = [view.view(p.shape) for view, p in views]
         numbers = torch.arange(total).split(sizes)
         numbers = [n.view(p.shape) for n, p in zip(numbers, self.parameters, strict=True)]
-        k, start, homes, back = len(self.students), 0, [], []
+        k, start, sources, back = len(self.students), 0, [], []
         for part, (layer, name) in enumerate(parts):
             own = numbers[k * part : k * (part + 1)]
-            if isinstance(layer, FusedConvolution):
+            convolves = isinstance(layer, FusedConvolution)
+            if convolves:
                 laid = {group: block_diagonal(own, group, total) for group in sorted({0, *layer.group_sizes})}
-                gradient = torch.arange(start, start + laid[layer.group_sizes.kernels].numel())
-                back.append(
-                    diagonal_blocks(gradient.view(laid[layer.group_sizes.kernels].shape), k, layer.group_sizes.kernels)
-                )
             else:
                 laid = {name: torch.cat(own)}
-                gradient = torch.arange(start, start + laid[name].numel())
-                back.append(gradient)
-            homes += [(layer, key, places) for key, places in laid.items()]
-            start += len(gradient)
-        self._where = torch.cat([places.flatten() for *_, places in homes])
+            group = layer.group_sizes.kernels if convolves else name
+            gradient = torch.arange(start, start + laid[group].numel()).view(laid[group].shape)
+            back.append(diagonal_blocks(gradient, k, group) if convolves else gradient)
+            sources += [(layer, key, places) for key, places in laid.items()]
+            start += gradient.numel()
+        self._sources = torch.cat([places.flatten() for *_, places in sources])
         self._back = torch.cat([places.flatten() for places in back])
-        self._laid = torch.empty(len(self._where))
-        views = self._laid.split([places.numel() for *_, places in homes])
-        for (layer, key, places), view in zip(homes, views, strict=True):
+        self._laid = torch.empty(len(self._sources))
+        views = self._laid.split([places.numel() for *_, places in sources])
+        for (layer, key, places), view in zip(sources, views, strict=True):
             layer.laid[key] = view.view(places.shape).detach().requires_grad_(key in (0, "weight", "bias"))
 
     def forward(self, x: Sequence[Tensor]) -> list[Outputs]:
-        """Outputs of every student, cut from the graph: losses leave gradients in them, ``backward`` takes these on.
+        """Outputs of every student as leaves, in which losses leave gradients that ``backward`` reads.
 
         Args:
             x: normalised images for each student, (B, C, H, W).
         """
-        torch.index_select(torch.cat(self._flat), 0, self._where, out=self._laid)
+        torch.index_select(torch.cat(self._flat), 0, self._sources, out=self._laid)
         x = torch.cat(tuple(x), 1)
         running = [buffer for norm in self.norms for buffer in (norm.running_mean, norm.running_var)]
         before = [buffer.clone() for buffer in running]
-        whole = outputs(self.net, x)
-        if not math.isfinite(torch.cat(whole.logits).sum().item()):
+        fused = outputs(self.net, x)
+        if not math.isfinite(torch.cat(fused.logits).sum().item()):
+            # A student diverges. Zeros times infinity are no zeros: no group may mix it with others.
             torch._foreach_copy_(running, before)
-            whole = self._safely(x)
+            self._convolve_separately(True)
+            fused = outputs(self.net, x)
+            self._convolve_separately(False)
         torch._foreach_add_(self.counts, 1)
-        self._whole, self._parts = whole, self._cut(whole)
+        self._fused, self._parts = fused, self._leaves(fused)
         return self._parts
 
-    def _safely(self, x: Tensor) -> Outputs:
-        """One student is lost: zeros times infinity are no zeros, so it is kept from the others."""
+    def _convolve_separately(self, safe: bool) -> None:
         for layer in self.convolutions:
-            layer.safe = True
-        try:
-            return outputs(self.net, x)
-        finally:
-            for layer in self.convolutions:
-                layer.safe = False
+            layer.safe = safe
 
-    def _cut(self, whole: Outputs) -> list[Outputs]:
+    def _leaves(self, whole: Outputs) -> list[Outputs]:
         def leaves(parts):
             return [part.detach().requires_grad_() for part in parts]
 
@@ -171,8 +169,8 @@ class FusedNetwork:
         return [Outputs(*part) for part in zip(logits, maps, embedding, final, stem, strict=True)]
 
     def backward(self) -> None:
-        """Take what losses left in the Outputs on to the students' parameters."""
-        whole, parts = self._whole, self._parts
+        """Gradients of the students' parameters from those that losses left in the Outputs."""
+        whole, parts = self._fused, self._parts
         roots = [(a, part.logits.grad) for a, part in zip(whole.logits, parts, strict=True)]
         roots.append((whole.embedding, _side_by_side([part.embedding for part in parts])))
         if self.maps:
@@ -184,7 +182,7 @@ class FusedNetwork:
             roots, gradients = zip(*roots, strict=True)
             InjectGradients.apply(gradients, *roots).backward()
             self._scatter_gradients()
-        del self._whole, self._parts
+        del self._fused, self._parts
 
     def _scatter_gradients(self) -> None:
         found = [layer.gradient for layer in self.convolutions]
@@ -196,52 +194,47 @@ class FusedNetwork:
             norm.laid["weight"].grad = norm.laid["bias"].grad = None
 
 
-def _images(net: nn.Module, x: Tensor) -> dict[str, tuple[int, ...]]:
-    """Shape of what each convolution of a network sees when the network sees ``x``, the first one first."""
-    seen: dict[str, tuple[int, ...]] = {}
+def _input_shapes(net: nn.Module, x: Tensor) -> dict[str, tuple[int, ...]]:
+    """Shape of each convolution's input, in the order of the forward pass of a batch ``x``."""
+    shapes: dict[str, tuple[int, ...]] = {}
 
-    def look(name: str):
-        return lambda module, inputs: seen.update({name: (len(x), *inputs[0].shape[1:])})
+    def hook_of(name: str):
+        return lambda module, inputs: shapes.update({name: (len(x), *inputs[0].shape[1:])})
 
-    hooks = [m.register_forward_pre_hook(look(n)) for n, m in net.named_modules() if isinstance(m, nn.Conv2d)]
+    hooks = [m.register_forward_pre_hook(hook_of(n)) for n, m in net.named_modules() if isinstance(m, nn.Conv2d)]
     with torch.no_grad():
         outputs(net.eval(), x[:1])
     for hook in hooks:
         hook.remove()
     net.train()
-    return seen
+    return shapes
 
 
 def _side_by_side(parts: Sequence[Tensor]) -> Tensor | None:
-    """Gradients of leaves as channels side by side; None where no loss has left any."""
+    """Gradients of the students' leaves side by side as channels; None where no loss has left any."""
     if all(part.grad is None for part in parts):
         return None
     return torch.cat([torch.zeros_like(part) if part.grad is None else part.grad for part in parts], 1)
 
 
 def bit_identical(students: Sequence[nn.Module], x: Sequence[Tensor]) -> bool:
-    """Whether students stepped as one get the bits that each gets alone, tried on copies of them.
+    """Whether fusion leaves each student the bits of a step by itself, tried on copies of them.
 
     Args:
         students: networks of one architecture in train mode.
         x: images for each, (B, C, H, W).
     """
-    alone, stacked = copy.deepcopy(list(students)), copy.deepcopy(list(students))
-    stack = FusedNetwork(stacked, x[0], maps=True)
-    equal = True
-    for one, said, images in zip(alone, stack.forward(x), x, strict=True):
-        own = outputs(one, images)
-        a, b = ((out.logits, *out.features, out.stem, out.embedding) for out in (own, said))
-        pairs = list(zip(a, b, strict=True))
-        equal = equal and all(torch.equal(a, b) for a, b in pairs)
+    alone, fused = copy.deepcopy(list(students)), copy.deepcopy(list(students))
+    network, pairs = FusedNetwork(fused, x[0], maps=True), []
+    for one, part, images in zip(alone, network.forward(x), x, strict=True):
+        tensors = [(out.logits, *out.features, out.stem, out.embedding) for out in (outputs(one, images), part)]
+        pairs += zip(*tensors, strict=True)
         draw = torch.Generator().manual_seed(0)
-        pull = [torch.randn(a.shape, generator=draw) for a, _ in pairs]
-        for values in zip(*pairs, strict=True):
-            InjectGradients.apply(pull, *values).backward()
-    stack.backward()
-    for one, other in zip(alone, stacked, strict=True):
-        equal = equal and all(
-            torch.equal(a.grad, b.grad) for a, b in zip(one.parameters(), other.parameters(), strict=True)
-        )
-        equal = equal and all(torch.equal(a, b) for a, b in zip(one.buffers(), other.buffers(), strict=True))
-    return equal
+        gradients = [torch.randn(a.shape, generator=draw) for a in tensors[0]]
+        for values in tensors:
+            InjectGradients.apply(gradients, *values).backward()
+    network.backward()
+    for one, other in zip(alone, fused, strict=True):
+        pairs += [(a.grad, b.grad) for a, b in zip(one.parameters(), other.parameters(), strict=True)]
+        pairs += zip(one.buffers(), other.buffers(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)

@@ -14,14 +14,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image, ImageDraw
-from scipy.special import softmax
 
 from kdlab import metrics
 from kdlab.plotting.look import FAINT, INK
 from kdlab.widgets import canvas
 from kdlab.widgets.runs.panels import Picture, axes, pixels, wiped
 
-BINS = 10
 WRITTEN = 12  # classes up to which counts and names of classes can be read
 RUN_HEIGHT, GRID, GRID_AT = 410, (108, 84, 236), 335  # pixels; GRID is left, top and side of the confusion matrix
 
@@ -79,9 +77,9 @@ def run_picture(title: str, curve: Sequence[dict], logits, labels, classes: Sequ
                 text = textwrap.fill(why, 34)
                 ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes, color=INK)
             return pixels(frame.figure, spots)
-        ece = metrics.calibration_error(logits, labels, BINS)
+        ece = metrics.calibration_error(logits, labels)
         frame.reliability[0].set_title(f"Reliability, val: ECE {ece:.3f}", y=1.0)
-        page = pixels(frame.figure, spots + _reliability(*frame.reliability, reliability(logits, labels)))
+        page = pixels(frame.figure, spots + _reliability(*frame.reliability, pd.DataFrame(metrics.reliability(logits, labels))))
     grid = confusion_sheet(metrics.confusion(logits, labels), classes)
     page.image.paste(grid.image.crop((0, 40, *grid.image.size)), (GRID_AT, 40))  # below the title of the page
     return Picture(page.image, page.spots + tuple((x + GRID_AT, y, text) for x, y, text in grid.spots))
@@ -145,27 +143,6 @@ def _slanted(image: Image.Image, text: str, x: int, y: int) -> None:
     ImageDraw.Draw(mask).text((0, 1), text, font=face, fill=255)
     mask = mask.rotate(60, Image.Resampling.BICUBIC, expand=True)
     image.paste(Image.new("RGB", mask.size, INK), (x - mask.width + 8, y), mask)
-
-
-def reliability(logits, labels, bins: int = BINS) -> pd.DataFrame:
-    """Top-class confidence and accuracy by bins of equal width, those of ``metrics.calibration_error``.
-
-    Args:
-        logits: (N, K).
-        labels: int (N,).
-        bins: number of bins; bin b holds the confidences in ``((b - 1) / bins, b / bins]``.
-
-    Returns:
-        Indexed by bin, from 0: rows in it (``count``), their mean ``confidence`` and ``accuracy`` in [0, 1], NaN where
-        there are none.
-    """
-    scores, truth = np.asarray(logits, float), np.asarray(labels)
-    confidence, right = softmax(scores, axis=1).max(1), scores.argmax(1) == truth
-    which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    count = np.bincount(which, minlength=bins)
-    with np.errstate(invalid="ignore"):
-        sums = [np.bincount(which, weights=values, minlength=bins) / count for values in (confidence, right)]
-    return pd.DataFrame({"count": count, "confidence": sums[0], "accuracy": sums[1]})
 
 
 def _reliability(ax: Axes, below: Axes, bins: pd.DataFrame) -> list[tuple]:
