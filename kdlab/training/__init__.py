@@ -1,4 +1,4 @@
-"""Training: views, batches and teacher outputs of a step, one student, and the loop that trains a cohort in lockstep."""
+"""Training: views, batches and teacher outputs of a step, the student, and the loop that trains cohorts in lockstep."""
 
 import lazy_loader
 

@@ -20,7 +20,7 @@ from kdlab.spec import RunSpec
 from kdlab.training.layout import WEAK, Layout, ViewName, fusion_key, reads_maps
 from kdlab.training.views import Views
 
-LATEST = 20  # steps of which ``progress`` tells the mean loss
+LATEST = 20  # steps whose mean loss ``progress`` returns
 # Names in checkpoints to fields of an Arm, and those of them that are the run's cost document.
 SAVED = {
     "step": "step", "curve": "curve", "seconds": "seconds", "diverged_at": "diverged_at",

@@ -87,7 +87,7 @@ class Views(StepImages):
         part = self._policies[name.policy]
         stages = view_stages(part, policy, name.copy, prefix)
         last, stream = stages[-1]
-        # Foreign code is trusted with one step's images only: its rows may depend on each other.
+        # Foreign code sees one step's images only, since its rows may depend on each other.
         images = self.augmented(stages[:-1] if last is part else stages, 1 if ":" in policy else self.block)
         params = {}
         if last is part:  # mixes rows of one step
@@ -104,7 +104,7 @@ class Views(StepImages):
         return View(*(torch.cat(column)[picked] for column in zip(*parts, strict=True)))
 
     def batch(self, layout: Layout, progress: float) -> Batch:
-        """The rows that students of a layout see in this step, slot after slot; ``origin`` tells the pairs."""
+        """The rows that students of a layout see in this step, slot after slot; equal ``origin`` marks a pair."""
 
         def joined() -> Batch:
             augmented, views = zip(*self._slots(layout, self.view), strict=True)
