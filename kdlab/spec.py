@@ -23,6 +23,7 @@ TEACHER_VIEWS = ("same", "clean", "independent")
 HARD_LABELS = ("all", "plain")
 SCHEDULES = ("cosine", "step", "constant")
 ROLES = ("student", "teacher")
+CURVE_POINTS = 4  # evaluations on val during a run, the last one included
 TURNS = 4  # rows per original of methods that make their own views, all quarter turns
 
 

@@ -12,12 +12,12 @@ from kdlab.lab import damage
 from kdlab.lab.damage import Damaged
 from kdlab.lab.planned import PlannedRun
 from kdlab.lab.store import Store
+from kdlab.spec import CURVE_POINTS
 from kdlab.training.teacher_cache import cached_steps
 
 # Seconds for an image where nothing like it was measured: those of a small network on one core.
 GUESSES = {"student": 1 / 8000, "evaluation": 1 / 60000, "views": 1 / 60000, "teacher": 1 / 20000}
 FUSED = 1.5  # times as fast a narrow student trains in a fused network; for plans before either has been measured
-CURVE_POINTS = 4  # evaluations on val, the last one included
 
 
 class Costs:

@@ -16,12 +16,11 @@ import torch
 
 from kdlab import metrics
 from kdlab.rng import global_stream
+from kdlab.spec import CURVE_POINTS
 from kdlab.training.fusion.stepper import FusedStepper
 from kdlab.training.runtime import deterministic, evaluating, interrupts_held, keep_memory, one_thread
 from kdlab.training.student import Arm
 from kdlab.training.views import Views
-
-CURVE_POINTS = 4
 
 
 class Stopped(Exception):

@@ -79,7 +79,8 @@ def run_picture(title: str, curve: Sequence[dict], logits, labels, classes: Sequ
             return pixels(frame.figure, spots)
         ece = metrics.calibration_error(logits, labels)
         frame.reliability[0].set_title(f"Reliability, val: ECE {ece:.3f}", y=1.0)
-        page = pixels(frame.figure, spots + _reliability(*frame.reliability, pd.DataFrame(metrics.reliability(logits, labels))))
+        bins = pd.DataFrame(metrics.reliability(logits, labels))
+        page = pixels(frame.figure, spots + _reliability(*frame.reliability, bins))
     grid = confusion_sheet(metrics.confusion(logits, labels), classes)
     page.image.paste(grid.image.crop((0, 40, *grid.image.size)), (GRID_AT, 40))  # below the title of the page
     return Picture(page.image, page.spots + tuple((x + GRID_AT, y, text) for x, y, text in grid.spots))
