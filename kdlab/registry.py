@@ -234,7 +234,7 @@ def find(kind: str, name: str) -> Entry:
         return entries[name]
     if ":" in name:
         return _foreign(kind, name)
-    if said := foreign.meant(name):
+    if said := foreign.suggestion(name):
         raise SpecError(f"{kind_word(kind)} {name!r} is not registered.{said}")
     return choose(kind_word(kind), name, entries)
 

@@ -11,7 +11,7 @@ import torch
 from PIL import ImageOps
 
 from kdlab.augment import label_safety
-from kdlab.augment.safety import EFFECTS, NOTES, SHOWS
+from kdlab.augment.safety import CONTENT, EFFECTS, NOTES
 from kdlab.data import load
 from kdlab.errors import SpecError
 from kdlab.foreign.augmentation import PerImage
@@ -202,7 +202,7 @@ def test_unknown_input_is_refused():
 def test_notes_name_what_exists():
     names = set(catalogue("augment"))
     assert set(EFFECTS) <= names and all(set(notes) <= names for notes in NOTES.values())
-    assert set(SHOWS.values()) == set(NOTES)
+    assert set(CONTENT.values()) == set(NOTES)
     assert len([note for notes in NOTES.values() for note in notes.values() if len(note) > 110]) == 0
 
 

@@ -23,7 +23,7 @@ from kdlab.errors import SpecError
 from kdlab.foreign import weightfile
 from kdlab.lab.checkpoint import checkpoint
 from kdlab.models import build, load_teacher
-from kdlab.models.checkpoints import class_names, taken
+from kdlab.models.checkpoints import class_names, describe
 from kdlab.spec import Budget, Checkpoint, RunSpec
 
 ARCH = "resnet8_s2_w4"
@@ -111,17 +111,17 @@ def test_of_several_sets_the_usual_one_is_taken_and_said(form, tmp_path):
     short = "ema" if form != "lightning" else "EMA"
     assert gives(path, plain) and gives(path, average, weights=short) and gives(path, average, weights=full)
     assert gives(f"{path}?weights={short}", average)
-    said = taken(named(path), 3, 1)
+    said = describe(named(path), 3, 1)
     assert said.startswith(f"teacher t.pth: {ARCH!r} of 3 classes and 1 channel (grey); its weights")
     assert f"not {full!r} (?weights={full} takes those)" in said
-    assert f"its weights {full!r}, not" in taken(named(path, weights=short), 3, 1)
+    assert f"its weights {full!r}, not" in describe(named(path, weights=short), 3, 1)
     with pytest.raises(SpecError, match=rf"weights must be one of \[.*{full}.*\], but got 'emma'"):
         load_teacher(ARCH, path, weights="emma")
 
 
 def test_one_set_needs_no_word(tmp_path):
     torch.save({"anything": network().state_dict(), "optimizer": {"state": {"a": torch.ones(3)}}}, tmp_path / "t.pth")
-    assert taken(named(tmp_path / "t.pth")) == f"teacher t.pth: {ARCH!r} of 3 classes and 1 channel (grey)"
+    assert describe(named(tmp_path / "t.pth")) == f"teacher t.pth: {ARCH!r} of 3 classes and 1 channel (grey)"
 
 
 def other():
@@ -173,8 +173,8 @@ def test_the_command_line_names_file_and_weights(tmp_path):
     odd = tmp_path / "mine?weights=old.pth"
     torch.save(network(3).state_dict(), odd)
     assert checkpoint("--teacher", str(odd), ARCH).path == str(odd)
-    assert weightfile.named("--teacher", "~/a.pth")[0].is_absolute() and "~" not in str(
-        weightfile.named("t", "~/a.pth")
+    assert weightfile.parse("--teacher", "~/a.pth")[0].is_absolute() and "~" not in str(
+        weightfile.parse("t", "~/a.pth")
     )
 
 
@@ -237,7 +237,7 @@ def test_a_refusal_says_what_the_file_is(kind, suffix, tmp_path):
     content, said = FILES[kind]
     path = tmp_path / f"t{suffix}"
     path.write_bytes(content)
-    for read in (lambda: load_teacher(ARCH, path, 3, 1), lambda: taken(named(path))):
+    for read in (lambda: load_teacher(ARCH, path, 3, 1), lambda: describe(named(path))):
         with pytest.raises(SpecError, match=re.escape(said)) as told:
             read()
         assert str(path) in str(told.value) and "\n" not in str(told.value) and len(str(told.value)) < 500

@@ -16,7 +16,7 @@ from kdlab import lab, models
 from kdlab.errors import SpecError
 from kdlab.lab import worker
 from kdlab.models import Outputs, Tapped, build, load_teacher
-from kdlab.models.checkpoints import fit, skeleton
+from kdlab.models.matching import load_weights, skeleton
 from kdlab.models.shufflenet import shuffle
 from kdlab.registry import catalogue
 from kdlab.spec import Budget, Checkpoint, RunSpec
@@ -711,7 +711,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
     model = build("resnet14", 10, 3, seed=1)
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(SpecError):
-        fit(model, torch.load(path, weights_only=True)["net"], "resnet14")
+        load_weights(model, torch.load(path, weights_only=True)["net"], "resnet14")
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 
 

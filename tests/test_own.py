@@ -12,7 +12,7 @@ from torch import nn
 
 from kdlab import lab
 from kdlab.errors import SpecError
-from kdlab.foreign import load, split, written
+from kdlab.foreign import join_options, load, split_options
 from kdlab.lab import validation
 from kdlab.lab.keys import run_key
 from kdlab.lab.store import Store
@@ -164,13 +164,13 @@ def test_a_module_that_raises(folder, source, said):
     ],
 )  # fmt: skip
 def test_options_after_the_name(text, name, options):
-    assert split(text) == (name, options) and split(written(name, options)) == (name, options)
+    assert split_options(text) == (name, options) and split_options(join_options(name, options)) == (name, options)
 
 
 @pytest.mark.parametrize("text", ["m:N?", "m:N?width", "m:N?width=", "m:N?=3", "m:N?a=1&&b=2", "m:N?a=1&a=2"])
 def test_options_that_cannot_be_read(text):
     with pytest.raises(SpecError, match="after '\\?' stand option=value pairs|gives the option 'a' twice"):
-        split(text)
+        split_options(text)
 
 
 # --- source ---------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from kdlab.errors import choose
 from kdlab.registry import catalogue, kind_word
 
 # What there is in the images of a data set; other data (folders) is unknown.
-SHOWS = {
+CONTENT = {
     "fashion": "clothes",
     "fashion-mnist": "clothes",
     "cifar10": "scenes",
@@ -91,7 +91,7 @@ def label_safety(data: str, augmentation: str) -> str | None:
     entries = catalogue("augment")
     if entries[choose(kind_word("augment"), augmentation, entries)].mixes:
         return _MIXED
-    if data in SHOWS:
-        return NOTES[SHOWS[data]].get(augmentation)
+    if data in CONTENT:
+        return NOTES[CONTENT[data]].get(augmentation)
     effect = EFFECTS.get(augmentation)
     return effect and f"unknown data: see whether {effect} may change the class"

@@ -12,7 +12,7 @@ import pandas as pd
 
 from kdlab import lab, perspectives, settings
 from kdlab.errors import SpecError, check_integer
-from kdlab.foreign import split, weightfile
+from kdlab.foreign import split_options, weightfile
 from kdlab.lab.checkpoint import checkpoint
 from kdlab.lab.networks import describe_checkpoints
 from kdlab.lab.query import show
@@ -123,5 +123,5 @@ def _checkpoint(teacher: str | None, arch: str | None) -> Checkpoint | None:
         raise SpecError(f"--teacher must be a file of weights when --arch is given, but got {teacher!r}.")
     if arch is None and not (teacher and teacher not in catalogue("models") and weightfile.means_file(teacher)):
         return None
-    name, options = split(arch) if arch else (None, None)
+    name, options = split_options(arch) if arch else (None, None)
     return checkpoint("--teacher", teacher, name, options or None)

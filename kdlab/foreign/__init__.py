@@ -1,4 +1,4 @@
-"""Code that is not ours, by name: ``module:Class``, looked for in the folder one stands in and keyed by its source.
+"""Importing foreign code by name, ``module:Class``: from the current folder or installed packages.
 
 The folder comes last on the import path, so that a stray ``random.py`` in it hides nothing. Worker processes get the
 path from their parent and notebooks by ``$KDLAB_MODULES``, since a notebook's kernel stands in the notebook's folder.
@@ -43,7 +43,7 @@ def folder() -> Path:
 # ---- names -----------------------------------------------------------------------------------------------------------
 
 
-def split(text: str) -> tuple[str, dict[str, Any]]:
+def split_options(text: str) -> tuple[str, dict[str, Any]]:
     """A network as it is typed: ``NAME?option=value&taps=layer1,layer2&embedding=pool``.
 
     Args:
@@ -83,18 +83,18 @@ def _value(key: str, text: str) -> Any:
     return list(value) if key == "taps" else value
 
 
-def written(name: str, options: dict[str, Any]) -> str:
-    """What ``split`` reads as this name and these options."""
+def join_options(name: str, options: dict[str, Any]) -> str:
+    """What ``split_options`` reads as this name and these options."""
     pairs = [
         f"{k}={','.join(v) if k == 'taps' else v}" for k, v in options.items() if v is not None or k not in TAPPING
     ]
     return name + ("?" if pairs else "") + "&".join(pairs)
 
 
-def meant(name: str) -> str:
-    """What to write for a name of one's own code that lacks its colon; empty where it looks like no such name.
+def suggestion(name: str) -> str:
+    """A hint for the name of foreign code that lacks its colon, ``module.Class``; empty for any other name.
 
-    >>> meant("torch.nn.Linear")
+    >>> suggestion("torch.nn.Linear")
     " Did you mean 'torch.nn:Linear'? Code of your own is named module:Class."
     """
     _importable()

@@ -1,4 +1,4 @@
-"""The revision of code that is not ours: a hash of the files that it is made of."""
+"""The revision of foreign code: a hash of the source files that it is made of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a teacher's file is, told from its bytes without torch: weights, or what people have in their place."""
+"""Recognising a file of weights by its bytes, without torch, and saying what any other file is."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ BEGINNINGS = {
 }
 
 
-def named(argument: str, text: str | Path) -> tuple[Path, str]:
+def parse(argument: str, text: str | Path) -> tuple[Path, str]:
     """The file and the weights of it that a person names, as ``FILE`` or ``FILE?weights=NAME``.
 
     Blanks and quotes around a pasted path, and ``~``, are understood; a file that exists with a ``?`` is itself.
@@ -78,36 +78,36 @@ def means_file(text: str) -> bool:
     return here or before.lower().endswith(SAVED) or (os.sep in before and ":" not in before)
 
 
-def check(teacher: Checkpoint) -> None:
+def check_checkpoint(teacher: Checkpoint) -> None:
     """Refuse a checkpoint whose file is not one of weights, or not the one that its digest names. Imports no torch.
 
     Raises:
         SpecError: naming the file and what it is.
     """
     path = Path(teacher.path)
-    look(path)
+    check_file(path)
     if digest(path) != teacher.sha256:
         raise SpecError(f"teacher checkpoint {path} is not the file its sha256 {teacher.sha256[:12]}... names.")
 
 
-def look(path: Path) -> None:
+def check_file(path: Path) -> None:
     """Refuse what cannot be a file of weights.
 
     Raises:
         SpecError: naming the file, what it is, and what to do.
     """
     try:
-        said = what(path)
+        said = problem(path)
     except OSError as error:
         raise SpecError(f"teacher checkpoint {path} cannot be opened: {error.strerror or error}.") from error
     if said:
         raise SpecError(f"teacher checkpoint {path} {said}")
 
 
-def what(path: Path) -> str | None:
+def problem(path: Path) -> str | None:
     """What a path holds instead of weights, and what to do, as the rest of a sentence; None for a file of weights.
 
-    A truncated file is told from its own table of contents, so half a download is found without torch.
+    A truncated file is recognised by its own table of contents, so half a download is found without torch.
     """
     if not path.exists():
         near = difflib.get_close_matches(path.name, _names(path.parent), n=1)
@@ -201,7 +201,7 @@ def _archive(path: Path, size: int) -> str | None:
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether a file that ``look`` let pass is a safetensors file, whatever its name ends with."""
+    """Whether a file that ``check_file`` let pass is a safetensors file, whatever its name ends with."""
     with path.open("rb") as file:
         return file.read(9)[8:] == b"{"
 

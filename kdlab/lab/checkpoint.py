@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kdlab.errors import SpecError
-from kdlab.foreign.weightfile import digest, look, metadata, named
+from kdlab.foreign.weightfile import check_file, digest, metadata, parse
 from kdlab.spec import Checkpoint
 
 
@@ -23,8 +23,8 @@ def checkpoint(argument: str, text: str | Path, arch: str | None = None, options
     Raises:
         SpecError: saying what the file is instead, or that its model must be named.
     """
-    path, weights = named(argument, text)
-    look(path)
+    path, weights = parse(argument, text)
+    check_file(path)
     own = metadata(path)
     if arch is None and "arch" not in own:
         raise SpecError(f"{argument} {path} is a file of weights that does not say its model; name it by --arch.")

@@ -64,9 +64,9 @@ def _had(store: Store, key: str, spec: RunSpec, weights: dict) -> dict[str, Any]
     """What the run recorded of its data; of an older run, which recorded nothing, what its weights tell."""
     if (store.root / key / "data.json").exists():
         return store.read(key, "data")
-    from kdlab.models.checkpoints import numbers
+    from kdlab.models.matching import classes_and_channels, skeleton
 
-    classes, channels = numbers(spec.model, weights, **spec.model_options)
+    classes, channels = classes_and_channels(skeleton(spec.model, **spec.model_options), weights)
     return {name: value for name, value in (("num_classes", classes), ("channels", channels)) if value}
 
 

@@ -40,11 +40,11 @@ def stored_network(key: str, spec: RunSpec, splits: data.Splits, store: Store):
         store: where it is.
     """
     from kdlab.models import build
-    from kdlab.models.checkpoints import fit
+    from kdlab.models.matching import load_weights
 
     numbers = len(splits.train.classes), splits.train.images.shape[1]
     model = build(spec.model, *numbers, seed=0, **spec.model_options)
-    fit(model, store.weights(key), spec.model)
+    load_weights(model, store.weights(key), spec.model)
     return model.eval().requires_grad_(False)
 
 
@@ -59,7 +59,7 @@ def teacher_network(teacher: RunSpec | Checkpoint, key: str, splits: data.Splits
     from kdlab.models import load_teacher
     from kdlab.models.heads import in_order
 
-    weightfile.check(teacher)
+    weightfile.check_checkpoint(teacher)
     numbers = len(splits.train.classes), splits.train.images.shape[1]
     model = load_teacher(teacher.arch, teacher.path, *numbers, **{**teacher.options, "weights": teacher.weights})
     x = splits.val.normalise(splits.val.images[:8]).cpu()
@@ -81,10 +81,10 @@ def describe_checkpoints(runs: Iterable[PlannedRun]) -> list[str]:
     taught = {(run.teacher_key, run.spec.data): run for run in runs if run.checkpoint}
     said = []
     for run in taught.values():
-        from kdlab.models.checkpoints import taken
+        from kdlab.models.checkpoints import describe
 
         there = data.facts(run.spec.data)
-        said.append(taken(run.checkpoint, there["classes"], there["channels"]) + _other_rule(run.spec))
+        said.append(describe(run.checkpoint, there["classes"], there["channels"]) + _other_rule(run.spec))
     return said
 
 
@@ -143,7 +143,7 @@ def check_checkpoints(runs: Iterable[PlannedRun], store: Store) -> None:
     for run in taught.values():
         from kdlab.models.heads import check_names
 
-        weightfile.check(run.checkpoint)
+        weightfile.check_checkpoint(run.checkpoint)
         check_names(run.checkpoint, class_names(run.spec.data), run.spec.data)
         if said := refused(run.checkpoint, run.spec.data, score(run, store)):
             raise SpecError(said)

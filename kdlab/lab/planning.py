@@ -132,7 +132,7 @@ def plan(*groups: Sequence[RunSpec], workers: int = 1, store: Store | None = Non
         made = Plan(runs, cached, missing, workers=workers, notes=noted, store=store)
         if missing:
             for file in dict.fromkeys(run.checkpoint for run in made.todo if run.checkpoint):
-                weightfile.check(file)
+                weightfile.check_checkpoint(file)
             costs, lengths = Costs(store), {run.key: len(lineage(run.spec)) for run in made.todo}
             made.cohorts = balanced(cohorts(made.todo, ranks, lengths, costs), workers, costs)
             made.guessed = {model for model in {run.spec.model for run in made.todo} if costs.guessed(model)}

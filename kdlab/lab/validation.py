@@ -7,7 +7,7 @@ from typing import Any
 
 from kdlab import data
 from kdlab.errors import SpecError, choose
-from kdlab.foreign import LISTED, TAPPING, written
+from kdlab.foreign import LISTED, TAPPING, join_options
 from kdlab.lab.keys import steps
 from kdlab.memo import memoised
 from kdlab.registry import AugmentationInfo, MethodInfo, check_options, find, needs, parts_of
@@ -158,7 +158,9 @@ def _check_shown(spec: RunSpec, method: MethodInfo) -> None:
 
 def _unshown(method: str, who: str, name: str, options: dict[str, Any], part: str, tried: Any) -> str:
     """What to do about a part of a network that a method reads and the network does not show."""
-    said = f"method {method!r} reads the {SHOWN[part]} of the {who}, which {written(name, options)!r} does not show"
+    said = (
+        f"method {method!r} reads the {SHOWN[part]} of the {who}, which {join_options(name, options)!r} does not show"
+    )
     if part == "final" and tried.shows:
         return (
             f"{said}: its last tap must give the map whose mean over positions a linear layer turns into the logits, "
@@ -166,7 +168,10 @@ def _unshown(method: str, who: str, name: str, options: dict[str, Any], part: st
         )
     if not tried.proposed:
         return f"{said}, and none of its layers gives a map."
-    example, more = written(name, options | {"taps": tried.proposed}), ", ..." if len(tried.layers) > LISTED else ""
+    example, more = (
+        join_options(name, options | {"taps": tried.proposed}),
+        ", ..." if len(tried.layers) > LISTED else "",
+    )
     return (
         f"{said}: name the layers to read, as in {example!r}. Its layers with maps are "
         f"{', '.join(tried.layers[:LISTED])}{more}."
@@ -223,5 +228,5 @@ def _check_teacher(spec: RunSpec, method: MethodInfo) -> None:
         if (spec.model, dict(spec.model_options)) != (arch, dict(own)):
             raise SpecError(
                 f"method {spec.method!r} prepares its teacher, so model must be the teacher's "
-                f"{written(arch, dict(own))!r}, but got {written(spec.model, dict(spec.model_options))!r}."
+                f"{join_options(arch, dict(own))!r}, but got {join_options(spec.model, dict(spec.model_options))!r}."
             )

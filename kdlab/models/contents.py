@@ -1,4 +1,4 @@
-"""What a file of weights holds: one or several sets of tensors by name, class names, and which set is meant."""
+"""Reading a file of weights: its sets of tensors by name, the choice among them, and its class names."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def content(path: Path) -> Any:
     Raises:
         SpecError: saying what the file is instead of one of weights.
     """
-    weightfile.look(path)
+    weightfile.check_file(path)
     try:
         if weightfile.is_safetensors(path):
             return load_file(path)
@@ -110,7 +110,9 @@ def _networks(state: Tensors, wanted: Collection[str]) -> dict[str, Tensors]:
     return found if needed and len(found) > 1 and not itself else {}
 
 
-def pick(sets: Mapping[str, Tensors], which: str, wanted: Collection[str], path: Path) -> tuple[str, Tensors, list]:
+def choose_set(
+    sets: Mapping[str, Tensors], which: str, wanted: Collection[str], path: Path
+) -> tuple[str, Tensors, list]:
     """The set of weights that is meant.
 
     Args:
@@ -175,7 +177,7 @@ def class_names(path: str | Path) -> tuple[str, ...] | None:
         SpecError: when the file is not one of weights.
     """
     path = Path(path)
-    weightfile.look(path)
+    weightfile.check_file(path)
     if weightfile.is_safetensors(path):
         held = weightfile.metadata(path)
         places = [{name: _plain(held[name]) for name in CLASS_NAMES if name in held}]

@@ -1,4 +1,4 @@
-"""Models that are not ours, built by their own classes and functions: torchvision, timm, yours."""
+"""Building foreign models by their own classes and functions: torchvision, timm, a user's."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def foreign(name: str, num_classes: int, in_channels: int, options: Mapping[str,
     options. ``**kwargs`` is taken to hold ``num_classes`` but no channels, as in torchvision; with timm, whose models
     hold both, give ``in_chans`` as an option. Arguments of other names without a default get the two numbers in order.
 
-    A model that, built without a word about channels, wants three sees a grey image as three equal channels
+    A model that, built without an argument for channels, takes three sees a grey image as three equal channels
     (``repeat_grey`` of ``Tapped``, or ``Grey``).
 
     Args:
@@ -35,7 +35,7 @@ def foreign(name: str, num_classes: int, in_channels: int, options: Mapping[str,
         options: ``taps`` and ``embedding`` for ``Tapped``; the others go to the builder.
 
     Returns:
-        The model, in ``Tapped`` when ``taps`` are given and in ``Grey`` when it wants colour of grey images; as it is,
+        The model, in ``Tapped`` when ``taps`` are given and in ``Grey`` when it takes colour images and the data are grey; as it is,
         it gives logits only, unless it has an ``outputs`` method of its own.
 
     Raises:
@@ -44,7 +44,7 @@ def foreign(name: str, num_classes: int, in_channels: int, options: Mapping[str,
     entry = find("models", name)
     builder = getattr(importlib.import_module(entry.module), entry.target)
     own = {option: value for option, value in options.items() if option not in TAPPING}
-    given, told = _arguments(name, builder, num_classes, in_channels, own)
+    given, channels = _arguments(name, builder, num_classes, in_channels, own)
     try:
         model = builder(**given)
     except Exception as error:  # a person's own code fails in as many ways as there are faults
@@ -55,7 +55,7 @@ def foreign(name: str, num_classes: int, in_channels: int, options: Mapping[str,
         raise SpecError(f"model {name!r} must give an nn.Module, but gave {type(model).__name__}.")
     if any(is_lazy(part) for part in (*model.parameters(), *model.buffers())):
         raise SpecError(f"model {name!r} has lazy layers, whose first weights no seed decides; give them their sizes.")
-    repeat = in_channels == 1 and told != 1 and _first_channels(model) == 3
+    repeat = in_channels == 1 and channels != 1 and _first_channels(model) == 3
     if options.get("taps") is None:
         if options.get("embedding") is not None:
             raise SpecError(f"embedding of model {name!r} needs taps=[...] beside it.")

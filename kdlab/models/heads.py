@@ -1,4 +1,4 @@
-"""In which order the classes of a file's classifier stand, and how to put them into the data's."""
+"""The order of classes in a classifier from a file: checked against the data's, and changed to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model gives: logits, stage maps and embedding, also from models that are not ours."""
+"""Outputs (logits, stage maps, embedding) of a forward pass, also of foreign models by the names of their layers."""
 
 from __future__ import annotations
 
@@ -98,19 +98,19 @@ def outputs(model: nn.Module, x: Tensor) -> Outputs:
         if isinstance(said, Outputs):
             return said
         raise SpecError(
-            f"outputs() of model {type(model).__name__} must give kdlab.models.Outputs, but gave {_told(said)}."
+            f"outputs() of model {type(model).__name__} must give kdlab.models.Outputs, but gave {_kind(said)}."
         )
     logits = model(x)
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(x) or not logits.is_floating_point():
         raise SpecError(
             f"model {type(model).__name__} must give one tensor of logits, a row for each of the {len(x)} images and a "
-            f"column for each class, but gave {_told(logits)}."
+            f"column for each class, but gave {_kind(logits)}."
         )
     return Outputs(logits, (), None)
 
 
-def _told(value: object) -> str:
-    """What a model gave, in words."""
+def _kind(value: object) -> str:
+    """The kind of a value, for a message."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)} and type {str(value.dtype).removeprefix('torch.')}"
     parts = value if isinstance(value, tuple | list) else ()

@@ -1,4 +1,4 @@
-"""A network tried on two images before anything trains: does it run here, and what does it show?"""
+"""Trying a network on two images before anything trains: whether it runs, and which outputs and layers it has."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _tried: dict[tuple, Trial | str] = {}
 
 @dataclass(frozen=True)
 class Trial:
-    """What a network showed.
+    """Which outputs and layers a network has.
 
     Attributes:
         shows: those of ``features``, ``embedding`` and ``final`` (with a linear classifier) that it gives.

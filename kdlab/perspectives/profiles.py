@@ -30,7 +30,7 @@ class Profile:
         name: smoke, quick, full or paper.
         data: name of the data set; the folder in ``folder:PATH`` becomes absolute.
         sizes: (train, val, test) images, or None for all.
-        student: the student's model: a name, and options after a question mark (``kdlab.foreign.split``).
+        student: the student's model: a name, and options after a question mark (``kdlab.foreign.split_options``).
         teacher: the teacher's model.
         seeds: run seeds; each has its own teacher.
         budget: of a student, in epochs.

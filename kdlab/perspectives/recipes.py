@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kdlab.errors import SpecError
-from kdlab.foreign import split
+from kdlab.foreign import split_options
 from kdlab.lab.keys import steps
 from kdlab.lab.unfinished import writing
 from kdlab.perspectives.profiles import Profile
@@ -26,7 +26,7 @@ def network(text: str) -> dict[str, Any]:
     Args:
         text: a model as a profile names it, options and all: ``mymodels:TinyNet?taps=layer1,layer2``.
     """
-    name, options = split(text)
+    name, options = split_options(text)
     return {"model": name, "model_options": options}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from kdlab import lab, perspectives
 from kdlab.data import facts
 from kdlab.errors import SpecError
-from kdlab.foreign import split
+from kdlab.foreign import split_options
 from kdlab.lab.store import Store
 from kdlab.lab.validation import refusal
 from kdlab.perspectives import recipes
@@ -61,7 +61,7 @@ class LiveTrainer(Explorer):
         self.profile = perspectives.profile(self.settings["profile"])
         for name, own in (("teacher", self.profile.teacher), ("student", self.profile.student)):
             self.settings[name] = self.settings[name] or own
-            find("models", split(self.settings[name])[0])
+            find("models", split_options(self.settings[name])[0])
         if self.settings["amount"] is None:
             self.settings["amount"] = self.profile.budget.amount
         self.background: BackgroundRun | None = None

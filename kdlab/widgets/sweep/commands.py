@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from kdlab import data, perspectives
 from kdlab.errors import SpecError
-from kdlab.foreign import written
+from kdlab.foreign import join_options
 from kdlab.lab.keys import run_key, steps
 from kdlab.perspectives import PROFILES, Profile, recipes
 from kdlab.spec import Checkpoint, RunSpec
@@ -67,8 +67,8 @@ def _in_profile(spec: RunSpec, name: str) -> str:
     while teacher is not None and isinstance(teacher.teacher, RunSpec):
         teacher = teacher.teacher  # a prepared one has learnt from the teacher that is named
     size = perspectives.profile(
-        name, data=spec.data, student=written(spec.model, spec.model_options),
-        teacher=None if teacher is None else written(teacher.model, teacher.model_options),
+        name, data=spec.data, student=join_options(spec.model, spec.model_options),
+        teacher=None if teacher is None else join_options(teacher.model, teacher.model_options),
     )  # fmt: skip
     augmentation = spec.augmentation if spec.ratio > 0 else "weak"
     made = spec_of(size, spec.method, augmentation, spec.views, spec.ratio).replace(fraction=spec.fraction)
