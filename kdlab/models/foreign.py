@@ -35,8 +35,8 @@ def foreign(name: str, num_classes: int, in_channels: int, options: Mapping[str,
         options: ``taps`` and ``embedding`` for ``Tapped``; the others go to the builder.
 
     Returns:
-        The model, in ``Tapped`` when ``taps`` are given and in ``Grey`` when it takes colour images and the data are grey; as it is,
-        it gives logits only, unless it has an ``outputs`` method of its own.
+        The model, in ``Tapped`` when ``taps`` are given and in ``Grey`` when it takes colour images and the data are
+        grey; as it is, it gives logits only, unless it has an ``outputs`` method of its own.
 
     Raises:
         SpecError: when it cannot be imported or built, or for options, taps or an embedding that it does not have.
@@ -95,9 +95,9 @@ def _arguments(
         unknown = [word for word, p in named.items() if p.default is p.empty and word not in given]
         numbers = {"num_classes": num_classes} if "num_classes" not in given else {}
         numbers |= {"in_channels": in_channels} if channels is None else {}
-        meant = dict(zip(numbers, unknown, strict=False))
-        given |= {word: numbers[number] for number, word in meant.items()}
-        channels = channels or meant.get("in_channels")
+        renamed = dict(zip(numbers, unknown, strict=False))
+        given |= {word: numbers[number] for number, word in renamed.items()}
+        channels = channels or renamed.get("in_channels")
     return given, given.get(channels)
 
 

@@ -59,7 +59,7 @@ class NoInitialisation(TorchFunctionMode):
 
 
 def skeleton(arch: str, num_classes: int | None = None, in_channels: int | None = None, **options: Any) -> nn.Module:
-    """A network for the names and shapes of its weights; ours without numbers (on the meta device), which foreign ones may not support."""
+    """A network for its weights' names and shapes: ours on the meta device, which foreign ones may not support."""
     numbers = num_classes or 2, in_channels or 3
     if ":" in arch:
         return build(arch, *numbers, seed=0, **options)
@@ -71,7 +71,7 @@ def classes_and_channels(model: nn.Module, state: Mapping[str, Tensor]) -> tuple
     """Classes and channels of a network of which only the weights are known; None where the weights do not say.
 
     Args:
-        model: a network of the architecture (``skeleton``), whose last linear layer and first convolution are looked up.
+        model: a network of the architecture (``skeleton``); its last linear layer and first convolution count.
         state: tensors by name.
     """
     network = untapped(model)
