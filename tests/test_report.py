@@ -1,11 +1,9 @@
 """Batch runs of real (tiny) notebooks, the pages made from them, publishing, and the README's verdict table."""
 
 import json
-import os
 import re
 import shutil
 import struct
-import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -458,21 +456,6 @@ def test_the_readme_has_not_drifted(tmp_path):
     shutil.copy(CHECKOUT / launcher, tmp_path / launcher)
     assert readme.write(copy, CHECKOUT / "figures") == text, "run `make readme`"
     assert (tmp_path / launcher).read_bytes() == (CHECKOUT / launcher).read_bytes(), "run `make readme`"
-
-
-def test_a_perspective_that_lies_in_the_folder_is_found_and_gets_its_row(tmp_path):
-    """In a copy of the package: no list of names is touched."""
-    shutil.copytree(CHECKOUT / "kdlab", tmp_path / "kdlab", ignore=shutil.ignore_patterns("__pycache__"))
-    folder = tmp_path / "kdlab" / "perspectives"
-    text = (folder / "few_shot.py").read_text().replace("Claim (d)", "Claim (f)").replace('"Few images"', '"Six"')
-    (folder / "sixth.py").write_text(text)
-    code = (
-        "from kdlab import perspectives; from kdlab.report import readme; print(perspectives.NAMES[-2:])\n"
-        "print(readme.perspective_block().splitlines()[-1], len(perspectives.study('sixth', 'smoke').specs))"
-    )
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.stdout.startswith("('compatibility', 'sixth')\n| [Six](perspectives/sixth.ipynb) | Does joint"), done
 
 
 def rows(block: str) -> dict[str, list[str]]:
