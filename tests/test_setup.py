@@ -1,5 +1,6 @@
 """The files that set kdlab up agree with each other, and the Makefile says clearly what is missing."""
 
+import importlib
 import os
 import re
 import shutil
@@ -137,3 +138,15 @@ def test_the_front_door_names_what_is_there_and_loads_nothing_heavy():
         "else:\n    raise AssertionError\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("stub", sorted((CHECKOUT / "kdlab").rglob("__init__.pyi")), ids=lambda stub: stub.parent.name)
+def test_every_name_of_a_stub_is_there(stub):
+    package = importlib.import_module(".".join(stub.parent.relative_to(CHECKOUT).parts))
+    assert package.__all__ and [name for name in package.__all__ if not hasattr(package, name)] == []
+
+
+def test_types_travel_with_the_package():
+    assert (CHECKOUT / "kdlab" / "py.typed").is_file()
+    shipped = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["*"]
+    assert {"py.typed", "*.pyi"} <= set(shipped)

@@ -32,7 +32,7 @@ WorkersOption = Annotated[Optional[int], typer.Option("--workers", help="process
 def main() -> None:
     """Run a command; a user's mistake ends with one sentence and exit code 2, never with a traceback."""
     foreign.stand()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill stops as cleanly as Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM stops as cleanly as Ctrl-C
     try:
         settings.check(settings.FOLDERS if "doctor" not in sys.argv else ())
         for words in settings.misspelt():

@@ -1,6 +1,6 @@
 """The notebooks in a browser: JupyterLab to explore and learn, voila to show one of them to a class.
 
-A process of one's own serves; this module writes its command line, finds a port, and waits until it is stopped.
+The server is a process of its own; this module writes its command line, finds a port, and waits until it is stopped.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def voila_command(port: int, host: str = LOOPBACK, notebook: Path = NOTEBOOKS / 
     """
     command = [sys.executable, "-m", "voila", str(notebook), "--no-browser", "--Voila.auto_token=True"]
     command += [f"--Voila.ip={host}", f"--Voila.port={port}", "--Voila.port_retries=0", "--Voila.log_level=WARN"]
-    # A closed lid sends no goodbye: kernels that nobody looks at go after ten minutes.
+    # A browser that loses its connection ends no kernel: those without one are stopped after ten minutes.
     return [*command, "--MappingKernelManager.cull_idle_timeout=600", "--MappingKernelManager.cull_interval=60"]
 
 
@@ -150,7 +150,7 @@ def free_port(port: int, host: str = LOOPBACK) -> int:
 def run(
     command: list[str], environment: dict[str, str], started: Callable[[subprocess.Popen], None] | None = None
 ) -> int:
-    """Run a server until it ends; Ctrl-C is its own affair, and a polite kill is passed on to it.
+    """Run a server until it ends; Ctrl-C is left to it, and SIGTERM is passed on to it.
 
     Args:
         command: its command line.

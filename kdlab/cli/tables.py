@@ -102,8 +102,8 @@ def augmentations(name: str | None = None, data: str | None = None) -> str:
     rows = []
     for entries in families():
         options = ", ".join(f"{k}={v!r}" for k, v in entries[0].options.items())
-        told = " ".join([summary(entries[0]), *(f"On {data}: {note}." for note in _safety(data, entries))])
-        rows.append((", ".join(e.name for e in entries), mixes_or_picks(entries[0]), options, told))
+        text = " ".join([summary(entries[0]), *(f"On {data}: {note}." for note in _safety(data, entries))])
+        rows.append((", ".join(e.name for e in entries), mixes_or_picks(entries[0]), options, text))
     lines = _tables(("name", "does", "options", "what it does"), {"": rows}, (6, 24))
     return "\n".join([*lines, "", "`kdlab augmentations NAME` shows one in full."])
 
@@ -188,8 +188,8 @@ def _safety(data: str | None, entries: Sequence[Entry]) -> list[str]:
         return []
     from kdlab.augment.safety import label_safety
 
-    told: dict[str, list[str]] = {}
+    notes: dict[str, list[str]] = {}
     for entry in entries:
         if note := label_safety(data, entry.name):
-            told.setdefault(note, []).append(entry.name)
-    return [note if len(entries) == 1 else f"({', '.join(names)}) {note}" for note, names in told.items()]
+            notes.setdefault(note, []).append(entry.name)
+    return [note if len(entries) == 1 else f"({', '.join(names)}) {note}" for note, names in notes.items()]
