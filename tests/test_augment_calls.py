@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from kdlab.augment import CropFlip, CutMix, CutMixPick, MixUp, Weak
-from kdlab.augment.mixing import Mixed
+from kdlab.augment.mixed import Mixed
 from kdlab.data import load
 from kdlab.errors import SpecError
 from kdlab.registry import catalogue, create

@@ -11,9 +11,9 @@ from .erase import Cutout as Cutout
 from .erase import Masking as Masking
 from .joint import JDA as JDA
 from .joint import POLICIES as POLICIES
+from .mixed import Mixed as Mixed
 from .mixing import CutMix as CutMix
 from .mixing import CutMixPick as CutMixPick
-from .mixing import Mixed as Mixed
 from .mixing import MixUp as MixUp
 from .mixing import pick as pick
 from .operations import Operation as Operation
