@@ -23,7 +23,8 @@ from kdlab.rng import generator, stream_seed
 from kdlab.training import Views
 from kdlab.training.layout import ViewName
 from kdlab.widgets.augmentation import HIDDEN, STRENGTHS
-from kdlab.widgets.explorer import Drawing, Explorer, Spot
+from kdlab.widgets.drawing import Drawing, Spot
+from kdlab.widgets.explorer import Explorer
 from kdlab.widgets.pair import make_view
 from kdlab.widgets.temperature import soften
 

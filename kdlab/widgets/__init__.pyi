@@ -2,7 +2,7 @@
 
 from .augmentation import AugmentationExplorer as AugmentationExplorer
 from .confidence import ConfidenceExplorer as ConfidenceExplorer
-from .explorer import Drawing as Drawing
+from .drawing import Drawing as Drawing
 from .explorer import Explorer as Explorer
 from .explorer import is_interactive as is_interactive
 from .lesson import check as check

@@ -16,7 +16,8 @@ from kdlab.errors import choose
 from kdlab.plotting.look import INK
 from kdlab.registry import catalogue, create
 from kdlab.widgets.canvas import CHANGED, PLAIN, TEACHER, Sheet
-from kdlab.widgets.explorer import Drawing, Explorer
+from kdlab.widgets.drawing import Drawing
+from kdlab.widgets.explorer import Explorer
 from kdlab.widgets.pair import TrainedPair, make_view, trained_pair
 
 COLUMNS = 8
@@ -173,28 +174,27 @@ class AugmentationExplorer(Explorer):
         return "<br>".join(lines + ([f"Label safety on these data: {note}."] if note else []))
 
     def controls(self) -> dict[str, Any]:
-        import ipywidgets as w
-
-        s, wide = self.settings, {"description_width": "initial"}
-        names = [n for n in catalogue("augment") if n not in HIDDEN]
-        reroll = w.Button(description="Reroll", icon="random", tooltip="Draw again for the same images")
-        reroll.on_click(lambda _: self.set(draw=self.settings["draw"] + 1))
-        other = w.Button(description="Other images", tooltip="Show the next images")
-        other.on_click(lambda _: self.set(first=self.settings["first"] + self.settings["count"]))
+        names, narrow = sorted(n for n in catalogue("augment") if n not in HIDDEN), {"width": "auto", "indent": False}
         return {
-            "policy": w.Dropdown(options=sorted(names), value=s["policy"], description="policy", style=wide),
-            "variant": w.Dropdown(options=[NONE], description="variant", style=wide, layout={"width": "170px"}),
-            "probability": w.FloatSlider(1, min=0, max=1, step=0.05, description="probability", style=wide),
-            "strength": w.FloatSlider(1, min=0, max=9, step=1, description="strength", style=wide),
-            "seed": w.BoundedIntText(s["seed"], min=0, max=9999, description="seed", style=wide,
-                                     layout={"width": "120px"}),
-            "count": w.Dropdown(options=[8, 16, 24], value=s["count"], description="images", style=wide,
-                                layout={"width": "130px"}),
-            "weak": w.Checkbox(s["weak"], description="crop and flip", indent=False, layout={"width": "auto"}),
-            "hold": w.Checkbox(s["hold"], description="hold the draw", indent=False, layout={"width": "auto"}),
-            "reroll": reroll,
-            "other": other,
-        }  # fmt: skip
+            "policy": self.field("Dropdown", "policy", options=names),
+            "variant": self.field("Dropdown", "variant", width="170px", options=[NONE], value=NONE),
+            "probability": self.field("FloatSlider", "probability", value=1, min=0, max=1, step=0.05),
+            "strength": self.field("FloatSlider", "strength", value=1, min=0, max=9, step=1),
+            "seed": self.field("BoundedIntText", "seed", width="120px", min=0, max=9999),
+            "count": self.field("Dropdown", "count", "images", "130px", options=[8, 16, 24]),
+            "weak": self.field("Checkbox", "weak", "crop and flip", **narrow),
+            "hold": self.field("Checkbox", "hold", "hold the draw", **narrow),
+            "reroll": self.button("Reroll", self.reroll, "Draw again for the same images", "random"),
+            "other": self.button("Other images", self.turn_page, "Show the next images"),
+        }
+
+    def reroll(self) -> None:
+        """Another draw of the same seed."""
+        self.set(draw=self.settings["draw"] + 1)
+
+    def turn_page(self) -> None:
+        """The next images."""
+        self.set(first=self.settings["first"] + self.settings["count"])
 
     def adapt(self, changed: str) -> None:
         if changed in ("probability", "strength") and not self.settings["hold"]:

@@ -15,7 +15,8 @@ from kdlab.plotting.look import FAINT, INK
 from kdlab.registry import catalogue, create
 from kdlab.widgets import canvas
 from kdlab.widgets.canvas import CHANGED, PLAIN, STUDENT, TEACHER, Sheet
-from kdlab.widgets.explorer import Drawing, Explorer
+from kdlab.widgets.drawing import Drawing
+from kdlab.widgets.explorer import Explorer
 from kdlab.widgets.pair import TrainedPair, make_view, trained_pair
 
 STRIP, SHOWN = 8, 10  # pairs in the strip, classes in the bars
@@ -192,20 +193,16 @@ class ConfidenceExplorer(Explorer):
         )
 
     def controls(self) -> dict[str, Any]:
-        import ipywidgets as w
-
-        s, wide = self.settings, {"description_width": "initial"}
-        reroll = w.Button(description="Reroll", icon="random", tooltip="Draw all second views again")
-        reroll.on_click(lambda _: self.set(draw=self.settings["draw"] + 1))
         policies = sorted(n for n, e in catalogue("augment").items() if not e.picks)
         return {
-            "place": w.IntSlider(s["place"], min=0, max=100, description="pair, from least to most trusted (%)",
-                                 style=wide, layout={"width": "460px"}),
-            "policy": w.Dropdown(options=policies, value=s["policy"], description="policy", style=wide),
-            "temperature": w.FloatSlider(s["temperature"], min=0.5, max=20, step=0.5, description="temperature T",
-                                         style=wide),
-            "weighting": w.Dropdown(options=WEIGHTINGS, value=s["weighting"], description="weighting", style=wide,
-                                    layout={"width": "200px"}),
-            "centred": w.Checkbox(s["centred"], description="centred logits", indent=False, layout={"width": "auto"}),
-            "reroll": reroll,
-        }  # fmt: skip
+            "place": self.field("IntSlider", "place", "pair, from least to most trusted (%)", "460px", min=0, max=100),
+            "policy": self.field("Dropdown", "policy", options=policies),
+            "temperature": self.field("FloatSlider", "temperature", "temperature T", min=0.5, max=20, step=0.5),
+            "weighting": self.field("Dropdown", "weighting", width="200px", options=WEIGHTINGS),
+            "centred": self.field("Checkbox", "centred", "centred logits", "auto", indent=False),
+            "reroll": self.button("Reroll", self.reroll, "Draw all second views again", "random"),
+        }
+
+    def reroll(self) -> None:
+        """Another draw of the same seed."""
+        self.set(draw=self.settings["draw"] + 1)

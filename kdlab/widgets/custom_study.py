@@ -24,7 +24,7 @@ from kdlab.registry import catalogue
 from kdlab.stats import Contrast, Verdict
 from kdlab.widgets import canvas
 from kdlab.widgets.canvas import PLAIN, TEACHER, Sheet
-from kdlab.widgets.explorer import Drawing
+from kdlab.widgets.drawing import Drawing
 
 CONTROL = "weak2"
 SAMPLES = 9

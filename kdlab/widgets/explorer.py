@@ -7,13 +7,10 @@ nothing here uses pyplot or a global generator, and one lock guards each explore
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
-import struct
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from typing import Any
 from traitlets import TraitError
 
 from kdlab.errors import SpecError, choose
+from kdlab.widgets.drawing import Drawing
 
 STYLE = Path(__file__).with_name("style.css")
 FRIENDLY = "Something went wrong that is not your fault"
@@ -33,62 +31,6 @@ def is_interactive(given: bool | None = None) -> bool:
         given: a notebook's parameter; None leaves it to the environment.
     """
     return os.environ.get("KDLAB_INTERACTIVE", "1") != "0" if given is None else bool(given)
-
-
-@dataclass(frozen=True)
-class Spot:
-    """A place of a drawing with a text that appears under the mouse or the keyboard's focus.
-
-    Args:
-        x, y: centre, as shares of width and height from the upper left corner.
-        text: what appears.
-    """
-
-    x: float
-    y: float
-    text: str
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """What an explorer shows for its settings.
-
-    Args:
-        png: the picture.
-        alt: what a reader who cannot see it needs to know, in words that hold for any trained numbers.
-        caption: what to read beside it, as an HTML fragment that is also Markdown.
-        spots: places with a text of their own.
-    """
-
-    png: bytes
-    alt: str
-    caption: str = ""
-    spots: tuple[Spot, ...] = ()
-
-    def html(self) -> str:
-        """The picture with its spots and caption, for an HTML widget."""
-        width, height = struct.unpack(">II", self.png[16:24])
-        source = base64.b64encode(self.png).decode()
-        image = (
-            f'<img src="data:image/png;base64,{source}" width="{width}" height="{height}" decoding="sync" '
-            f'alt="{escape(self.alt)}">'
-        )
-        spots = "".join(
-            f'<span class="kd-spot{" kd-left" if spot.x > 0.6 else ""}" tabindex="0" role="note" '
-            f'aria-label="{escape(spot.text)}" style="left:{100 * spot.x:.2f}%;top:{100 * spot.y:.2f}%">'
-            f"<span>{escape(spot.text)}</span></span>"
-            for spot in self.spots
-        )
-        caption = f'<div class="kd-caption">{self.caption}</div>' if self.caption else ""
-        return f'<figure class="kd-picture"><div class="kd-canvas">{image}{spots}</div>{caption}</figure>'
-
-    def _ipython_display_(self) -> None:
-        from IPython.display import Markdown, display
-
-        shown = {"image/png": base64.b64encode(self.png).decode(), "text/plain": self.alt}
-        display(shown, metadata={"image/png": {"alt": self.alt}}, raw=True)
-        if self.caption:
-            display(Markdown(self.caption))
 
 
 class Explorer:
@@ -107,6 +49,7 @@ class Explorer:
     TITLE = ""
     QUESTION = ""
     DEFAULTS: Mapping[str, Any] = {}
+    together: frozenset[str] = frozenset()  # settings that ``set`` is changing at once
 
     def __init__(self, **settings: Any):
         self.lock = threading.RLock()
@@ -137,6 +80,40 @@ class Explorer:
         Args:
             changed: the setting that has changed; empty at the start.
         """
+
+    # ---- ipywidgets --------------------------------------------------------------------------------------------------
+
+    def field(self, kind: str, name: str, text: str = "", width: str = "", **traits: Any) -> Any:
+        """An ipywidget that shows a setting and changes it.
+
+        Args:
+            kind: name of its class.
+            name: of the setting.
+            text: what stands before it; empty takes the name.
+            width: css; empty leaves it to ipywidgets.
+            **traits: others of its class.
+        """
+        import ipywidgets
+
+        layout = {"layout": {"width": width}} if width else {}
+        usual = {"value": self.settings[name], "description": text or name, "style": {"description_width": "initial"}}
+        return getattr(ipywidgets, kind)(**usual | layout | traits)
+
+    def button(self, text: str, action: Callable[[], Any], tooltip: str, icon: str = "", **traits: Any) -> Any:
+        """A button.
+
+        Args:
+            text: on it.
+            action: what a click calls.
+            tooltip: what it does, in words.
+            icon: beside the text, by its name in Font Awesome.
+            **traits: others of ``ipywidgets.Button``.
+        """
+        import ipywidgets
+
+        made = ipywidgets.Button(description=text, tooltip=tooltip, icon=icon, **traits)
+        made.on_click(lambda _: action())
+        return made
 
     # ---- showing -----------------------------------------------------------------------------------------------------
 
@@ -195,14 +172,15 @@ class Explorer:
         with self.lock:
             self._set(settings)
             if self.box is not None:
-                self.adapting = True
+                self.together, self.adapting = frozenset(settings), True
                 for name, value in settings.items():
-                    if name in self.control:
+                    if name in self.control and value is not None:
                         with contextlib.suppress(TraitError):  # what it cannot show, ``draw`` refuses with a message
                             self.control[name].value = value
                 self.adapting = False
                 for name in settings:
                     self._adapt(name)
+                self.together = frozenset()
                 self.redraw()
         return self
 

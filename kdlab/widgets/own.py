@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -13,7 +14,8 @@ from kdlab.registry import catalogue
 from kdlab.widgets.background_run import BackgroundRun
 from kdlab.widgets.canvas import PLAIN, Sheet
 from kdlab.widgets.custom_study import custom_study, example, samples, verdict_drawing
-from kdlab.widgets.explorer import Drawing, Explorer
+from kdlab.widgets.drawing import Drawing
+from kdlab.widgets.training import TrainingExplorer
 
 TEACHERS = (
     "resnet8_s2_w16", "resnet8_s2_w32", "resnet20", "resnet56", "wrn_40_2", "vgg13", "torchvision.models:resnet18",
@@ -21,7 +23,7 @@ TEACHERS = (
 )  # fmt: skip
 
 
-class OwnImages(Explorer):
+class OwnImages(TrainingExplorer):
     """A folder of images, a teacher, some augmentations: look, plan, run, and read the answer.
 
     Each augmentation is compared with two weak views of equal cost, paired over seeds, on val; the test accuracy of the
@@ -43,10 +45,6 @@ class OwnImages(Explorer):
     }  # fmt: skip
 
     example = staticmethod(example)
-
-    def __init__(self, **settings: Any):
-        super().__init__(**settings)
-        self.background: BackgroundRun | None = None
 
     def study(self) -> Study:
         """The study of the present settings.
@@ -92,56 +90,33 @@ class OwnImages(Explorer):
     # ---- controls ----------------------------------------------------------------------------------------------------
 
     def controls(self) -> dict[str, Any]:
-        import ipywidgets as w
-
-        s, wide, long = self.settings, {"description_width": "initial"}, {"width": "420px"}
+        typed = {"continuous_update": False}
+        named = typed | {"ensure_option": False}
+        classes = "ours in its order (bar,disc), or its=ours; empty: as they are here"
         policies = sorted(n for n in catalogue("augment") if n != "weak")
-        typed = {"continuous_update": False, "style": wide}
         return {
-            "folder": w.Text(s["folder"], description="folder", placeholder="path of a folder",
-                             layout={"width": "520px"}, **typed),
-            "size": w.BoundedIntText(s["size"], min=8, max=512, description="resize to", style=wide,
-                                     layout={"width": "140px"}),
-            "teacher": w.Combobox(value=s["teacher"], options=TEACHERS, description="teacher", ensure_option=False,
-                                  layout={"width": "360px"}, **typed),
-            "checkpoint": w.Text(s["checkpoint"], description="its weights", placeholder="a file; empty: train it here",
-                                 layout=long, **typed),
-            "student": w.Combobox(value=s["student"], options=tuple(catalogue("models")), description="student",
-                                  ensure_option=False, layout={"width": "260px"}, **typed),
-            "classes": w.Text(s["classes"], description="its classes", layout=long, **typed,
-                              placeholder="ours in its order (bar,disc), or its=ours; empty: as they are here"),
-            "epochs": w.BoundedFloatText(s["epochs"], min=0.1, max=1e4, description="epochs", style=wide,
-                                         layout={"width": "130px"}),
-            "seeds": w.BoundedIntText(s["seeds"], min=2, max=40, description="seeds", style=wide,
-                                      layout={"width": "120px"}),
-            "augmentations": w.SelectMultiple(options=policies, value=tuple(s["augmentations"]), rows=5, style=wide,
-                                              description="augmentations", tooltip="Ctrl or Shift picks several"),
-        } | self._buttons(w)  # fmt: skip
-
-    def _buttons(self, w) -> dict[str, Any]:
-        made = {
-            "try_example": w.Button(description="Example", tooltip="A small folder made of bundled images"),
-            "look": w.Button(description="Plan", icon="list", tooltip="What would be trained, how long, at what cost"),
-            "run": w.Button(description="Run", icon="play", button_style="primary", tooltip="Train what is missing"),
-            "pause": w.Button(
-                description="Pause", icon="pause", tooltip="Stop at the end of the step, keep everything"
-            ),
-        }
-        for name, button in made.items():
-            button.on_click(lambda _, name=name: self._clicked(getattr(self, name)))
-        self.bar = w.IntProgress(0, min=0, max=1, layout={"width": "360px"})
-        self.where, self.plan_text = w.Label(""), w.HTML()
-        return made
+            "folder": self.field("Text", "folder", width="520px", placeholder="path of a folder", **typed),
+            "size": self.field("BoundedIntText", "size", "resize to", "140px", min=8, max=512),
+            "teacher": self.field("Combobox", "teacher", width="360px", options=TEACHERS, **named),
+            "checkpoint": self.field("Text", "checkpoint", "its weights", "420px",
+                                     placeholder="a file; empty: train it here", **typed),
+            "student": self.field("Combobox", "student", width="260px", options=tuple(catalogue("models")), **named),
+            "classes": self.field("Text", "classes", "its classes", "420px", placeholder=classes, **typed),
+            "epochs": self.field("BoundedFloatText", "epochs", width="130px", min=0.1, max=1e4),
+            "seeds": self.field("BoundedIntText", "seeds", width="120px", min=2, max=40),
+            "augmentations": self.field("SelectMultiple", "augmentations", options=policies, rows=5,
+                                        tooltip="Ctrl or Shift picks several"),
+            "try_example": self.button("Example", self.try_example, "A small folder made of bundled images"),
+            "look": self.button("Plan", self.look, "What would be trained, how long, at what cost", "list"),
+            "run": self.button("Run", self.run, "Train what is missing", "play", button_style="primary"),
+            "pause": self.button("Pause", self.pause, "Stop at the end of the step, keep everything", "pause"),
+        }  # fmt: skip
 
     def below(self) -> list[Any]:
         import ipywidgets as w
 
-        return [self.plan_text, w.HBox([self.bar, self.where], layout={"flex_flow": "row wrap"})]
-
-    def _clicked(self, act) -> None:
-        with self.errors_shown():
-            act()
-        self._states()
+        self.plan_text = w.HTML()
+        return [self.plan_text, *super().below()]
 
     def try_example(self) -> None:
         """Fill in a folder that is there."""
@@ -158,32 +133,13 @@ class OwnImages(Explorer):
             self.background = BackgroundRun(self.study().specs, self._tick)
         self.background.start()
 
-    def pause(self) -> None:
-        """Stop at the end of the step; Run goes on."""
-        if self.background:
-            self.background.pause()
+    def report(self, background: BackgroundRun, now: Mapping[str, Mapping[str, Any]]) -> None:
+        finished = sum(run["done"] for run in now.values())
+        state = {"running": "training", "paused": "paused; Run goes on", "done": "done"}.get(background.state, "")
+        self.where.value = f"{finished} of {len(now)} runs {state}"
+        if background.state == "done":
+            self.redraw()
 
-    def _tick(self) -> None:
-        with self.lock, self.errors_shown():
-            background = self.background
-            now = background.progress()
-            self.bar.max = sum(run["total"] for run in now.values())
-            self.bar.value = sum(run["step"] for run in now.values())
-            finished = sum(run["done"] for run in now.values())
-            state = {"running": "training", "paused": "paused; Run goes on", "done": "done"}.get(background.state, "")
-            self.where.value = f"{finished} of {len(now)} runs {state}"
-            if background.state == "done":
-                self.redraw()
-            if background.state == "failed":
-                raise background.error
-        self._states()
-
-    def redraw(self) -> None:
-        super().redraw()
-        self._states()
-
-    def _states(self) -> None:
-        """Which controls can be used now."""
-        running = self.background is not None and self.background.state == "running"
-        for name, control in self.control.items():
-            control.disabled = not running if name == "pause" else running
+    def usable(self) -> dict[str, bool]:
+        running = self.state == "running"
+        return {"pause": running, "": not running}

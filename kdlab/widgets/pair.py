@@ -113,8 +113,6 @@ def trained_pair(
 def _open(place: str, size: Profile, teacher: str, student: str) -> TrainedPair:
     """Reading data and weights takes a second; all explorers of a notebook share one pair."""
     splits, store = data.load(size.data, sizes=size.sizes), Store()
-    specs, networks = {}, []
-    for who, key in (("teacher", teacher), ("student", student)):
-        specs[who] = RunSpec.from_dict(store.read(key, "spec")["spec"])
-        networks.append(stored_network(key, specs[who], splits, store))
-    return TrainedPair(size, splits, *networks, specs)
+    keys = {"teacher": teacher, "student": student}
+    specs = {who: RunSpec.from_dict(store.read(key, "spec")["spec"]) for who, key in keys.items()}
+    return TrainedPair(size, splits, *(stored_network(keys[who], specs[who], splits, store) for who in keys), specs)

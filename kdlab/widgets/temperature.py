@@ -12,7 +12,8 @@ from scipy.special import log_softmax
 from kdlab.errors import SpecError
 from kdlab.widgets import canvas
 from kdlab.widgets.canvas import PLAIN, STUDENT, TEACHER, Sheet
-from kdlab.widgets.explorer import Drawing, Explorer
+from kdlab.widgets.drawing import Drawing
+from kdlab.widgets.explorer import Explorer
 from kdlab.widgets.pair import TrainedPair, trained_pair
 
 LOWEST, HIGHEST = 0.5, 20.0
@@ -166,23 +167,15 @@ class TemperatureExplorer(Explorer):
         )
 
     def controls(self) -> dict[str, Any]:
-        import ipywidgets as w
+        last = len(self.trained.splits.val) - 1
+        scale = {"base": 10, "min": np.log10(LOWEST), "max": np.log10(HIGHEST), "step": 0.01, "readout_format": ".1f"}
 
-        s, wide = self.settings, {"description_width": "initial"}
-        scale = {"base": 10, "min": np.log10(LOWEST), "max": np.log10(HIGHEST), "step": 0.01}
-        other = w.Button(description="Next image", icon="arrow-right", tooltip="Show the next image of val")
-        other.on_click(lambda _: self.set(image=(self.settings["image"] + 1) % len(self.trained.splits.val)))
-        reset = w.Button(description="T = 4", tooltip="Back to the usual temperature")
-        reset.on_click(lambda _: self.set(temperature=4.0))
+        def following() -> None:
+            self.set(image=(self.settings["image"] + 1) % (last + 1))
+
         return {
-            "temperature": w.FloatLogSlider(
-                s["temperature"], description="temperature T", readout_format=".1f", style=wide,
-                layout={"width": "420px"}, **scale,
-            ),
-            "image": w.BoundedIntText(
-                s["image"], min=0, max=len(self.trained.splits.val) - 1, description="image", style=wide,
-                layout={"width": "140px"},
-            ),
-            "other": other,
-            "reset": reset,
-        }  # fmt: skip
+            "temperature": self.field("FloatLogSlider", "temperature", "temperature T", "420px", **scale),
+            "image": self.field("BoundedIntText", "image", width="140px", min=0, max=last),
+            "other": self.button("Next image", following, "Show the next image of val", "arrow-right"),
+            "reset": self.button("T = 4", lambda: self.set(temperature=4.0), "Back to the usual temperature"),
+        }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -20,12 +21,13 @@ from kdlab.spec import Budget, RunSpec
 from kdlab.widgets import canvas
 from kdlab.widgets.background_run import BackgroundRun
 from kdlab.widgets.canvas import PLAIN, STUDENT, TEACHER
-from kdlab.widgets.explorer import Drawing, Explorer
+from kdlab.widgets.drawing import Drawing
+from kdlab.widgets.training import TrainingExplorer
 
 USUAL = "usual"  # views and ratio as they go with the augmentation
 KEPT = 4  # earlier runs of this widget that stay in the picture
 PALE = ("#56B4E9", "#CC79A7", "#009E73", "#E69F00")
-WORDS = {
+STATES = {
     "new": "",
     "running": "Training in another process; the notebook stays free.",
     "paused": "Paused. Continue goes on bit for bit, also after the notebook was closed.",
@@ -33,7 +35,7 @@ WORDS = {
 }
 
 
-class LiveTrainer(Explorer):
+class LiveTrainer(TrainingExplorer):
     """Choose teacher, student, method, augmentation and budget; start, pause, continue, stop.
 
     It trains in a process of its own. What is finished stands in the run store, what is not keeps a checkpoint: closing
@@ -64,7 +66,6 @@ class LiveTrainer(Explorer):
             find("models", split_options(self.settings[name])[0])
         if self.settings["amount"] is None:
             self.settings["amount"] = self.profile.budget.amount
-        self.background: BackgroundRun | None = None
         self.traces: dict[str, list[tuple[int, float]]] = {}
         self.earlier: dict[str, RunSpec] = {}
 
@@ -169,53 +170,27 @@ class LiveTrainer(Explorer):
     # ---- controls ----------------------------------------------------------------------------------------------------
 
     def controls(self) -> dict[str, Any]:
-        import ipywidgets as w
-
-        s, wide, narrow = self.settings, {"description_width": "initial"}, {"width": "190px"}
-        known, apart = catalogue("losses"), preparations()
-        methods = [n for n, e in known.items() if n not in apart]
-        models, typed = tuple(catalogue("models")), {"ensure_option": False, "continuous_update": False, "style": wide}
+        apart = preparations()
+        ratios = [(USUAL, USUAL), *((f"{r:g}", r) for r in (0.25, 0.5, 0.75, 1.0))]
+        units = [("epochs", "epochs"), ("steps", "steps"), ("student images", "student_images")]
+        network = {"options": tuple(catalogue("models")), "ensure_option": False, "continuous_update": False}
+        methods = [n for n in catalogue("losses") if n not in apart]
+        policies = sorted(catalogue("augment"))
         return {
-            "teacher": w.Combobox(options=models, value=s["teacher"], description="teacher", **typed),
-            "student": w.Combobox(options=models, value=s["student"], description="student", **typed),
-            "method": w.Dropdown(options=methods, value=s["method"], description="method", style=wide, layout=narrow),
-            "augmentation": w.Dropdown(options=sorted(catalogue("augment")), value=s["augmentation"],
-                                       description="augmentation", style=wide, layout={"width": "240px"}),
-            "views": w.Dropdown(options=[USUAL, 1, 2, 3, 4], value=s["views"], description="views",
-                                style=wide, layout={"width": "130px"}),
-            "ratio": w.SelectionSlider(options=[(USUAL, USUAL), *((f"{r:g}", r) for r in (0.25, 0.5, 0.75, 1.0))],
-                                       value=s["ratio"], description="ratio", style=wide),
-            "amount": w.BoundedFloatText(s["amount"], min=0.1, max=1e9, description="budget", style=wide,
-                                         layout={"width": "150px"}),
-            "unit": w.Dropdown(options=[("epochs", "epochs"), ("steps", "steps"), ("student images", "student_images")],
-                               value=s["unit"], layout={"width": "150px"}, tooltip="unit of the budget",
-                               description="unit", style=wide),
-            "seed": w.BoundedIntText(s["seed"], min=0, max=9999, description="seed", style=wide,
-                                     layout={"width": "120px"}),
-        } | self._buttons(w)  # fmt: skip
-
-    def _buttons(self, w) -> dict[str, Any]:
-        made = {
-            "start": w.Button(description="Start", icon="play", button_style="primary", tooltip="Train this run"),
-            "pause": w.Button(description="Pause", icon="pause", tooltip="Stop at the end of the step, keep the place"),
-            "resume": w.Button(description="Continue", icon="step-forward", tooltip="Go on where it was paused"),
-            "stop": w.Button(description="Stop", icon="stop", tooltip="Give the unfinished run up"),
+            "teacher": self.field("Combobox", "teacher", **network),
+            "student": self.field("Combobox", "student", **network),
+            "method": self.field("Dropdown", "method", width="190px", options=methods),
+            "augmentation": self.field("Dropdown", "augmentation", width="240px", options=policies),
+            "views": self.field("Dropdown", "views", width="130px", options=[USUAL, 1, 2, 3, 4]),
+            "ratio": self.field("SelectionSlider", "ratio", options=ratios),
+            "amount": self.field("BoundedFloatText", "amount", "budget", "150px", min=0.1, max=1e9),
+            "unit": self.field("Dropdown", "unit", width="150px", options=units, tooltip="unit of the budget"),
+            "seed": self.field("BoundedIntText", "seed", width="120px", min=0, max=9999),
+            "start": self.button("Start", self.start, "Train this run", "play", button_style="primary"),
+            "pause": self.button("Pause", self.pause, "Stop at the end of the step, keep the place", "pause"),
+            "resume": self.button("Continue", self.resume, "Go on where it was paused", "step-forward"),
+            "stop": self.button("Stop", self.stop, "Give the unfinished run up", "stop"),
         }
-        for name, button in made.items():
-            button.on_click(lambda _, name=name: self._clicked(getattr(self, name)))
-        self.bar = w.IntProgress(0, min=0, max=1, layout={"width": "360px"})
-        self.where = w.Label("")
-        return made
-
-    def below(self) -> list[Any]:
-        import ipywidgets as w
-
-        return [w.HBox([self.bar, self.where], layout={"flex_flow": "row wrap"})]
-
-    def _clicked(self, act) -> None:
-        with self.errors_shown():
-            act()
-        self._states()
 
     def start(self) -> None:
         """Train the run of the present settings."""
@@ -232,7 +207,7 @@ class LiveTrainer(Explorer):
         """Stop at the end of the step and keep the place."""
         if self.background:
             self.where.value = "stopping at the end of the step ..."
-            self.background.pause()
+        super().pause()
 
     def resume(self) -> None:
         """Go on where the pause left off."""
@@ -253,46 +228,25 @@ class LiveTrainer(Explorer):
                 self.bar.value = 0
                 self.redraw()
 
-    def _tick(self) -> None:
-        """A look at the background run, from its watching thread."""
-        with self.lock, self.errors_shown():
-            background = self.background
-            if background is None:
-                return
-            now = background.progress()
-            for key, run in now.items():
-                if run.get("train_loss") is not None:
-                    trace = self.traces.setdefault(key, [])
-                    if not trace or trace[-1][0] < run["step"]:
-                        trace.append((run["step"], run["train_loss"]))
-            self._place(background, now)
-            self.redraw()
-            if background.state == "failed":
-                raise background.error
-        self._states()
-
-    def _place(self, background: BackgroundRun, now: dict) -> None:
-        self.bar.max = sum(run["total"] for run in now.values())
-        self.bar.value = sum(run["step"] for run in now.values())
+    def report(self, background: BackgroundRun, now: Mapping[str, Mapping[str, Any]]) -> None:
+        for key, run in now.items():
+            if run.get("train_loss") is not None:
+                trace = self.traces.setdefault(key, [])
+                if not trace or trace[-1][0] < run["step"]:
+                    trace.append((run["step"], run["train_loss"]))
         waiting = [(number, key) for number, key in enumerate(now) if not now[key]["done"]]
-        if background.state != "running" or not waiting:
-            self.where.value = WORDS.get(background.state, "")
-            return
-        number, key = waiting[0]
-        who = "student" if number == len(now) - 1 else "teacher first"
-        step, total = now[key]["step"], now[key]["total"]
-        self.where.value = f"{who}: step {step} of {total}" if step else f"{who}: starting ..."
+        if background.state == "running" and waiting:
+            number, key = waiting[0]
+            who = "student" if number == len(now) - 1 else "teacher first"
+            step, total = now[key]["step"], now[key]["total"]
+            self.where.value = f"{who}: step {step} of {total}" if step else f"{who}: starting ..."
+        else:
+            self.where.value = STATES.get(background.state, "")
+        self.redraw()
 
-    def redraw(self) -> None:
-        super().redraw()
-        self._states()
-
-    def _states(self) -> None:
-        """Which controls can be used now."""
-        state = self.background.state if self.background else "new"
-        fits = self.failure is None or self.background is not None
-        usable = {"start": state not in ("running", "paused") and fits, "pause": state == "running",
-                  "resume": state in ("paused", "failed") and self.background is not None,
-                  "stop": state in ("running", "paused", "failed")}  # fmt: skip
-        for name, control in self.control.items():
-            control.disabled = not usable.get(name, state not in ("running", "paused"))
+    def usable(self) -> dict[str, bool]:
+        state, fits = self.state, self.failure is None or self.background is not None
+        idle = state not in ("running", "paused")
+        resumable = state in ("paused", "failed")
+        return {"start": idle and fits, "pause": state == "running", "resume": resumable,
+                "stop": resumable or state == "running", "": idle}  # fmt: skip

@@ -12,7 +12,7 @@ from kdlab import stats
 from kdlab.errors import SpecError
 from kdlab.lab.damage import Damaged
 from kdlab.lab.store import Store
-from kdlab.widgets.explorer import Drawing
+from kdlab.widgets.drawing import Drawing
 from kdlab.widgets.results import captions
 from kdlab.widgets.results import table as tables
 from kdlab.widgets.results.run import run_picture
@@ -55,14 +55,8 @@ class ResultsBrowser(RunsExplorer):
         self.kept: dict[Any, Picture] = {}
         self.last: tuple[Runs, dict[str, Any], Selection | None] | None = None
 
-    def refresh(self) -> ResultsBrowser:
-        """Look into the store again, for runs that have finished since."""
-        with self.lock:
-            self.runs = None
-            if self.box is not None:
-                self._adapt("refresh")
-                self.redraw()
-        return self
+    def drop_runs(self) -> None:
+        self.runs = None
 
     def everything(self) -> Runs:
         """All runs of the store, as last looked at."""
@@ -142,28 +136,23 @@ class ResultsBrowser(RunsExplorer):
     # ---- controls ----------------------------------------------------------------------------------------------------
 
     def controls(self) -> dict[str, Any]:
-        import ipywidgets as w
-
-        s, plain = self.settings, {"style": {"description_width": "100px"}, "layout": {"width": "280px"}}
-        long = {"style": {"description_width": "initial"}, "layout": {"width": "min(100%, 490px)"}}
-        lists = {**dict.fromkeys(tables.FILTERS, plain), "sort": plain, "arm_a": long, "arm_b": long, "run": long}
         titles = {"sort": "sort by", "arm_a": "arm A", "arm_b": "arm B", "metric": "compare by"}
+        narrow = {"width": "280px", "style": {"description_width": "100px"}}
+        names = (*tables.FILTERS, "sort", "arm_a", "arm_b", "run", "metric")
         made = {
-            name: w.Dropdown(options=[("none", "")], description=titles.get(name, name), **look)
-            for name, look in (lists | {"metric": plain}).items()
+            name: self.menu("Dropdown", name, titles.get(name, name),
+                            **({"width": "min(100%, 490px)"} if name in LATER else narrow))
+            for name in names
+        }  # fmt: skip
+        hint = {"placeholder": "ratio=0.5 views=2", "tooltip": "column=value, between spaces"}
+        return made | {
+            "where": self.field("Text", "where", continuous_update=False, **hint, **narrow),
+            "descending": self.field("Checkbox", "descending", "highest first", indent=False),
+            "single": self.field("Checkbox", "single", "single runs", indent=False),
+            "refresh": self.refresh_button(),
+            "name": self.field("Text", "name", "csv name", **narrow),
+            "export": self.button("Export csv", self.export, "Write the filtered table", "download"),
         }
-        made["where"] = w.Text(
-            s["where"], description="where", placeholder="ratio=0.5 views=2", continuous_update=False,
-            tooltip="column=value, between spaces", **plain,
-        )  # fmt: skip
-        made["descending"] = w.Checkbox(s["descending"], description="highest first", indent=False)
-        made["single"] = w.Checkbox(s["single"], description="single runs", indent=False)
-        made["refresh"] = w.Button(description="Refresh", icon="refresh", tooltip="Look into the store again")
-        made["refresh"].on_click(lambda _: self.refresh())
-        made["name"] = w.Text(s["name"], description="csv name", **plain)
-        made["export"] = w.Button(description="Export csv", icon="download", tooltip="Write the filtered table")
-        made["export"].on_click(lambda _: self.export())
-        return made
 
     def _build(self) -> None:
         import ipywidgets as w

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from kdlab import stats
-from kdlab.widgets.explorer import Drawing
+from kdlab.widgets.drawing import Drawing
 from kdlab.widgets.results.selection import Selection
 from kdlab.widgets.runs.arms import ACCURACIES, COSTS, TEACHER
 from kdlab.widgets.runs.controls import FILL, nothing

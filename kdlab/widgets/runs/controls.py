@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from kdlab.widgets.explorer import Drawing, Explorer
+from kdlab.widgets.drawing import Drawing
+from kdlab.widgets.explorer import Explorer
 from kdlab.widgets.runs.panels import notice, stack
 
 FILL = "kdlab figures ratio_sweep"
@@ -17,23 +18,26 @@ class RunsExplorer(Explorer):
     What can be chosen depends on the runs, so options and values of a control change together, in ``adapt``.
     """
 
-    together: frozenset[str] = frozenset()  # settings that are being set at once: none of them makes another fall back
+    def drop_runs(self) -> None:
+        """Forget the runs of the store, to read them again."""
+        raise NotImplementedError
 
-    def set(self, **settings: Any) -> RunsExplorer:
-        """Change settings and draw again; a value that is not there is an error, shown in the widget.
-
-        Args:
-            **settings: new values; unknown names are refused.
-        """
+    def refresh(self) -> RunsExplorer:
+        """Look into the store again, for runs that have finished since."""
         with self.lock:
-            self._set(settings)
+            self.drop_runs()
             if self.box is not None:
-                self.together = frozenset(settings)
-                for name in settings:
-                    self._adapt(name)
-                self.together = frozenset()
+                self._adapt("refresh")
                 self.redraw()
         return self
+
+    def refresh_button(self) -> Any:
+        """A button for ``refresh``."""
+        return self.button("Refresh", self.refresh, "Look into the store again", "refresh")
+
+    def menu(self, kind: str, name: str, text: str = "", width: str = "", **traits: Any) -> Any:
+        """A ``field`` whose choices come from ``offer``."""
+        return self.field(kind, name, text, width, options=[("none", "")], value="", **traits)
 
     def forget(self, *names: str) -> None:
         """Let settings follow what there is again, but for those that are just being set.

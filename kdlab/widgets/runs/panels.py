@@ -20,7 +20,7 @@ from kdlab import plotting, stats
 from kdlab.plotting.look import INK
 from kdlab.plotting.panels import MINUS
 from kdlab.widgets import canvas
-from kdlab.widgets.explorer import Spot
+from kdlab.widgets.drawing import Spot
 
 HALF = canvas.WIDTH // 2
 

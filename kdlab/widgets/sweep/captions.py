@@ -9,10 +9,11 @@ from typing import Any
 from kdlab import perspectives
 from kdlab.errors import SpecError
 from kdlab.lab.store import Store
+from kdlab.perspectives import recipes
 from kdlab.spec import Budget, RunSpec
 from kdlab.widgets.runs.arms import COSTS
 from kdlab.widgets.runs.panels import interval_text
-from kdlab.widgets.sweep.commands import command, spec_of
+from kdlab.widgets.sweep.commands import command
 from kdlab.widgets.sweep.lines import UNITS, Point, cost_text, seeds_text
 from kdlab.widgets.sweep.selection import AXES, Selection, values
 
@@ -121,7 +122,9 @@ def _command(point: Point, at: dict[str, float], unit: str, source: str, store: 
     try:
         if source == "published":
             size, key = perspectives.profile("quick"), None
-            spec = spec_of(size, row["method"], row["augmentation"], int(row["views"]), float(row["ratio"]) / 100)
+            share = float(row["ratio"]) / 100 if row["augmentation"] != "weak" else None
+            spec = recipes.method(size, row["method"], {})
+            spec = recipes.with_views(spec, size, row["augmentation"], int(row["views"]), share)
         elif store.has(key):
             spec = RunSpec.from_dict(store.read(key, "spec")["spec"])
         else:

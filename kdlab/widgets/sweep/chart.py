@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from kdlab.widgets import canvas
-from kdlab.widgets.explorer import Spot
+from kdlab.widgets.drawing import Spot
 from kdlab.widgets.runs.panels import axes, pixels, stack, wiped
 from kdlab.widgets.sweep.lines import Point
 

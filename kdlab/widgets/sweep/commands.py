@@ -10,25 +10,8 @@ from kdlab import data, perspectives
 from kdlab.errors import SpecError
 from kdlab.foreign import join_options
 from kdlab.lab.keys import run_key, steps
-from kdlab.perspectives import PROFILES, Profile, recipes
+from kdlab.perspectives import PROFILES, recipes
 from kdlab.spec import Checkpoint, RunSpec
-
-
-def spec_of(size: Profile, method: str, augmentation: str, views: int, ratio: float) -> RunSpec:
-    """What ``kdlab run METHOD --augmentation A --views V --ratio R`` trains in a profile.
-
-    Args:
-        size: of everything.
-        method: its name.
-        augmentation: a policy, ``"weak"`` for none.
-        views: rows per original.
-        ratio: share of augmented rows, in [0, 1].
-    """
-    options = {"policy": size.policy} if augmentation == "jda" else {}
-    ratio = 0.0 if augmentation == "weak" else ratio
-    return recipes.method(size, method, {}).replace(
-        views=views, augmentation=augmentation, ratio=ratio, augmentation_options=options
-    )
 
 
 def command(spec: RunSpec, seeds: Sequence[int], like: str | None = None) -> str:
@@ -71,8 +54,9 @@ def _in_profile(spec: RunSpec, name: str) -> str:
         teacher=None if teacher is None else join_options(teacher.model, teacher.model_options),
     )  # fmt: skip
     augmentation = spec.augmentation if spec.ratio > 0 else "weak"
-    made = spec_of(size, spec.method, augmentation, spec.views, spec.ratio).replace(fraction=spec.fraction)
-    made, epochs = made.at_seed(spec.seed), ""
+    ratio = None if augmentation == "weak" else spec.ratio
+    made = recipes.with_views(recipes.method(size, spec.method, {}), size, augmentation, spec.views, ratio)
+    made, epochs = made.replace(fraction=spec.fraction).at_seed(spec.seed), ""
     if steps(made) != steps(spec):
         size_of_one = data.train_size(made.data, made.sizes, made.fraction) // made.budget.originals_per_step
         epochs = f"{steps(spec) / max(1, size_of_one):.6g}"

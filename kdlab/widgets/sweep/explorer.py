@@ -8,7 +8,7 @@ import pandas as pd
 
 from kdlab.errors import choose
 from kdlab.lab.store import Store
-from kdlab.widgets.explorer import Drawing
+from kdlab.widgets.drawing import Drawing
 from kdlab.widgets.runs.arms import looks
 from kdlab.widgets.runs.controls import FILL, RunsExplorer, nothing
 from kdlab.widgets.sweep import selection
@@ -78,14 +78,8 @@ class BudgetExplorer(RunsExplorer):
             return "given"
         return "store" if selection.is_sweep(self.table("store")) or self.table("published").empty else "published"
 
-    def refresh(self) -> BudgetExplorer:
-        """Look into the store again, for runs that have finished since."""
-        with self.lock:
-            self.tables.pop("store", None)
-            if self.box is not None:
-                self._adapt("refresh")
-                self.redraw()
-        return self
+    def drop_runs(self) -> None:
+        self.tables.pop("store", None)
 
     # ---- what is drawn -----------------------------------------------------------------------------------------------
 
@@ -112,21 +106,14 @@ class BudgetExplorer(RunsExplorer):
     # ---- controls ----------------------------------------------------------------------------------------------------
 
     def controls(self) -> dict[str, Any]:
-        import ipywidgets as w
-
-        style, made = {"description_width": "initial"}, {}
-        for name, text in (
-            ("runs", "runs from"), ("where", "data, student"), ("x", "axis"), ("unit", "budget in"),
-            ("method", "method"), ("augmentation", "augmentation"), ("metric", "accuracy on"),
-        ):  # fmt: skip
-            made[name] = w.Dropdown(options=[("none", "")], description=text, style=style, layout={"width": "auto"})
-        made["still"] = w.Checkbox(description="keep the accuracy axis", indent=False, layout={"width": "auto"})
-        made["refresh"] = w.Button(description="Refresh", icon="refresh", tooltip="Look into the store again")
-        made["refresh"].on_click(lambda _: self.refresh())
-        for name, text in (("ratio", "augmented rows"), ("shots", "training images"), ("budget", "budget")):
-            made[name] = w.SelectionSlider(options=[("none", "")], description=text, style=style,
-                                           layout={"width": "min(100%, 310px)"})  # fmt: skip
-        return made
+        texts = {"runs": "runs from", "where": "data, student", "x": "axis", "unit": "budget in", "method": "method",
+                 "augmentation": "augmentation", "metric": "accuracy on"}  # fmt: skip
+        menus = {name: self.menu("Dropdown", name, text, "auto") for name, text in texts.items()}
+        still = self.field("Checkbox", "still", "keep the accuracy axis", "auto", indent=False)
+        texts = {"ratio": "augmented rows", "shots": "training images", "budget": "budget"}
+        wide = "min(100%, 310px)"
+        sliders = {name: self.menu("SelectionSlider", name, text, wide) for name, text in texts.items()}
+        return menus | {"still": still, "refresh": self.refresh_button()} | sliders
 
     def adapt(self, changed: str) -> None:
         if changed in ("runs", "where"):
