@@ -14,7 +14,7 @@ from torch import nn
 
 from kdlab import lab, models
 from kdlab.errors import SpecError
-from kdlab.lab import worker
+from kdlab.lab import networks
 from kdlab.models import Outputs, Tapped, build, load_teacher
 from kdlab.models.matching import load_weights, skeleton
 from kdlab.models.shufflenet import shuffle
@@ -439,7 +439,7 @@ def test_torchvision_teaches_and_learns_on_grey_images():
 def test_foreign_teacher_file_and_student_through_a_run(tmp_path, monkeypatch):
     name, tapped = f"{__name__}:in_the_manner_of_torchvision", {"taps": ["first"]}
     torch.save({"state_dict": Linear(10, 3).state_dict()}, path := tmp_path / "t.pt")
-    monkeypatch.setattr(worker, "examine", lambda specs, store: None)  # it has learnt nothing
+    monkeypatch.setattr(networks, "check_checkpoints", lambda runs, store: None)  # it has learnt nothing
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     spec = RunSpec(
         sizes=(320, 200, 500), budget=Budget(2, "steps", 32), method="kd", model=name, model_options=tapped,
