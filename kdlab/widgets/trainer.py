@@ -99,8 +99,7 @@ class LiveTrainer(TrainingExplorer):
 
     def static(self) -> Drawing:
         """Train to the end, here and now but in another process, then draw."""
-        demand = self.profile.requires_teacher
-        lab.run([self.spec()], workers=1, progress=False, require_teacher=demand)
+        lab.run([self.spec()], workers=1, progress=False, require_teacher=self.profile.requires_teacher)
         return self.draw()
 
     def draw(self) -> Drawing:
@@ -175,12 +174,11 @@ class LiveTrainer(TrainingExplorer):
         units = [("epochs", "epochs"), ("steps", "steps"), ("student images", "student_images")]
         network = {"options": tuple(catalogue("models")), "ensure_option": False, "continuous_update": False}
         methods = [n for n in catalogue("losses") if n not in apart]
-        policies = sorted(catalogue("augment"))
         return {
             "teacher": self.field("Combobox", "teacher", **network),
             "student": self.field("Combobox", "student", **network),
             "method": self.field("Dropdown", "method", width="190px", options=methods),
-            "augmentation": self.field("Dropdown", "augmentation", width="240px", options=policies),
+            "augmentation": self.field("Dropdown", "augmentation", width="240px", options=sorted(catalogue("augment"))),
             "views": self.field("Dropdown", "views", width="130px", options=[USUAL, 1, 2, 3, 4]),
             "ratio": self.field("SelectionSlider", "ratio", options=ratios),
             "amount": self.field("BoundedFloatText", "amount", "budget", "150px", min=0.1, max=1e9),
@@ -246,7 +244,6 @@ class LiveTrainer(TrainingExplorer):
 
     def usable(self) -> dict[str, bool]:
         state, fits = self.state, self.failure is None or self.background is not None
-        idle = state not in ("running", "paused")
-        resumable = state in ("paused", "failed")
+        idle, resumable = state not in ("running", "paused"), state in ("paused", "failed")
         return {"start": idle and fits, "pause": state == "running", "resume": resumable,
                 "stop": resumable or state == "running", "": idle}  # fmt: skip

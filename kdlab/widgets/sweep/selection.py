@@ -118,7 +118,7 @@ def selected(table: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def shown_method(rows: pd.DataFrame) -> str:
-    """Which method is shown where nobody has chosen: all of them, but for KD alone where lines would be too many."""
+    """Which method is shown where none is set: all of them, but for KD alone where lines would be too many."""
     return "kd" if rows["line"].nunique() > CLEAR_LINES and "kd" in set(rows["method"]) else ALL
 
 

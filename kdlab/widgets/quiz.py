@@ -1,4 +1,4 @@
-"""What teaching notebooks ask of a reader: predict before you look, and check what you have worked out."""
+"""Questions of the lessons: predict before you look, and check an answer; with the style sheet of the explorers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def predict(question: str, choices: Sequence[str], answer: str, why: str, intera
         )
     import ipywidgets as w
 
-    said = w.HTML()
+    message = w.HTML()
     pick = w.ToggleButtons(options=list(choices), value=None, style={"button_width": "auto"}, tooltips=list(choices))
     reveal = w.Button(description="Reveal", disabled=True, tooltip="Choose an answer first")
 
@@ -48,12 +48,12 @@ def predict(question: str, choices: Sequence[str], answer: str, why: str, intera
 
     def show(_):
         verdict = "Right" if pick.value == answer else f"You said {pick.value}. It is {answer}"
-        said.value = f'<p class="kd-message" role="status"><b>{escape(verdict)}.</b> {escape(why)}</p>'
+        message.value = f'<p class="kd-message" role="status"><b>{escape(verdict)}.</b> {escape(why)}</p>'
 
     pick.observe(answered, "value")
     reveal.on_click(show)
     style = w.HTML(f"<style>{STYLE.read_text(encoding='utf-8')}</style><p><b>Predict.</b> {escape(question)}</p>")
-    box = w.VBox([style, pick, reveal, said])
+    box = w.VBox([style, pick, reveal, message])
     box.add_class("kdlab")
     box.add_class("kd-predict")
     return box
