@@ -8,7 +8,9 @@ import pandas as pd
 
 from kdlab import lab, stats
 from kdlab.errors import SpecError
+from kdlab.lab.baseline import bar_of
 from kdlab.lab.query import find_key
+from kdlab.lab.right import right_of
 from kdlab.lab.store import Store
 from kdlab.spec import RunSpec
 
@@ -40,7 +42,10 @@ def compare(first: str, second: str) -> str:
     lines = ["the specs differ in:", *(f"  {n}: {plain[0].get(n)} | {plain[1].get(n)}" for n in differing)]
     if len(common := {*rows[0].seed} & {*rows[1].seed}) < 2:
         return "\n".join([*lines, f"only {len(common)} common seed(s): no interval. `kdlab run --seeds N` adds some."])
-    return "\n".join([*lines, stats.paired(pd.concat(rows), "first", "second").reason])
+    both = pd.concat(rows)
+    verdict = stats.paired(both, "first", "second")
+    findings = stats.health(both, [verdict.contrast], bar_of(keys[0], store), lambda key: right_of(key, store))
+    return "\n".join([*lines, stats.health_line(findings), verdict.reason])
 
 
 def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:

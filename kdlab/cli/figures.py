@@ -18,6 +18,7 @@ from kdlab.errors import SpecError, choose
 from kdlab.paths import home
 from kdlab.report import notebooks, pages
 from kdlab.spec import RunSpec
+from kdlab.stats import health_line
 
 
 def figures(
@@ -119,7 +120,10 @@ class NotebookRuns:
 
     def _verdict(self, name: str) -> str:
         path = self.folder / "figures" / f"{name}.verdict.json"
-        return json.loads(path.read_text())["overall"] if path.exists() else "done"
+        if not path.exists():
+            return "done"
+        document = json.loads(path.read_text())
+        return f"{health_line(document['health'])}\n  {document['overall']}"
 
     def wait(self) -> None:
         """Wait for all notebooks."""

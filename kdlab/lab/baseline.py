@@ -62,6 +62,27 @@ def fitted(name: str, sizes: Sequence[int] | None = None, store: Store | None = 
     return (store or Store()).get(f".linear/{linear_key(name, sizes)}")
 
 
+def bar(name: str, sizes: Sequence[int] | None = None, store: Store | None = None, fit: bool = True) -> dict[str, Any]:
+    """What ``linear`` gives and ``val_images``, how many there are: what ``stats.health`` holds runs against.
+
+    Args:
+        name, sizes, store: as in ``linear``.
+        fit: False gives an empty dictionary where nothing has been fitted yet.
+    """
+    found = linear(name, sizes, store) if fit else fitted(name, sizes, store)
+    return {} if found is None else found | {"val_images": data.sizes(name, sizes)[1]}
+
+
+def bar_of(key: str, store: Store) -> dict[str, Any]:
+    """``bar`` for the data of a finished run, where it needs no fit; empty where the data are gone or have changed."""
+    saved = store.read(key, "spec")
+    try:
+        name, sizes = saved["spec"]["data"], saved["spec"]["sizes"]
+        return bar(name, sizes, store, fit=False) if data.fingerprint(name) == saved["normal"]["data"] else {}
+    except SpecError:
+        return {}
+
+
 def linear_key(name: str, sizes: Sequence[int] | None = None) -> str:
     """The address of a fit: 16 hexadecimal digits of the hash of what decides it."""
     from kdlab.metrics.linear import REVISION

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -80,10 +81,24 @@ def _fields(store: Store, saved: dict, result: dict, made: dict) -> dict:
         "teacher_key": saved["normal"].get("teacher"), "method": spec["method"], "augmentation": spec["augmentation"],
         "views": spec["views"], "ratio": spec["ratio"], "budget_amount": spec["budget"]["amount"],
         "budget_unit": spec["budget"]["unit"],
-        **{k: v for k, v in result.items() if k != "curve"},
+        **{k: v for k, v in result.items() if k != "curve"}, "val_rise": val_rise(result.get("curve", ())),
         **({} if "teacher_val_accuracy" in result else _taught_by(store, saved["normal"])),
         "environment": made["digest"], "revision": made["git"],
     }  # fmt: skip
+
+
+def val_rise(curve: Sequence[dict]) -> float:
+    """Points of val accuracy that a run gained over the last quarter of its steps.
+
+    Args:
+        curve: of ``result.json``: ``step`` and ``val_accuracy``, the last point at the end.
+
+    Returns:
+        NaN where the curve has no point in the last quarter but the end, or holds no number there.
+    """
+    points = [(p["step"], p["val_accuracy"]) for p in curve if p.get("val_accuracy") is not None]
+    before = [accuracy for step, accuracy in points[:-1] if 0.7 * points[-1][0] <= step < points[-1][0]]
+    return points[-1][1] - before[0] if before else math.nan
 
 
 def _taught_by(store: Store, normal: dict) -> dict[str, float]:

@@ -15,19 +15,19 @@ import pandas as pd
 from kdlab import lab, plotting, stats
 from kdlab.data import DESCRIPTIONS, SPLITS, facts
 from kdlab.errors import choose
+from kdlab.lab import baseline
+from kdlab.lab.right import right_of
 from kdlab.lab.store import Store
 from kdlab.paths import absolute, home, write_file
 from kdlab.perspectives import NAMES
+from kdlab.perspectives.conclusions import conclusion
 from kdlab.perspectives.profiles import PROFILES, Profile, profile
 from kdlab.spec import RunSpec
 
-CONTRASTS = "The contrasts listed before the runs, with their paired 95 % intervals."
-OVERALL = {
-    "supported": "Every contrast of the claim came out as it predicts, after correction for their number.",
-    "contradicted": "At least one contrast of the claim came out significantly the other way.",
-    "undecided": "No contrast speaks significantly against the claim, but these seeds do not settle all of them. That "
-    "is neither evidence for an effect nor evidence that there is none.",
-}
+CONTRASTS = (
+    "The contrasts listed before the runs, with their paired 95 % intervals; bands are the margins within which an "
+    "effect is negligible."
+)
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,20 @@ class Study:
 
     def verdicts(self, table: pd.DataFrame) -> list[stats.Verdict]:
         """Decide the contrasts."""
-        return stats.decide(table, self.contrasts)
+        return stats.decide(table, self.contrasts, right_of)
+
+    def bar(self) -> dict[str, Any]:
+        """What a linear model reaches on the study's data, as of ``lab.baseline.bar``; fitted in seconds, once."""
+        return baseline.bar(self.profile.data, self.profile.sizes)
+
+    def health(self, table: pd.DataFrame) -> list[stats.Finding]:
+        """What is wrong with the runs, before a verdict is read from them; nothing where all is well."""
+        return stats.health(table, self.contrasts, self.bar(), right_of)
 
     def figures(self, table: pd.DataFrame, verdicts: list[stats.Verdict] | None = None) -> dict[str, Any]:
         """Draw the perspective: figure name to matplotlib Figure."""
-        return _figures(self.module, table, verdicts or self.verdicts(table), self.profile)
+        line = self.bar()["test_accuracy"]
+        return _figures(self.module, table, verdicts or self.verdicts(table), self.profile, line)
 
     def summary(self, table: pd.DataFrame) -> pd.DataFrame:
         """Accuracy beside cost, one row per arm, as of ``stats.arm_table``, with the mean val accuracy of the teachers.
@@ -98,21 +107,15 @@ class Study:
         """
         return stats.arm_table(table, means=["teacher_val_accuracy"]).drop(columns="diverged")
 
-    def conclusion(self, verdicts: list[stats.Verdict]) -> str:
-        """The outcome in words, as Markdown: the claim, what to be careful about, and each contrast's sentence."""
-        outcome = stats.overall(verdicts)
-        lines = [f"**The claim is {outcome} on these data, networks and budgets.** {OVERALL[outcome]}", ""]
-        for verdict in verdicts:
-            role = verdict.contrast.role
-            lines.append(f"- {'' if role == 'claim' else f'({role}) '}{verdict.reason}")
-            if role == "positive control" and verdict.outcome != "supported":
-                lines.append("  Without it this setting can hardly speak about the claim.")
-            if role == "null control" and verdict.outcome == "contradicted":
-                lines.append("  A run differs from its own repetition: read every other effect with that in mind.")
-            lines += [f"  Note: {flag}." for flag in verdict.flags]
-        if self.profile.name == "smoke":
-            lines += ["", "This is a smoke run: it shows that everything works, and is evidence of nothing."]
-        return "\n".join(lines)
+    def conclusion(self, verdicts: list[stats.Verdict], table: pd.DataFrame | None = None) -> str:
+        """The outcome in words, as Markdown: health, the claim, what to be careful about, each contrast's sentence.
+
+        Args:
+            verdicts: from ``verdicts``.
+            table: their runs, for the line on their health; None leaves that out.
+        """
+        findings = None if table is None else self.health(table)
+        return conclusion(verdicts, findings, smoke=self.profile.name == "smoke")
 
     def folder(self, given: Path | str | None = None) -> Path:
         """Where figures go: the given folder, or ``out/<profile>/figures``."""
@@ -128,8 +131,8 @@ class Study:
         Returns:
             The verdict document that ``<name>.verdict.json`` holds.
         """
-        folder = self.folder(folder)
-        verdicts = self.verdicts(table)
+        folder, bar = self.folder(folder), self.bar()
+        verdicts, findings = self.verdicts(table), self.health(table)
         names = []
         for name, figure in self.figures(table, verdicts).items():
             names.append(f"{self.name}-{name}")
@@ -137,11 +140,12 @@ class Study:
                 figure, folder, names[-1], caption=self.caption(name), alt=self.alt(name, verdicts),
                 table=table.drop(columns=["seconds", "revision"], errors="ignore"),  # these differ between machines
                 meta={"perspective": self.name, "figure": name, "profile": self.profile.name,
-                      "overrides": self._overrides()},
+                      "overrides": self._overrides(), "linear": bar["test_accuracy"]},
             )  # fmt: skip
         document = {
             "perspective": self.name, "profile": self.profile.name, "title": self.module.TITLE,
             "question": self.module.QUESTION, "claim": self.module.CLAIM, "overall": stats.overall(verdicts),
+            "health": [vars(finding) for finding in findings],
             "verdicts": json.loads(stats.as_table(verdicts).to_json(orient="records", double_precision=15)),
             "figures": names, "runs": int(table["key"].nunique()), "seeds": list(self.profile.seeds),
         }  # fmt: skip
@@ -178,7 +182,7 @@ class Study:
             f"Teacher {p.teacher} ({t.amount:g} epochs), student {p.student} ({b.amount:g} epochs, "
             f"{b.originals_per_step} originals a step). {self.module.FORMULA} "
             f"{len(p.seeds)} seeds, each with its own teacher, initial weights, order and augmentation; "
-            "points are seeds, bars 95 % t-intervals, effects are paired by seed. "
+            "points are seeds, bars 95 % t-intervals, effects are paired by seed; the dotted line is a linear model. "
             "Last epoch, test set scored once; nothing was selected on it."
         )
 
@@ -212,13 +216,24 @@ def redraw(path: Path | str):
     table, record = plotting.load(path)
     meta = record["meta"]
     module, size = _module(meta["perspective"]), profile(meta["profile"], **meta["overrides"])
-    return _figures(module, table, stats.decide(table, module.contrasts(size)), size)[meta["figure"]]
+    verdicts = stats.decide(table, module.contrasts(size))
+    return _figures(module, table, verdicts, size, meta.get("linear"))[meta["figure"]]
 
 
-def _figures(module: ModuleType, table: pd.DataFrame, verdicts: list[stats.Verdict], size: Profile) -> dict[str, Any]:
-    """The perspective's own figures and the forest plot of its contrasts, with "smoke" across those of that profile."""
+def _figures(
+    module: ModuleType, table: pd.DataFrame, verdicts: list[stats.Verdict], size: Profile, linear: float | None
+) -> dict[str, Any]:
+    """The perspective's own figures and the forest plot of its contrasts, with what must stand on all of them.
+
+    That is the linear model's test accuracy, where there is an axis for it, the number of seeds where it is small, and
+    "smoke" across those of that profile.
+    """
     with plotting.theme():
         made = module.figures(table, verdicts, size) | {"contrasts": plotting.forest(verdicts)}
+        for figure in made.values():
+            if linear is not None:
+                plotting.accuracy_line(figure, linear)
+            plotting.first_look(figure, len(size.seeds))
     for figure in made.values() if size.name == "smoke" else ():
         plotting.watermark(figure, "smoke")
     return made

@@ -4,7 +4,9 @@ from .files import load as load
 from .files import save as save
 from .look import COLUMN as COLUMN
 from .look import PAGE as PAGE
+from .look import accuracy_line as accuracy_line
 from .look import figure as figure
+from .look import first_look as first_look
 from .look import style as style
 from .look import theme as theme
 from .look import watermark as watermark

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 import matplotlib.style
 from matplotlib.figure import Figure
 
+FEW = 6  # seeds below which no sign-flip test can reach 5 %
 COLUMN, PAGE = 3.4, 7.0  # inches: one column and the full width of a two-column page
+ACCURACY = "Test accuracy (%)"
 
 INK, FAINT, BAND = "#333333", "#9A9A9A", "#E9E3D3"
 
@@ -101,3 +103,35 @@ def watermark(figure: Figure, text: str) -> None:
         0.5, 0.5, text, rotation=25, ha="center", va="center", fontsize=54, color=INK, alpha=0.13,
         weight="bold", zorder=100,
     )  # fmt: skip
+
+
+def first_look(figure: Figure, seeds: int) -> None:
+    """Say in the upper right corner that a figure of fewer than six seeds is a first look: ``"4 seeds: a first look"``.
+
+    Args:
+        figure: made by ``figure``; it makes room for the words.
+        seeds: behind it.
+    """
+    if seeds < FEW:
+        words = f"{seeds} seed{'s' * (seeds != 1)}: a first look"
+        figure.suptitle(words, x=0.995, ha="right", fontsize=7, fontstyle="italic", color=INK)
+
+
+def accuracy_line(figure: Figure, value: float, name: str = "linear model", label: str = ACCURACY) -> None:
+    """Draw a dotted line on every axis of a figure that has a label.
+
+    Args:
+        figure: with its panels drawn.
+        value: in percent.
+        name: written along the line.
+        label: of the axes.
+    """
+    look, words = {"color": INK, "lw": 0.8, "ls": ":", "zorder": 1.5}, {"fontsize": 6, "color": INK, "zorder": 5}
+    for ax in figure.axes:
+        if ax.get_xlabel() == label:
+            ax.axvline(value, **look)
+            place = {"transform": ax.get_xaxis_transform(), "rotation": 90, "ha": "right", "va": "bottom"}
+            ax.text(value, 0.02, name, **place, **words)
+        if ax.get_ylabel() == label:
+            ax.axhline(value, **look)
+            ax.text(0.995, value, name, transform=ax.get_yaxis_transform(), ha="right", va="bottom", **words)

@@ -12,21 +12,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from kdlab.plotting.look import BAND, FAINT, INK, PAGE, figure, style
+from kdlab.plotting.look import ACCURACY, BAND, FAINT, INK, PAGE, figure, style
 from kdlab.stats import Verdict, interval
 
 MINUS = "\u2212"
+EFFECT = "Effect (points), 95 % intervals"
 
 OUTCOME_LOOKS = {
     "supported": {"color": "#0072B2", "marker": "o", "markeredgecolor": "white"},
     "contradicted": {"color": "#D55E00", "marker": "X", "markeredgecolor": "white"},
+    "negligible": {"color": "#7B4B94", "marker": "s", "markeredgecolor": "white"},
     "undecided": {"color": "#666666", "marker": "o", "markerfacecolor": "white", "markeredgewidth": 1.3},
 }
 
 
 def interval_dots(
     ax: Axes, table: pd.DataFrame, order: Sequence[str] | None = None, *, value: str = "test_accuracy",
-    label: str = "Test accuracy (%)", looks: Mapping[str, Mapping[str, str]] | None = None,
+    label: str = ACCURACY, looks: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Axes:  # fmt: skip
     """One row per arm: the mean with its 95 % t-interval, and below it the seeds, each joined to the next arm's.
 
@@ -60,7 +62,7 @@ def interval_dots(
 
 def line_with_interval(
     ax: Axes, table: pd.DataFrame, x: str, *, value: str = "test_accuracy", by: str = "arm",
-    order: Sequence[str] | None = None, xlabel: str = "", ylabel: str = "Test accuracy (%)", log: bool = False,
+    order: Sequence[str] | None = None, xlabel: str = "", ylabel: str = ACCURACY, log: bool = False,
     zero: bool = False, legend: str | None = None,
 ) -> Axes:  # fmt: skip
     """A line of means with 95 % t-intervals for each group over a number or a factor, and the seeds as thin lines.
@@ -116,10 +118,10 @@ def _line(ax: Axes, at: np.ndarray, wide: pd.DataFrame, look: dict) -> None:
     ax.plot(at, [m.mean for m in means], **look, lw=1.2, ms=5.5, mec="white", mew=0.7, zorder=4)
 
 
-def contrast_panel(ax: Axes, verdicts: Sequence[Verdict], *, label: str = "Effect (points)") -> Axes:
+def contrast_panel(ax: Axes, verdicts: Sequence[Verdict], *, label: str = EFFECT) -> Axes:
     """A forest plot: one row per contrast with its interval, its seeds, its numbers and its outcome in words.
 
-    The zero line is drawn through; a claim of no effect has a band from minus to plus its margin.
+    The zero line is drawn through, and a band from minus to plus the margin of each contrast.
 
     Args:
         verdicts: from ``stats.decide``, all in one unit; a row needs about 0.6 inches of height.
@@ -128,10 +130,9 @@ def contrast_panel(ax: Axes, verdicts: Sequence[Verdict], *, label: str = "Effec
     names = []
     for row, verdict in enumerate(verdicts):
         contrast, look = verdict.contrast, OUTCOME_LOOKS[verdict.outcome]
-        if contrast.expects != "positive":
-            margin = contrast.margin
-            ax.add_patch(Rectangle((-margin, row - 0.1), 2 * margin, 0.5, color=BAND, lw=0, zorder=0))
-            ax.update_datalim([(-margin, row), (margin, row)])
+        margin = contrast.margin
+        ax.add_patch(Rectangle((-margin, row - 0.1), 2 * margin, 0.5, color=BAND, lw=0, zorder=0))
+        ax.update_datalim([(-margin, row), (margin, row)])
         values = list(verdict.differences.values())
         ax.plot(values, [row + 0.3] * len(values), ls="", marker="o", ms=2.6, mew=0, color=look["color"], alpha=0.6)
         ax.plot([verdict.low, verdict.high], [row + 0.08] * 2, color=look["color"], lw=2, solid_capstyle="butt")
@@ -198,11 +199,11 @@ def effects(panels: Mapping[str, Mapping[str, pd.Series]], labels: Sequence[str]
 
 
 def _numbers(verdict: Verdict) -> str:
-    """``+0.62 [+0.31, +0.93], Holm p = 0.004``, or only the effect where there is no spread to judge by."""
+    """``+0.62 [+0.31, +0.93]; paired t, Holm p = 0.004``, or only the effect where there is no spread to judge by."""
     if verdict.needed is None:
         return f"{verdict.effect:+.2f} (n = {verdict.n})".replace("-", MINUS)
     bounds = f"{verdict.effect:+.2f} [{verdict.low:+.2f}, {verdict.high:+.2f}]".replace("-", MINUS)
-    return f"{bounds}, {verdict.p_text}"
+    return f"{bounds}; {verdict.p_text}"
 
 
 def heatmap(

@@ -13,6 +13,7 @@ from typing import Any
 
 from kdlab.paths import CHECKOUT, write_file
 from kdlab.perspectives import NAMES
+from kdlab.stats import health_line
 from kdlab.report.notebook_page import finite, heading, html, read_json, render, template
 
 TEACHING = CHECKOUT / "notebooks" / "teaching"
@@ -108,7 +109,8 @@ def _for_template(study: dict[str, Any], figures: Path, folder: Path) -> dict[st
     reach = max((abs(v[end]) for v in verdicts if v["drawn"] for end in ends), default=0)
     drawn = [_figure(figures / name, folder) for name in study["figures"]]
     _lay_out(drawn)
-    return study | {"verdicts": verdicts, "figures": drawn, "reach": reach or 1}
+    told = {"health_line": health_line(study["health"])} if "health" in study else {}  # older studies have none
+    return study | told | {"verdicts": verdicts, "figures": drawn, "reach": reach or 1}
 
 
 def _lay_out(figures: list[dict[str, Any]]) -> None:

@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 
-from kdlab import data, perspectives
+from kdlab import data, perspectives, stats
 from kdlab.augment import label_safety
 from kdlab.errors import SpecError, choose
 from kdlab.lab import datasheet
@@ -174,6 +174,9 @@ def verdict_drawing(study: Study, table: pd.DataFrame) -> Drawing:
         interval_dots(dots, table, value=METRIC, label="val accuracy (%)")
         panel = canvas.axes(figure, 620, 56, 390, height, "Against two weak views")
         contrast_panel(panel, verdicts)
+        if (line := study.bar().get("val_accuracy")) is not None:
+            plotting.accuracy_line(figure, line, label="val accuracy (%)")
+        plotting.first_look(figure, len(study.profile.seeds))
         picture = canvas.png(figure)
     reasons = "".join(f"<br>{v.reason}" for v in verdicts)
     notes = [(p, label_safety(study.profile.data, p)) for p in study.arms if p != CONTROL]
@@ -181,4 +184,5 @@ def verdict_drawing(study: Study, table: pd.DataFrame) -> Drawing:
     alt = "Accuracy on val by augmentation, and its difference from two weak views"
     level, own = table.groupby("seed")["teacher_val_accuracy"].first().mean(), table[METRIC].mean()
     taught = f"<br>On val teachers are right on {level:.1f} %, students on {own:.1f} %." if np.isfinite(level) else ""
-    return Drawing(picture, alt, f"<b>{text}</b>{reasons}{taught}{safety}")
+    told = escape(stats.health_line(study.health(table)))
+    return Drawing(picture, alt, f"{told}<br><b>{text}</b>{reasons}{taught}{safety}")

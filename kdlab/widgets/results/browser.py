@@ -10,7 +10,9 @@ import pandas as pd
 
 from kdlab import stats
 from kdlab.errors import SpecError
+from kdlab.lab.baseline import bar_of
 from kdlab.lab.damage import Damaged
+from kdlab.lab.right import right_of
 from kdlab.lab.store import Store
 from kdlab.widgets.drawing import Drawing
 from kdlab.widgets.results import captions
@@ -92,7 +94,7 @@ class ResultsBrowser(RunsExplorer):
         chosen, metric = self.selection(), self.settings["metric"]
         if chosen is None:
             return captions.nothing_text(self.everything())
-        two, verdict = self._pair(chosen)
+        two, verdict, findings = self._pair(chosen)
         styles = dict(zip("AB", looks([chosen.kind(chosen.first), chosen.kind(chosen.second)]), strict=True))
         names = {"A": chosen.first} | ({"B": chosen.second} if verdict else {})
         styles = {letter: styles[letter] for letter in names}
@@ -105,17 +107,19 @@ class ResultsBrowser(RunsExplorer):
             f"{metric.replace('_', ' ')} of the arms {chosen.first} (A) and {chosen.second} (B) with their difference "
             "paired by seed; below, training curve, confusion matrix and reliability of a run"
         )
-        parts = [captions.verdict_text(verdict, chosen), captions.difference_text(chosen), captions.run_text(chosen)]
+        parts = [captions.verdict_text(verdict, chosen, findings), captions.difference_text(chosen), captions.run_text(chosen)]
         return Drawing(png, alt, "\n".join(parts), spots)
 
-    def _pair(self, chosen: Selection) -> tuple[pd.DataFrame, stats.Verdict | None]:
-        """The runs of the two arms, called A and B, and the verdict on their difference under their own names."""
+    def _pair(self, chosen: Selection) -> tuple[pd.DataFrame, stats.Verdict | None, list[stats.Finding]]:
+        """The runs of two arms, called A and B, the verdict on their difference and their health under their names."""
         names = {chosen.second: "B", chosen.first: "A"}
         two = chosen.table[chosen.table["arm"].isin(names)]
-        verdict = None
+        verdict, findings = None, []
         if len(names) == 2:
             verdict = stats.paired(two, chosen.first, chosen.second, self.settings["metric"])
-        return two.assign(arm=two["arm"].map(names)), verdict
+            bar = bar_of(two.index[0], self.store)
+            findings = stats.health(two, [verdict.contrast], bar, lambda key: right_of(key, self.store))
+        return two.assign(arm=two["arm"].map(names)), verdict, findings
 
     def _run(self, chosen: Selection) -> Picture:
         """The picture of the chosen run; an error takes the place of what cannot be drawn."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 from kdlab import stats
@@ -22,15 +23,15 @@ def count_text(chosen: Selection) -> str:
     return f"{runs:,} run{'s' * (runs != 1)} of {len(chosen.runs.table):,} in {arms:,} arm{'s' * (arms != 1)}"
 
 
-def verdict_text(verdict: stats.Verdict | None, chosen: Selection) -> str:
-    """The sentence of the verdict behind its badge, and what a reader must know about the rows."""
+def verdict_text(verdict: stats.Verdict | None, chosen: Selection, findings: Sequence[stats.Finding] = ()) -> str:
+    """Health, the sentence of the verdict behind its badge, and what a reader must know about the rows."""
     if verdict is None:
         return f"<p><b>A</b> is {escape(chosen.first)}. Choose another arm as B to compare them.</p>"
     badge = f'<span class="kd-badge kd-{verdict.outcome}">{verdict.outcome}</span>'
     flags = "".join(f"<br>Note: {escape(flag)}." for flag in verdict.flags)
     first, second = escape(chosen.first), escape(chosen.second)
     who = f"<b>A</b> is {first}, <b>B</b> is {second}; the question is whether A is better."
-    return f"<p>{who}<br>{badge} {escape(verdict.reason)}{flags}<br>{HINDSIGHT}</p>"
+    return f"<p>{who}<br>{escape(stats.health_line(findings))}<br>{badge} {escape(verdict.reason)}{flags}<br>{HINDSIGHT}</p>"
 
 
 def difference_text(chosen: Selection) -> str:
