@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -195,9 +196,11 @@ def test_summary_leaves_out_what_diverged(study):
     assert one.seeds == 1 and one.test_accuracy == other["test_accuracy"].item()
 
 
-@pytest.mark.parametrize("effect, outcome", [(2.0, "supported"), (-2.0, "contradicted"), (0.0, "undecided")])
+@pytest.mark.parametrize(
+    "effect, outcome", [(2.0, "supported"), (-2.0, "contradicted"), (0.0, "undecided"), (0.0, "negligible")]
+)
 def test_conclusion_reads_well_whichever_way_it_falls(effect, outcome):
-    noise = [0.1, -0.2, 0.15, -0.1, 0.05, 0.0]
+    noise = (10 if outcome == "undecided" else 1) * np.array([0.1, -0.2, 0.15, -0.1, 0.05, 0.0])
     arms = {"a": effect, "b": 0.0}
     rows = [
         {"arm": arm, "seed": seed, "diverged": False, "test_accuracy": 80 + mean + (jitter if arm == "a" else 0.0)}
@@ -209,7 +212,8 @@ def test_conclusion_reads_well_whichever_way_it_falls(effect, outcome):
     ]
     verdicts = stats.decide(pd.DataFrame(rows), listed)
     text = perspectives.study("ratio_sweep", "quick").conclusion(verdicts)
-    assert f"The claim is {outcome} on these data" in text and verdicts[0].reason in text
+    claim = "effect claimed" if outcome == "negligible" else "claim"
+    assert f"The {claim} is {outcome} on these data" in text and verdicts[0].reason in text
     assert ("can hardly speak" in text) == (effect >= 0), "the control failed where B does not beat A"
     assert "smoke" not in text
     assert "evidence of nothing" in perspectives.study("ratio_sweep", "smoke").conclusion(verdicts)

@@ -215,8 +215,7 @@ def test_forest_says_the_outcome_and_shows_zero_and_margin():
     labels = [t.get_text() for t in ax.get_yticklabels()]
     assert all(v.outcome in label for v, label in zip(found, labels, strict=True))
     assert "positive control" in labels[2] and found[0].p_text in ax.texts[0].get_text()
-    (band,) = ax.patches
-    assert (band.get_x(), band.get_x() + band.get_width()) == (-0.5, 0.5)
+    assert [(band.get_x(), band.get_x() + band.get_width()) for band in ax.patches] == [(-0.5, 0.5)] * len(found)
     low, high = ax.get_xlim()
     assert low < -0.5 and high > 0.5
 

@@ -13,7 +13,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from kdlab import lab, report
+from kdlab import lab, report, stats
 from kdlab.cli.figures import figures
 from kdlab.errors import SpecError
 from kdlab.paths import CHECKOUT
@@ -193,7 +193,9 @@ def test_the_gallery_can_be_filtered(tmp_path):
     page = pages.gallery(tmp_path).read_text()
     buttons = dict(re.findall(r'<button [^>]*value="(\w+)" aria-pressed="false"( disabled)?>', page))
     assert {name for name, disabled in buttons.items() if not disabled} == {"ratio_sweep", "few_shot", "undecided"}
-    assert {name for name, disabled in buttons.items() if disabled} == {"supported", "contradicted"}, "nothing to show"
+    assert {name for name, disabled in buttons.items() if disabled} == {"supported", "contradicted", "negligible"}, (
+        "nothing to show"
+    )
     assert re.search(r'value="undecided".*?>\? undecided <span class="tally">2<', page)
     assert '<div id="filter" role="search" hidden>' in page, "without a script there is nothing to press"
     assert 'role="status" aria-live="polite"' in page
@@ -255,7 +257,7 @@ def luminance(colour: str) -> float:
 
 def test_text_can_be_read_in_light_and_dark():
     light, dark = re.findall(r":root \{(.*?)\}", (notebook_page.TEMPLATES / "style.css").read_text(), re.DOTALL)
-    outcomes = ("supported", "contradicted", "undecided")
+    outcomes = stats.OUTCOMES
     pairs = [(ink, back) for ink in ("ink", "soft", "link", *outcomes) for back in ("page", "card")]
     pairs += [(ink, "card") for ink in ("keyword", "string", "number")] + [(o, f"{o}-back") for o in outcomes]
     pairs += [("ink", "contradicted-back"), ("link", "contradicted-back")]  # notices, and links in them

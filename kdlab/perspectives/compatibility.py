@@ -15,7 +15,10 @@ from kdlab.stats import Contrast, additive_residual, paired_differences
 TITLE = "Compatibility with other methods"
 QUESTION = "Does joint augmentation help whatever the distillation method, and does any method profit more?"
 CLAIM = "Joint augmentation is compatible with other distillation methods: each gains from it."
-REFUTED_BY = "A method whose gain from JDA over weak2 is significantly below zero; undecided where it is not above."
+REFUTED_BY = (
+    "A method whose gain from JDA over weak2 is significantly below zero; undecided or negligible where it is not "
+    "above."
+)
 FORMULA = (
     "Feature, relation and contrastive methods have the hard and soft terms of KD, CE + T² KL with T = 4, plus their "
     "own; logit methods have their published terms. One weight of each method was chosen on val at other seeds "
@@ -82,7 +85,12 @@ def contrasts(profile: Profile) -> list[Contrast]:
     """JDA − weak2 for every method that can have both."""
     there = arms(profile)
     pairs = [(m, arm(m, "jda"), arm(m, "weak2")) for m in profile.grid]
-    return [Contrast(f"{label(m)}: JDA − weak2", {a: 1, b: -1}) for m, a, b in pairs if {a, b} <= set(there)]
+    return [
+        Contrast(
+            f"{label(m)}: JDA − weak2", {a: 1, b: -1}, subject=f"{label(m)} with JDA", reference="two weak views"
+        )
+        for m, a, b in pairs if {a, b} <= set(there)
+    ]  # fmt: skip
 
 
 def shares(table, profile: Profile) -> dict:
@@ -131,7 +139,7 @@ def figures(table, verdicts, profile: Profile) -> dict:
     own = [OWN] * any(arm(m, OWN) in mean for m in profile.grid)
     grid = {c: {label(m): mean.get(arm(m, c)) for m in profile.grid} for c in (ALONE, MATCHED, *augmented, *own)}
     grid = pd.DataFrame(grid, dtype=float)
-    decided = {v.contrast.name: v.outcome != "undecided" for v in verdicts}
+    decided = {v.contrast.name: v.outcome in ("supported", "contradicted") for v in verdicts}
     jda = [decided.get(f"{name}: JDA − weak2", False) for name in grid.index]
     marks = pd.DataFrame(False, index=grid.index, columns=grid.columns).assign(jda=jda)
     first = label(profile.grid[0])

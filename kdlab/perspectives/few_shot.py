@@ -54,10 +54,13 @@ def contrasts(profile: Profile) -> list[Contrast]:
         return {arm("jda", fraction, unit): 1, arm("weak2", fraction, unit): -1,
                 arm("jda", 1.0, unit): -1, arm("weak2", 1.0, unit): 1}  # fmt: skip
 
-    return [
-        Contrast(f"gain at {100 * low:g} % − gain at 100 %, equal epochs", more(low, "epochs")),
-        Contrast(f"gain at {100 * step_low:g} % − gain at 100 %, equal steps", more(step_low, "steps")),
-    ]
+    def listed(fraction, unit):
+        return Contrast(
+            f"gain at {100 * fraction:g} % − gain at 100 %, equal {unit}", more(fraction, unit),
+            subject=f"JDA's gain at {100 * fraction:g} % (equal {unit})", reference="its gain at 100 %",
+        )  # fmt: skip
+
+    return [listed(low, "epochs"), listed(step_low, "steps")]
 
 
 def figures(table, verdicts, profile: Profile) -> dict:

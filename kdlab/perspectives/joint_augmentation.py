@@ -39,9 +39,12 @@ def arms(profile: Profile) -> dict[str, RunSpec]:
 def contrasts(profile: Profile) -> list[Contrast]:
     """JDA against its equal-cost control and against rotation; KD against CE and against itself as controls."""
     listed = [
-        Contrast("JDA − weak2", {"jda": 1, "weak2": -1}, text="the same cost, the policy aside"),
-        Contrast("JDA − rotation", {"jda": 1, "rotation": -1}, text="many operations against one"),
-        Contrast("KD − CE", {"kd": 1, "ce": -1}, role="positive control", text="distillation works at all here"),
+        Contrast("JDA − weak2", {"jda": 1, "weak2": -1}, text="the same cost, the policy aside",
+                 reference="two weak views"),
+        Contrast("JDA − rotation", {"jda": 1, "rotation": -1}, text="many operations against one",
+                 reference="one rotation"),
+        Contrast("KD − CE", {"kd": 1, "ce": -1}, role="positive control", text="distillation works at all here",
+                 reference="labels alone"),
         Contrast(
             "KD − KD under other streams", {"kd": 1, "kd again": -1}, expects="equivalent", role="null control",
             text="one run against itself: nothing should be found",

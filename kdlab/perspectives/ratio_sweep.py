@@ -48,8 +48,20 @@ def contrasts(profile: Profile) -> list[Contrast]:
     inside = [r for r in profile.shares if 0 < r < 1]
     mean = {share_arm(r): 1 / len(inside) for r in inside}
     return [
-        Contrast("interior shares − none", mean | {share_arm(0.0): -1}, text="is some better than none?"),
-        Contrast("interior shares − all", mean | {share_arm(1.0): -1}, text="is some better than all?"),
+        Contrast(
+            "interior shares − none",
+            mean | {share_arm(0.0): -1},
+            text="is some better than none?",
+            subject="The interior shares",
+            reference="none",
+        ),
+        Contrast(
+            "interior shares − all",
+            mean | {share_arm(1.0): -1},
+            text="is some better than all?",
+            subject="The interior shares",
+            reference="all",
+        ),
     ]
 
 

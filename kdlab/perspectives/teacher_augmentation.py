@@ -19,8 +19,8 @@ FORMULA = "Teacher: CE on all rows (weak, or weak + JDA). Student: CE + T² KL(t
 FIGURES = {
     "interaction": "Test accuracy of teacher and student by how each was trained; the student's lines would rise if "
     "the better teacher taught better.",
-    "contrasts": "The contrasts listed before the runs; the band is the margin of ±0.5 points within which the "
-    "student's difference counts as none.",
+    "contrasts": "The contrasts listed before the runs; the band is the margin of ±0.5 points within which a "
+    "difference counts as none.",
 }
 
 
@@ -42,16 +42,28 @@ def arms(profile: Profile) -> dict[str, RunSpec]:
 
 def contrasts(profile: Profile) -> list[Contrast]:
     """The teacher's gain; then the student's difference, weak2 and JDA students apart."""
+    under = "one under the weak teacher"
     listed = [
-        Contrast("teacher: JDA − weak", {"teacher jda": 1, "teacher weak": -1}, text="as published: twice the rows"),
         Contrast(
-            "weak2 student: JDA teacher − weak teacher", {"weak2 under jda teacher": 1, "weak2": -1}, expects="no_gain"
+            "teacher: JDA − weak", {"teacher jda": 1, "teacher weak": -1}, text="as published: twice the rows",
+            subject="A teacher on JDA", reference="one on a weak view",
         ),
-        Contrast("JDA student: JDA teacher − weak teacher", {"jda under jda teacher": 1, "jda": -1}, expects="no_gain"),
-    ]
+        Contrast(
+            "weak2 student: JDA teacher − weak teacher", {"weak2 under jda teacher": 1, "weak2": -1}, expects="no_gain",
+            subject="A weak2 student under the JDA teacher", reference=under,
+        ),
+        Contrast(
+            "JDA student: JDA teacher − weak teacher", {"jda under jda teacher": 1, "jda": -1}, expects="no_gain",
+            subject="A JDA student under the JDA teacher", reference=under,
+        ),
+    ]  # fmt: skip
     if profile.matched:
         weights = {"teacher jda": 1, "teacher weak2": -1}
-        listed.insert(1, Contrast("teacher: JDA − weak2", weights, text="at equal cost"))
+        equal = Contrast(
+            "teacher: JDA − weak2", weights, text="at equal cost", subject="A teacher on JDA",
+            reference="one on two weak views",
+        )  # fmt: skip
+        listed.insert(1, equal)
     return listed
 
 

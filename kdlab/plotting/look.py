@@ -105,15 +105,19 @@ def watermark(figure: Figure, text: str) -> None:
     )  # fmt: skip
 
 
+def few_seeds(seeds: int) -> str:
+    """``"4 seeds: a first look"``; empty for six or more."""
+    return f"{seeds} seed{'s' * (seeds != 1)}: a first look" if seeds < FEW else ""
+
+
 def first_look(figure: Figure, seeds: int) -> None:
-    """Say in the upper right corner that a figure of fewer than six seeds is a first look: ``"4 seeds: a first look"``.
+    """Write ``few_seeds`` in the upper right corner of a figure, where there is something to say.
 
     Args:
         figure: made by ``figure``; it makes room for the words.
         seeds: behind it.
     """
-    if seeds < FEW:
-        words = f"{seeds} seed{'s' * (seeds != 1)}: a first look"
+    if words := few_seeds(seeds):
         figure.suptitle(words, x=0.995, ha="right", fontsize=7, fontstyle="italic", color=INK)
 
 

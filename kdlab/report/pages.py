@@ -13,8 +13,8 @@ from typing import Any
 
 from kdlab.paths import CHECKOUT, write_file
 from kdlab.perspectives import NAMES
-from kdlab.stats import health_line
 from kdlab.report.notebook_page import finite, heading, html, read_json, render, template
+from kdlab.stats import health_line
 
 TEACHING = CHECKOUT / "notebooks" / "teaching"
 # Pixels; figures are drawn one column or two columns wide, and two of one column stand side by side.

@@ -65,5 +65,8 @@ def _by_image(table: pd.DataFrame, weights: Mapping[str, float], right: Right) -
         answers = [right(keys[arm, seed]) for arm in weights]
         if any(answer is None for answer in answers) or len({len(a) for a in [*answers, *total]}) > 1:
             return None
-        total.append(sum(w * np.asarray(a, float) for w, a in zip(weights.values(), answers, strict=True)))
+        each = np.zeros(len(answers[0]))
+        for weight, answer in zip(weights.values(), answers, strict=True):
+            each += weight * answer
+        total.append(each)
     return np.stack(total)

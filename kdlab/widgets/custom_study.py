@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 
-from kdlab import data, perspectives, stats
+from kdlab import data, perspectives, plotting, stats
 from kdlab.augment import label_safety
 from kdlab.errors import SpecError, choose
 from kdlab.lab import datasheet

@@ -94,30 +94,36 @@ class ResultsBrowser(RunsExplorer):
         chosen, metric = self.selection(), self.settings["metric"]
         if chosen is None:
             return captions.nothing_text(self.everything())
-        two, verdict, findings = self._pair(chosen)
+        bar = bar_of(chosen.of(chosen.first).index[0], self.store)
+        two, verdict, findings = self._pair(chosen, bar)
         styles = dict(zip("AB", looks([chosen.kind(chosen.first), chosen.kind(chosen.second)]), strict=True))
         names = {"A": chosen.first} | ({"B": chosen.second} if verdict else {})
         styles = {letter: styles[letter] for letter in names}
-        pair = (chosen.first, chosen.second, metric, tuple(two.index))
+        pair = (chosen.first, chosen.second, metric, bar.get(metric), tuple(two.index))
         png, spots = stack([
-            cached(self.kept, pair, lambda: comparison(two, names, styles, verdict, metric)),
+            cached(self.kept, pair, lambda: comparison(two, names, styles, verdict, metric, bar.get(metric))),
             cached(self.kept, chosen.run, lambda: self._run(chosen)),
         ])  # fmt: skip
         alt = (
             f"{metric.replace('_', ' ')} of the arms {chosen.first} (A) and {chosen.second} (B) with their difference "
             "paired by seed; below, training curve, confusion matrix and reliability of a run"
         )
-        parts = [captions.verdict_text(verdict, chosen, findings), captions.difference_text(chosen), captions.run_text(chosen)]
+        parts = [
+            captions.verdict_text(verdict, chosen, findings),
+            captions.difference_text(chosen),
+            captions.run_text(chosen),
+        ]
         return Drawing(png, alt, "\n".join(parts), spots)
 
-    def _pair(self, chosen: Selection) -> tuple[pd.DataFrame, stats.Verdict | None, list[stats.Finding]]:
+    def _pair(
+        self, chosen: Selection, bar: dict[str, Any]
+    ) -> tuple[pd.DataFrame, stats.Verdict | None, list[stats.Finding]]:
         """The runs of two arms, called A and B, the verdict on their difference and their health under their names."""
         names = {chosen.second: "B", chosen.first: "A"}
         two = chosen.table[chosen.table["arm"].isin(names)]
         verdict, findings = None, []
         if len(names) == 2:
             verdict = stats.paired(two, chosen.first, chosen.second, self.settings["metric"])
-            bar = bar_of(two.index[0], self.store)
             findings = stats.health(two, [verdict.contrast], bar, lambda key: right_of(key, self.store))
         return two.assign(arm=two["arm"].map(names)), verdict, findings
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from kdlab import stats
+from kdlab.plotting.look import few_seeds
 from kdlab.widgets.drawing import Drawing
 from kdlab.widgets.results.selection import Selection
 from kdlab.widgets.runs.arms import ACCURACIES, COSTS, TEACHER
@@ -31,7 +32,8 @@ def verdict_text(verdict: stats.Verdict | None, chosen: Selection, findings: Seq
     flags = "".join(f"<br>Note: {escape(flag)}." for flag in verdict.flags)
     first, second = escape(chosen.first), escape(chosen.second)
     who = f"<b>A</b> is {first}, <b>B</b> is {second}; the question is whether A is better."
-    return f"<p>{who}<br>{escape(stats.health_line(findings))}<br>{badge} {escape(verdict.reason)}{flags}<br>{HINDSIGHT}</p>"
+    who += f"<br>{escape(stats.health_line(findings))}" + (f"<br>{told}." if (told := few_seeds(verdict.n)) else "")
+    return f"<p>{who}<br>{badge} {escape(verdict.reason)}{flags}<br>{HINDSIGHT}</p>"
 
 
 def difference_text(chosen: Selection) -> str:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from kdlab import plotting, stats
 from kdlab.plotting.look import INK
-from kdlab.plotting.panels import MINUS
+from kdlab.plotting.panels import EFFECT, MINUS
 from kdlab.widgets import canvas
 from kdlab.widgets.drawing import Spot
 
@@ -91,8 +91,9 @@ def notice(text: str, height: int = 150) -> Picture:
 
 
 def comparison(
-    table: pd.DataFrame, names: dict[str, str], looks: dict[str, dict], verdict: stats.Verdict | None, metric: str
-) -> Picture:
+    table: pd.DataFrame, names: dict[str, str], looks: dict[str, dict], verdict: stats.Verdict | None, metric: str,
+    line: float | None = None,
+) -> Picture:  # fmt: skip
     """The seeds and means of one or two arms, and their paired difference with its verdict.
 
     Args:
@@ -101,6 +102,7 @@ def comparison(
         looks: of A and B.
         verdict: on A minus B, or None where there are no two arms.
         metric: column that is compared.
+        line: the linear model's value of it, where known.
     """
     label = metric.replace("_", " ").capitalize() + " (%)"
     with canvas.drawing():
@@ -110,11 +112,13 @@ def comparison(
         left.set_title("Two arms" if verdict else "One arm", y=1.0)
         order = list(looks)
         plotting.interval_dots(left, table, order, value=metric, label=label, looks=looks)
+        if line is not None:
+            plotting.accuracy_line(figure, line, label=label)
         spots = _means(left, table, order, metric)
         left.set_yticks(range(len(names)), [_arm_label(*arm) for arm in names.items()])
         if verdict:
             short = replace(verdict, contrast=replace(verdict.contrast, name="A - B"))
-            plotting.contrast_panel(right, [short], label="Effect (points)")
+            plotting.contrast_panel(right, [short], label=EFFECT)
             spots.append((right, verdict.effect, 0.08, verdict.reason))
         return pixels(figure, spots)
 
