@@ -188,7 +188,8 @@ def test_compare_tells_fields_and_the_paired_difference(kdlab, runs):
     )
     code, out, _ = kdlab("compare", first[:8], second)
     assert code == 0 and "  ratio: 0.5 | 0.0\n" in out and "  augmentation: jda | weak\n" in out
-    assert "seed" not in out.split("\n")[1] and len(out.splitlines()) == 4
+    assert "seed" not in out.split("\n")[1] and len(out.splitlines()) == 5
+    assert out.splitlines()[3].startswith("Health: ")
     difference = runs.groupby("augmentation")["test_accuracy"].mean()
     gain = difference["jda"] - runs[runs["views"] == 2].groupby("augmentation")["test_accuracy"].mean()["weak"]
     assert f"{abs(gain):.2f}" in out

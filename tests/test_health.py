@@ -33,7 +33,7 @@ def words(table, right=None, contrasts=(JDA,), bar=BAR):
 
 def test_healthy_runs_say_so_in_a_line():
     assert words(runs()) == []
-    assert stats.health_line([]).startswith("Health: arms above chance and converged")
+    assert stats.health_line([]).startswith("Health: nothing found against these runs")
 
 
 @pytest.mark.parametrize(

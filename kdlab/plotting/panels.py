@@ -138,7 +138,7 @@ def contrast_panel(ax: Axes, verdicts: Sequence[Verdict], *, label: str = EFFECT
         ax.plot([verdict.low, verdict.high], [row + 0.08] * 2, color=look["color"], lw=2, solid_capstyle="butt")
         ax.plot(verdict.effect, row + 0.08, ms=6.5, **look)
         ax.text(
-            0.01, row - 0.17, _numbers(verdict), transform=ax.get_yaxis_transform(), fontsize=6.5, va="bottom",
+            0.01, row - 0.17, _numbers(verdict), transform=ax.get_yaxis_transform(), fontsize=6.2, va="bottom",
             bbox={"facecolor": "white", "lw": 0, "pad": 0.8},
         )  # fmt: skip
         role = "" if contrast.role == "claim" else f"\n({contrast.role})"

@@ -16,7 +16,7 @@ from kdlab.stats.images import sampling_noise
 RISE = 1.0  # points on val over the last quarter of training
 LEVEL = 0.01  # of the test that an arm is above chance
 NAMED = 3  # arms or contrasts that a sentence names
-WELL = "arms above chance and converged, teachers above students and linear model, enough images for the margin."
+WELL = "nothing found against these runs (chance, convergence, teachers, number of images, as far as they are known)."
 
 
 @dataclass(frozen=True)

@@ -77,5 +77,5 @@ def _evidence(differences: np.ndarray, contrast: Contrast) -> tuple[tuple[float,
     if effect > margin or (effect < -margin and contrast.expects == "equivalent"):
         differs = t_test_p(differences, math.copysign(margin, effect))
     if contrast.expects == "no_gain" and effect < 0 and (below := t_test_p(differences)) < same:
-        same, tests = below, ("paired t", "paired t below 0")
-    return (differs, same), (f"{tests[0]} beyond {margin:g}", tests[1])
+        same, tests = below, ("paired t", "t below 0")
+    return (differs, same), (f"t beyond {margin:g}", tests[1])

@@ -83,7 +83,7 @@ class Verdict:
 
     @property
     def p_text(self) -> str:
-        """The p that stands for the outcome: ``"paired t, Holm p = 0.012"``, ``"TOST, uncorrected p < 0.001"``."""
+        """The p that stands for the outcome: ``"paired t, Holm p = 0.012"``, ``"TOST, raw p < 0.001"``."""
         positive = self.contrast.expects == "positive"
         equivalence = self.outcome == "negligible" if positive else self.outcome != "contradicted"
         return self.p_named(equivalence)
@@ -94,7 +94,7 @@ class Verdict:
         Args:
             equivalence: the one of the second test.
         """
-        label = "Holm p" if self.contrast.role == "claim" else "uncorrected p"
+        label = "Holm p" if self.contrast.role == "claim" else "raw p"
         p = self.p_equivalence_holm if equivalence else self.p_holm
         return f"{self.tests[equivalence]}, {label} " + ("< 0.001" if p < 0.001 else f"= {p:.3f}")
 
