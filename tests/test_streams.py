@@ -92,7 +92,7 @@ def test_a_spec_given_as_a_teacher_becomes_one():
     plain = RunSpec(sizes=SIZES, budget=Budget(4, "steps", 32))
     student = plain.replace(method="kd", teacher=plain)
     assert student.teacher == plain.replace(role="teacher") and student.role == "student"
-    assert keys.key(student.teacher) != keys.key(plain)
+    assert keys.run_key(student.teacher) != keys.run_key(plain)
     assistant = student.replace(model="resnet8_s2_w4", teacher=student)
     last = assistant.replace(teacher=assistant)
     roles, one = [], last
