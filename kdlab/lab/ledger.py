@@ -142,7 +142,7 @@ def read(path: Path) -> dict[tuple[str, str], Row]:
             reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise SpecError(f"ledger {path}, line {number} (run {cells['key']!r}): {reason}.") from error
         if row.identity in rows:
-            raise SpecError(f"ledger {path}, line {number}: run {row.key} of environment {row.environment} stands twice.")
+            raise SpecError(f"ledger {path}, line {number}: run {row.key} of {row.environment} stands twice.")
         rows[row.identity] = row
     return rows
 
@@ -162,14 +162,15 @@ def _row(cells: Mapping[str, str]) -> Row:
         raise ValueError(f"{lacking[0]} is none")
     if digest(spec["normal"]) != row.key:
         raise ValueError("its spec does not hash to its key")
-    for name in (*NEEDED["result"], "steps", "diverged"):
-        wanted = {"curve": list, "diverged": bool}.get(name, int | float)
-        if not isinstance(numbers[name], wanted) or (wanted != bool and isinstance(numbers[name], bool)):
+    asked = dict.fromkeys((*NEEDED["result"], "steps"), (int, float)) | {"curve": (list,), "diverged": (bool,)}
+    for name in (*asked, *numbers):
+        if type(numbers[name]) not in asked.get(name, (int, float, bool, type(None))):
             raise ValueError(f"{name} cannot be {numbers[name]!r}")
     if len(base64.b64decode(row.test_right, validate=True)) != math.ceil(row.images / 8):
         raise ValueError(f"test_right does not fit {row.images:,} test images")
-    if not numbers["diverged"] and not math.isclose(100 * row.right().mean(), numbers["test_accuracy"], abs_tol=1e-6):
-        raise ValueError(f"its test accuracy is {numbers['test_accuracy']}, but test_right has {100 * row.right().mean()}")
+    accuracy, share = numbers["test_accuracy"], 100 * row.right().mean()
+    if not numbers["diverged"] and not math.isclose(share, accuracy, abs_tol=1e-6):
+        raise ValueError(f"its test accuracy is {accuracy}, but test_right makes it {share}")
     return row
 
 
@@ -215,7 +216,7 @@ def add(path: Path, rows: Iterable[Row]) -> int:
         How many rows are new; without any the file stays untouched.
 
     Raises:
-        SpecError: when the file cannot be read or written, or disagrees; it is as it was then.
+        SpecError: when the file cannot be read or written, or disagrees.
     """
     before = read(path) if path.exists() else {}
     after = merged(before.values(), rows)

@@ -127,9 +127,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
-def plan(
-    *groups: Sequence[RunSpec], workers: int = 1, store: Store | None = None, from_ledger: bool = False
-) -> Plan:
+def plan(*groups: Sequence[RunSpec], workers: int = 1, store: Store | None = None, from_ledger: bool = False) -> Plan:
     """Resolve specs and their teachers, find what is cached and cut the rest into cohorts.
 
     Imports no torch, unless the ledger has a part of a seed that may have been made in this very environment.
