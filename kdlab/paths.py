@@ -18,7 +18,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-OUT, DATA = "KDLAB_OUT", "KDLAB_DATA"
+OUT, DATA, LEDGER = "KDLAB_OUT", "KDLAB_DATA", "KDLAB_LEDGER"
 CHECKOUT = Path(__file__).resolve().parents[1]  # the folder that holds ``kdlab``, notebooks and figures
 
 
@@ -40,6 +40,11 @@ def home() -> Path:
     return (CHECKOUT if (CHECKOUT / "pyproject.toml").exists() else Path.cwd()) / "out"
 
 
+def ledger() -> Path:
+    """The folder of the ledger, which need not be there: ``$KDLAB_LEDGER``, else ``figures/ledger`` in the checkout."""
+    return absolute(os.environ[LEDGER]) if os.environ.get(LEDGER) else CHECKOUT / "figures" / "ledger"
+
+
 def settle() -> None:
     """Make the folders that the environment names absolute, for the processes that will be started elsewhere.
 
@@ -48,6 +53,8 @@ def settle() -> None:
     os.environ[OUT] = str(home())
     if os.environ.get(DATA) or os.path.isdir("data"):
         os.environ[DATA] = str(absolute(os.environ.get(DATA) or "data"))
+    if os.environ.get(LEDGER):
+        os.environ[LEDGER] = str(ledger())
 
 
 @contextlib.contextmanager

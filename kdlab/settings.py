@@ -16,7 +16,7 @@ from kdlab.errors import SpecError, choose
 from kdlab.paths import absolute
 
 PREFIX = "KDLAB_"
-FOLDERS = ("KDLAB_OUT", "KDLAB_DATA")
+FOLDERS = ("KDLAB_OUT", "KDLAB_DATA", "KDLAB_LEDGER")
 INNER = ("KDLAB_MODULES",)  # what one process of kdlab tells those that it starts
 SWITCH = ("0", "1")
 DEVICES = ("cpu", "cuda", "cuda:0", "mps")
@@ -68,6 +68,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "KDLAB_PROFILE": ("the profile: smoke, quick, full or paper", profile),
     "KDLAB_OUT": ("the folder of everything kdlab writes", folder("KDLAB_OUT")),
     "KDLAB_DATA": ("the folder of data sets", folder("KDLAB_DATA")),
+    "KDLAB_LEDGER": ("the folder of the ledger, instead of figures/ledger", folder("KDLAB_LEDGER")),
     "KDLAB_DEVICE": ("what trains: cpu, cuda, cuda:N, mps", device),
     "KDLAB_DETERMINISTIC": ("1 makes a GPU give the same bits twice, more slowly", switch("KDLAB_DETERMINISTIC")),
     "KDLAB_TEACHER_GB": ("gigabytes of teacher outputs to keep; 0 keeps none", gigabytes),

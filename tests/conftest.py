@@ -16,7 +16,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture(autouse=True)
 def own_store(tmp_path, monkeypatch):
-    """No test reads or writes the checkout's ``out/``, whatever the caller's environment says."""
+    """No test reads or writes the checkout's ``out/`` or ledger, whatever the caller's environment says."""
     monkeypatch.setenv("KDLAB_OUT", str(tmp_path / "out"))
+    monkeypatch.setenv("KDLAB_LEDGER", str(tmp_path / "ledger"))
     for name in ("KDLAB_PROFILE", "KDLAB_DATA", "KDLAB_MODULES"):
         monkeypatch.delenv(name, raising=False)

@@ -10,12 +10,15 @@ from typing import Annotated, Optional
 import typer
 
 from kdlab import foreign, paths, settings
+from kdlab.cli import runs
 from kdlab.errors import SpecError
 
 app = typer.Typer(
     help="See what data augmentation does to knowledge distillation.",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
+
+app.add_typer(runs.app, name="runs")
 
 ProfileOption = Annotated[Optional[str], typer.Option("--profile", help="smoke, quick, full or paper")]  # noqa: UP045
 DataOption = Annotated[Optional[str], typer.Option("--data", help="fashion, cifar10, folder:PATH ...")]  # noqa: UP045
@@ -115,29 +118,6 @@ def run(
     )  # fmt: skip
     if table is not None:
         print(query.show(table))
-
-
-@app.command()
-def runs(
-    where: Annotated[Optional[list[str]], typer.Argument(help="filters, column=value")] = None,  # noqa: UP045
-    csv: Annotated[Optional[Path], typer.Option(help="write the table to this file")] = None,  # noqa: UP045
-    limit: Annotated[int, typer.Option(help="rows to print")] = 40,
-) -> None:
-    """The finished runs; `kdlab runs method=kd fraction=0.1` filters."""
-    from kdlab import lab
-    from kdlab.lab import query
-    from kdlab.lab.unfinished import writing
-
-    table = query.select(lab.table(), where or [])
-    if csv:
-        csv = paths.absolute(csv)
-        with writing(csv):
-            table.to_csv(csv)
-        print(f"{len(table)} runs written to {csv}")
-        return
-    print(query.show(table.head(limit)) if len(table) else "no finished run matches.")
-    if len(table) > limit:
-        print(f"... {len(table) - limit} more; --limit or --csv FILE shows them.")
 
 
 @app.command()

@@ -8,9 +8,10 @@ import pandas as pd
 
 from kdlab import lab, stats
 from kdlab.errors import SpecError
+from kdlab.lab import sources
 from kdlab.lab.baseline import bar_of
 from kdlab.lab.query import find_key
-from kdlab.lab.right import right_of
+from kdlab.lab.right import right_in
 from kdlab.lab.store import Store
 from kdlab.spec import RunSpec
 
@@ -28,7 +29,8 @@ def compare(first: str, second: str) -> str:
     found = {}
     for key in everything.index:
         try:
-            found[key] = RunSpec.from_dict(store.read(key, "spec")["spec"])
+            row = sources.found(key, store)
+            found[key] = RunSpec.from_dict((row.spec if row else store.read(key, "spec"))["spec"])
         except SpecError:  # of another version
             if key in keys:
                 raise
@@ -44,7 +46,7 @@ def compare(first: str, second: str) -> str:
         return "\n".join([*lines, f"only {len(common)} common seed(s): no interval. `kdlab run --seeds N` adds some."])
     both = pd.concat(rows)
     verdict = stats.paired(both, "first", "second")
-    findings = stats.health(both, [verdict.contrast], bar_of(keys[0], store), lambda key: right_of(key, store))
+    findings = stats.health(both, [verdict.contrast], bar_of(keys[0], store), right_in(both, store))
     return "\n".join([*lines, stats.health_line(findings), verdict.reason])
 
 

@@ -59,13 +59,14 @@ def figures(
     said = "\n".join(dict.fromkeys(filter(None, (perspectives.lengths(s.profile) for s in studies.values()))))
     workers = size.workers if workers is None else workers
     if only_plan:
-        print(lab.plan(*stages, workers=workers or os.cpu_count() or 1).describe(), *filter(None, [said]), sep="\n")
+        todo = lab.plan(*stages, workers=workers or os.cpu_count() or 1, from_ledger=True)
+        print(todo.describe(), *filter(None, [said]), sep="\n")
         return True
     notebook_runs = NotebookRuns(size.name, {name: given | extra[name] for name in names}, started)
     wanted = {name: {lab.run_key(s) for s in study.specs} for name, study in studies.items()}
     try:
         lab.run(
-            *stages, workers=workers, require_teacher=size.requires_teacher, said=said,
+            *stages, workers=workers, require_teacher=size.requires_teacher, said=said, from_ledger=True,
             after=lambda keys: notebook_runs.start(n for n in names if wanted[n] <= keys),
         )  # fmt: skip
     finally:

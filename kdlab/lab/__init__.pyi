@@ -11,6 +11,7 @@ from .rows import row as row
 from .rows import table as table
 from .running import Halted as Halted
 from .running import run as run
+from .sources import test_right as test_right
 from .store import MissingRuns as MissingRuns
 from .store import Store as Store
 from .teachers import PoorTeacher as PoorTeacher

@@ -15,6 +15,7 @@ import numpy as np
 
 from kdlab import data
 from kdlab.errors import SpecError
+from kdlab.lab import sources
 from kdlab.lab.damage import Damaged
 from kdlab.lab.store import Store
 
@@ -77,7 +78,8 @@ def bar(name: str, sizes: Sequence[int] | None = None, store: Store | None = Non
 def bar_of(key: str, store: Store) -> dict[str, Any]:
     """``bar`` for the data of a finished run, where it needs no fit; empty where the data are gone or have changed."""
     try:
-        saved = store.read(key, "spec")
+        row = sources.found(key, store)
+        saved = row.spec if row else store.read(key, "spec")
         name, sizes = saved["spec"]["data"], saved["spec"]["sizes"]
         return bar(name, sizes, store, fit=False) if data.fingerprint(name) == saved["normal"]["data"] else {}
     except (Damaged, SpecError, KeyError):

@@ -40,6 +40,8 @@ def export(key: str, out: Path) -> str:
     from safetensors.torch import save
 
     store, key = Store(), find_key(key)
+    if not store.has(key):
+        raise SpecError(f"run {key} is a row of the ledger, which holds no weights; train it here to export them.")
     if bad := store.damaged(key):
         store.set_aside(Damaged(key, ", ".join(bad), "no longer match their checksums"))
         raise SpecError(f"run {key} was not exported, since {', '.join(bad)} no longer match their checksums.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from kdlab import data
@@ -14,12 +15,23 @@ from kdlab.spec import Checkpoint, RunSpec
 SCHEMA = 3  # raised when what every run draws, reads or counts changes
 
 
-def normal(spec: RunSpec) -> dict[str, Any]:
+def from_data(spec: RunSpec) -> dict[str, Any]:
+    """The parts of a normal form that only the data tell, and the teacher's key, which stands on them too."""
+    told = {"data": data.fingerprint(spec.data), "sizes": data.sizes(spec.data, spec.sizes), "steps": steps(spec)}
+    return told | ({"teacher": teacher_key(spec.teacher)} if spec.teacher is not None else {})
+
+
+def normal(spec: RunSpec, told: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The spec with everything that cannot matter taken out, and what decides a result beyond it put in.
 
     Defaults of options are dropped; without augmented rows the policy is dropped; a budget in any unit becomes steps;
     the data becomes its fingerprint, the teacher its key; every registered part brings its revision.
+
+    Args:
+        spec: the run.
+        told: what ``from_data`` gives where the data are; None asks it here.
     """
+    told = from_data(spec) if told is None else told
     augmented = spec.ratio > 0 and spec.augmentation != "weak"
     parts = {"models": spec.model, "losses": spec.method, "augment": spec.augmentation if augmented else "weak"}
     entries = {kind: find(kind, name) for kind, name in parts.items()}
@@ -35,14 +47,12 @@ def normal(spec: RunSpec) -> dict[str, Any]:
         rule["milestones"] = list(spec.optimiser.milestones)
     plain: dict[str, Any] = {
         "schema": SCHEMA,
-        "data": data.fingerprint(spec.data),
-        "sizes": data.sizes(spec.data, spec.sizes),
+        **told,
         "fraction": float(spec.fraction),
         "parts": parts,
         "revisions": {kind: entry.revision for kind, entry in entries.items()},
         "method_options": chosen("losses", spec.method_options),
         "views": spec.views,
-        "steps": steps(spec),
         "originals_per_step": spec.budget.originals_per_step,
         "optimiser": {k: float(v) if isinstance(v, int | float) and k != "nesterov" else v for k, v in rule.items()},
         "seed": spec.seed,
@@ -60,8 +70,7 @@ def normal(spec: RunSpec) -> dict[str, Any]:
     if augmented:
         plain |= {"ratio": float(spec.ratio), "augmentation_options": chosen("augment", spec.augmentation_options)}
     if spec.teacher is not None:
-        plain |= {"teacher": teacher_key(spec.teacher), "teacher_view": spec.teacher_view}
-        plain["teacher_precision"] = spec.teacher_precision
+        plain |= {"teacher_view": spec.teacher_view, "teacher_precision": spec.teacher_precision}
     return plain
 
 
@@ -78,7 +87,7 @@ def steps(spec: RunSpec) -> int:
 @memoised
 def run_key(spec: RunSpec) -> str:
     """The run's address: 16 hexadecimal digits of the hash of its normal form."""
-    return _digest(normal(spec))
+    return digest(normal(spec))
 
 
 def teacher_key(teacher: RunSpec | Checkpoint) -> str:
@@ -88,8 +97,9 @@ def teacher_key(teacher: RunSpec | Checkpoint) -> str:
     revision = find("models", teacher.arch).revision
     chosen = {"options": dict(teacher.options), "weights": teacher.weights, "classes": list(teacher.classes)}
     chosen = {field: value for field, value in chosen.items() if value}
-    return _digest({"checkpoint": teacher.sha256, "arch": teacher.arch, "revision": revision} | chosen)
+    return digest({"checkpoint": teacher.sha256, "arch": teacher.arch, "revision": revision} | chosen)
 
 
-def _digest(plain: dict) -> str:
+def digest(plain: dict) -> str:
+    """The key that a normal form hashes to: 16 hexadecimal digits."""
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 
 from kdlab.foreign import weightfile
-from kdlab.lab import datasheet, memory
+from kdlab.lab import datasheet, environment, memory, sources
 from kdlab.lab.cohort import Cohort, balanced, cohorts, makespan
 from kdlab.lab.costs import Costs
 from kdlab.lab.planned import PlannedRun, lineage, planned
+from kdlab.lab.rows import keys_of
 from kdlab.lab.store import Store
 from kdlab.lab.validation import check, notes
 from kdlab.memo import plan_memo
@@ -24,7 +25,8 @@ class Plan:
 
     Attributes:
         runs: every run by key, teachers included.
-        cached: keys that are in the store.
+        cached: keys that are in the store, or for which a row of the ledger stands.
+        ledger: those of ``cached`` for which a row of the ledger stands.
         missing: key to the reason why it is not.
         cohorts: what to train, in the order in which they should start.
         guessed: models of which no run has been measured yet.
@@ -41,6 +43,7 @@ class Plan:
     workers: int = 1
     notes: list[str] = field(default_factory=list)
     store: Store | None = None
+    ledger: set[str] = field(default_factory=set)
 
     @property
     def specs(self) -> dict[str, RunSpec]:
@@ -75,10 +78,12 @@ class Plan:
 
     def _work(self) -> list[str]:
         if not self.missing:
-            lines = [f"nothing to train: all {len(self.cached)} runs are in the store."]
+            lines = [f"nothing to train: {self._there()}."]
             return lines + self._noted()
         reasons = pd.Series(list(self.missing.values())).value_counts()
-        lines = [f"{len(self.runs)} runs: {len(self.cached)} in the store, {len(self.missing)} to train"]
+        published = f"{len(self.ledger)} in the ledger, " if self.ledger else ""
+        cached = f"{len(self.cached) - len(self.ledger)} in the store, {published}"
+        lines = [f"{len(self.runs)} runs: {cached}{len(self.missing)} to train"]
         lines += [f"  {count:4d}  {reason}" for reason, count in reasons.items()]
         length = duration(makespan(self.cohorts, self.workers)[0])
         lines.append(f"  about {length} on {self.workers} core(s), {len(self.cohorts)} cohorts")
@@ -89,6 +94,14 @@ class Plan:
         if saved := sum(cohort.saved_seconds for cohort in self.cohorts):
             lines.append(f"  kept teacher outputs save {duration(saved)} of one core")
         return lines + self._room() + self._noted()
+
+    def _there(self) -> str:
+        """Where the runs are when none is missing."""
+        if not self.ledger:
+            return f"all {len(self.cached)} runs are in the store"
+        if len(self.ledger) == len(self.cached):
+            return f"all {len(self.cached)} runs are from the ledger"
+        return f"of {len(self.cached)} runs {len(self.ledger)} are from the ledger, the others are in the store"
 
     def _noted(self) -> list[str]:
         return [f"  note: {note}" for note in self.notes]
@@ -114,22 +127,30 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
-def plan(*groups: Sequence[RunSpec], workers: int = 1, store: Store | None = None) -> Plan:
-    """Resolve specs and their teachers, find what is cached and cut the rest into cohorts. Imports no torch.
+def plan(*groups: Sequence[RunSpec], workers: int = 1, store: Store | None = None, from_ledger: bool = False) -> Plan:
+    """Resolve specs and their teachers, find what is cached and cut the rest into cohorts.
+
+    Imports no torch, unless the ledger has a part of a seed that may have been made in this very environment.
 
     Args:
         *groups: lists of specs; earlier groups are trained first, and no cohort straddles two groups.
         workers: processes that will train, 0 counting as one; cohorts are cut until these end nearly together.
         store: where runs live; None takes the default store.
+        from_ledger: rows of the ledger stand for runs that are asked for (``kdlab.lab.sources``), for tables that read
+            no weights; a teacher without which a student cannot be trained is still trained.
     """
     store, workers = store or Store(), max(1, workers)
     with plan_memo():
         runs, ranks = _resolved(groups)
-        cached = [k for k in runs if store.has(k) and store.sound(k)]
-        done, begun = set(cached), store.begun()
-        missing = {k: _reason(k, store, begun) for k in runs if k not in done}
+        done, begun = {k for k in runs if store.has(k) and store.sound(k)}, store.begun()
+        ledger = _from_ledger(groups, runs, done, store) if from_ledger else set()
+        asked = {key for group in groups for key in keys_of(group)} if ledger else runs.keys()
+        needed = _with_teachers(asked - ledger, runs)
+        runs = {k: run for k, run in runs.items() if k in done or k in ledger or k in needed}
+        missing = {k: _reason(k, store, begun) for k in runs if k not in done and k in needed}
+        cached, ledger = [k for k in runs if k not in missing], ledger - missing.keys()
         noted = list(dict.fromkeys(note for run in runs.values() for note in notes(run.spec, run.method)))
-        made = Plan(runs, cached, missing, workers=workers, notes=noted, store=store)
+        made = Plan(runs, cached, missing, workers=workers, notes=noted, store=store, ledger=ledger)
         if missing:
             for file in dict.fromkeys(run.checkpoint for run in made.todo if run.checkpoint):
                 weightfile.check_checkpoint(file)
@@ -137,6 +158,28 @@ def plan(*groups: Sequence[RunSpec], workers: int = 1, store: Store | None = Non
             made.cohorts = balanced(cohorts(made.todo, ranks, lengths, costs), workers, costs)
             made.guessed = {model for model in {run.spec.model for run in made.todo} if costs.guessed(model)}
         return made
+
+
+def _from_ledger(
+    groups: Sequence[Sequence[RunSpec]], runs: dict[str, PlannedRun], done: set[str], store: Store
+) -> set[str]:
+    """Keys for which a row of the ledger stands in every group that asks for the run."""
+    stands: dict[str, bool] = {}
+    for group in groups:
+        taken = sources.taken(group, store, lambda: environment.environment()["digest"])
+        for key in keys_of(group):
+            stands[key] = stands.get(key, True) and key in taken
+    return {key for key, stood in stands.items() if stood and key not in done}
+
+
+def _with_teachers(keys: Iterable[str], runs: dict[str, PlannedRun]) -> set[str]:
+    """Some keys and those of the runs that they learn from."""
+    found: set[str] = set()
+    for run in map(runs.get, keys):
+        while run is not None:
+            found.add(run.key)
+            run = run.teacher
+    return found
 
 
 def _resolved(groups: Sequence[Sequence[RunSpec]]) -> tuple[dict[str, PlannedRun], dict[str, int]]:

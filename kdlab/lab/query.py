@@ -7,16 +7,20 @@ from collections.abc import Sequence
 import pandas as pd
 
 from kdlab.errors import SpecError, choose
+from kdlab.lab import ledger
+from kdlab.lab.sources import STORE
 from kdlab.lab.store import Store
 
 SHOWN = ["arm", "student", "teacher", "method", "augmentation", "views", "ratio", "fraction", "seed", "steps",
          "student_images", "teacher_forwards", "teacher_val_accuracy", "val_accuracy", "test_accuracy",
-         "diverged"]  # fmt: skip
+         "diverged", "source"]  # fmt: skip
 
 
 def show(table: pd.DataFrame) -> str:
-    """A table of runs for the terminal."""
+    """A table of runs for the terminal; where some are from the ledger, the last column says which."""
     columns = [c for c in SHOWN if c in table and not table[c].isna().all()]
+    if (table["source"] == STORE).all():
+        columns.remove("source")
     return table[columns].to_string(float_format=lambda v: f"{v:.2f}")
 
 
@@ -40,12 +44,12 @@ def select(table: pd.DataFrame, where: Sequence[str]) -> pd.DataFrame:
 
 
 def find_key(prefix: str) -> str:
-    """The one finished run whose key starts with ``prefix``.
+    """The one finished run, of the store or of the ledger, whose key starts with ``prefix``.
 
     Raises:
         SpecError: when there is none, or more than one.
     """
-    keys = Store().keys()
+    keys = sorted({*Store().keys(), *ledger.by_key()})
     found = [k for k in keys if k.startswith(prefix)]
     if len(found) == 1:
         return found[0]

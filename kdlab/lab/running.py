@@ -20,7 +20,7 @@ from kdlab.lab.keys import run_key
 from kdlab.lab.planning import Plan, plan
 from kdlab.lab.processes import in_main, start
 from kdlab.lab.progress import Bar
-from kdlab.lab.rows import keys_of, rows
+from kdlab.lab.rows import rows, tables
 from kdlab.lab.store import Store
 from kdlab.lab.teachers import Gate, PoorTeacher
 from kdlab.registry import create
@@ -41,6 +41,7 @@ def run(
     store: Store | None = None,
     require_teacher: bool = True,
     said: str = "",
+    from_ledger: bool = False,
 ) -> pd.DataFrame:
     """Train what is missing and return the table of all asked-for runs.
 
@@ -57,6 +58,8 @@ def run(
             (``teachers.weakness``); False is for trials too short for that, as in the smoke profile. A checkpoint
             must always be.
         said: a line to print below the plan.
+        from_ledger: rows of the ledger stand for runs, where nobody asks for weights (``plan``); each group has its
+            seeds from one environment.
 
     Returns:
         One row per run, indexed by key; see ``table``.
@@ -75,7 +78,7 @@ def run(
     check_integer("workers", workers)
     while True:
         try:
-            todo = plan(*groups, workers=workers, store=store)
+            todo = plan(*groups, workers=workers, store=store, from_ledger=from_ledger)
             checkpoints = networks.describe_checkpoints(todo.todo)
             if progress:
                 print(todo.describe(fit=True), *checkpoints, *filter(None, [said]), sep="\n  ", flush=True)
@@ -90,7 +93,7 @@ def run(
                 _train(todo, store, workers, progress, executor, after or (lambda keys: None), halt, gate)
                 if gate.held:
                     raise _poor(gate, [spec for group in groups for spec in group], store)
-            return rows(store, keys_of([spec for group in groups for spec in group]))
+            return tables(groups, store, from_ledger)
         except Damaged as error:
             store.set_aside(error)
             if (found := (error.key, error.file)) in met:  # once more would be the same again

@@ -16,8 +16,8 @@ from kdlab import lab, plotting, stats
 from kdlab.data import DESCRIPTIONS, SPLITS, facts
 from kdlab.errors import choose
 from kdlab.lab import baseline
-from kdlab.lab.right import right_of
-from kdlab.lab.store import Store
+from kdlab.lab.right import right_in
+from kdlab.lab.rows import finished
 from kdlab.paths import absolute, home, write_file
 from kdlab.perspectives import NAMES
 from kdlab.perspectives.conclusions import conclusion
@@ -56,12 +56,11 @@ class Study:
 
     @property
     def finished(self) -> bool:
-        """Whether all runs are in the store."""
-        store = Store()
-        return all(store.has(lab.run_key(spec)) for spec in self.specs)
+        """Whether all runs are in the store, or rows of the ledger stand for them."""
+        return finished(self.specs)
 
     def run(self, workers: int | None = None, progress: bool = True) -> pd.DataFrame:
-        """Train what is missing and return the table.
+        """Train what is missing, in the store and in the ledger, and return the table.
 
         Args:
             workers: processes; None takes the profile's own number.
@@ -69,14 +68,15 @@ class Study:
         """
         size = self.profile
         workers = size.workers if workers is None else workers
-        lab.run(self.specs, workers=workers, progress=progress, require_teacher=size.requires_teacher)
+        demand = size.requires_teacher
+        lab.run(self.specs, workers=workers, progress=progress, require_teacher=demand, from_ledger=True)
         return self.table()
 
     def table(self) -> pd.DataFrame:
-        """One row per arm and seed, from the store alone; never trains.
+        """One row per arm and seed, a run of the store or a row of the ledger, as ``source`` says; never trains.
 
         Raises:
-            MissingRuns: when a run is not in the store.
+            MissingRuns: when a seed is whole in neither.
         """
         runs = [(arm, spec.at_seed(seed)) for arm, spec in self.arms.items() for seed in self.profile.seeds]
         found = lab.table([spec for _, spec in runs])
@@ -84,7 +84,7 @@ class Study:
 
     def verdicts(self, table: pd.DataFrame) -> list[stats.Verdict]:
         """Decide the contrasts."""
-        return stats.decide(table, self.contrasts, right_of)
+        return stats.decide(table, self.contrasts, right_in(table))
 
     def bar(self) -> dict[str, Any]:
         """What a linear model reaches on the study's data, as of ``lab.baseline.bar``; fitted in seconds, once."""
@@ -92,7 +92,7 @@ class Study:
 
     def health(self, table: pd.DataFrame) -> list[stats.Finding]:
         """What is wrong with the runs, before a verdict is read from them; nothing where all is well."""
-        return stats.health(table, self.contrasts, self.bar(), right_of)
+        return stats.health(table, self.contrasts, self.bar(), right_in(table))
 
     def figures(self, table: pd.DataFrame, verdicts: list[stats.Verdict] | None = None) -> dict[str, Any]:
         """Draw the perspective: figure name to matplotlib Figure."""

@@ -16,8 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from kdlab import __version__
 from kdlab.errors import SpecError, choose
+from kdlab.lab import datasheet, ledger, merging, sources
+from kdlab.lab.store import Store
 from kdlab.paths import CHECKOUT, home, settle, write_file
 from kdlab.perspectives.notebook_parameters import literal
 from kdlab.report.notebook_page import html
@@ -141,14 +145,15 @@ def publish(profile: str = "quick", target: Path | None = None) -> Path:
     """Replace the committed set of figures by a finished profile's, with its gallery page, notebooks and lessons.
 
     What the profile does not make (``regime.csv`` and its like, ``tuning.csv`` where nothing was tuned) stays in
-    place.
+    place, and so does the ledger, to which the runs behind the figures and their teachers are added.
 
     Args:
         profile: whose figures to publish.
         target: folder to replace; None takes the checkout's ``figures/``.
 
     Raises:
-        SpecError: when there is nothing to publish, or a notebook has not finished.
+        SpecError: when there is nothing to publish, a notebook has not finished, or a run behind a figure is neither
+            in the store nor in the ledger.
     """
     source, target = home() / profile, target or CHECKOUT / "figures"
     if not load_verdicts(source / "figures"):
@@ -169,6 +174,7 @@ def publish(profile: str = "quick", target: Path | None = None) -> Path:
     for path in [*target.glob("regime.*"), target / "tuning.csv", source / "tuning.csv"]:
         if path.exists():  # the profile's own table replaces an earlier one
             shutil.copy(path, fresh)
+    _keep_rows(fresh, target, profile)
     lessons(fresh)
     gallery(fresh, figures=fresh)
     if target.exists():
@@ -176,3 +182,27 @@ def publish(profile: str = "quick", target: Path | None = None) -> Path:
     os.replace(fresh, target)
     shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def _keep_rows(fresh: Path, target: Path, profile: str) -> None:
+    """Put the ledger into a new set of figures: the rows there were, and those of the runs behind its figures.
+
+    Raises:
+        SpecError: when a run is in neither store nor ledger, or disagrees with its row.
+    """
+    if (target / "ledger").is_dir():
+        shutil.copytree(target / "ledger", fresh / "ledger")
+    shown = [pd.read_csv(path, dtype=str) for path in sorted(fresh.glob("*-*.csv"))]
+    shown = [table[["key", "environment", "teacher_key", "data"]] for table in shown if "teacher_key" in table]
+    if not shown:
+        return
+    runs, store = pd.concat(shown).drop_duplicates(), Store()
+    for name, own in runs.groupby("data"):
+        found = [sources.found(run.key, store, run.environment) for run in own.itertuples()]
+        made = [run.key for run, row in zip(own.itertuples(), found, strict=True) if row is None]
+        made += [key for key in own["teacher_key"].dropna().unique() if store.has(key) and key not in made]
+        rows, lost = merging.rows_of(store, made)
+        if lost:
+            raise SpecError(f"Not published: run {min(lost)} cannot be written to the ledger: {lost[min(lost)]}")
+        path = fresh / "ledger" / f"{profile}-{datasheet.file_name(name)}{ledger.SUFFIX}"
+        ledger.add(path, [*filter(None, found), *rows])

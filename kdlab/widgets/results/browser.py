@@ -10,15 +10,17 @@ import pandas as pd
 
 from kdlab import stats
 from kdlab.errors import SpecError
+from kdlab.lab import sources
+from kdlab.lab.answers import truth
 from kdlab.lab.baseline import bar_of
 from kdlab.lab.damage import Damaged
-from kdlab.lab.right import right_of
+from kdlab.lab.right import right_in
 from kdlab.lab.store import Store
 from kdlab.widgets.drawing import Drawing
 from kdlab.widgets.results import captions
 from kdlab.widgets.results import table as tables
 from kdlab.widgets.results.run import run_picture
-from kdlab.widgets.results.selection import Selection, select, truth
+from kdlab.widgets.results.selection import Selection, select
 from kdlab.widgets.runs.arms import ACCURACIES, looks
 from kdlab.widgets.runs.controls import RunsExplorer
 from kdlab.widgets.runs.panels import Picture, cached, comparison, notice, stack
@@ -124,7 +126,7 @@ class ResultsBrowser(RunsExplorer):
         verdict, findings = None, []
         if len(names) == 2:
             verdict = stats.paired(two, chosen.first, chosen.second, self.settings["metric"])
-            findings = stats.health(two, [verdict.contrast], bar, lambda key: right_of(key, self.store))
+            findings = stats.health(two, [verdict.contrast], bar, right_in(two, self.store))
         return two.assign(arm=two["arm"].map(names)), verdict, findings
 
     def _run(self, chosen: Selection) -> Picture:
@@ -132,11 +134,14 @@ class ResultsBrowser(RunsExplorer):
         key, row = chosen.run, chosen.table.loc[chosen.run]
         title = f"Run {key[:8]}: {row['arm']}, seed {row['seed']}"
         try:
-            curve = self.store.read(key, "result")["curve"]
+            published = sources.found(key, self.store, row["environment"])
+            curve = (published.result if published else self.store.read(key, "result"))["curve"]
             if row["diverged"]:
                 raise SpecError(f"This run diverged at step {row['diverged_at']:.0f}: its answers mean nothing.")
+            if published:
+                raise SpecError("This run is from the ledger, which keeps its numbers and not its answers to val.")
             logits = self.store.logits(key)["val"]
-            labels, classes = truth(row["data"], chosen.runs.facts[key]["files"], len(logits))
+            labels, classes = truth(row["data"], chosen.runs.facts[key]["files"], "val", len(logits))
         except Damaged as error:
             return notice(f"The files of run {key[:8]} cannot be read ({error.file} {error.reason}).")
         except SpecError as error:
@@ -229,4 +234,4 @@ def _run_choices(chosen: Selection) -> list[tuple[str, str]]:
     """Runs of the two arms first, then the others."""
     rank = chosen.table["arm"].map({chosen.second: 1, chosen.first: 0}).fillna(2)
     runs = chosen.table.assign(rank=rank).sort_values(["rank", "arm", "seed"])
-    return [(f"{run.Index[:8]}  {run.arm}, seed {run.seed}", run.Index) for run in runs.itertuples()]
+    return [(f"{r.Index[:8]}  {r.arm}, seed {r.seed}{captions.origin(r.source)}", r.Index) for r in runs.itertuples()]

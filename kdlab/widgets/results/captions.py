@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from kdlab import stats
+from kdlab.lab.sources import LEDGER
 from kdlab.plotting.look import few_seeds
 from kdlab.widgets.drawing import Drawing
 from kdlab.widgets.results.selection import Selection
@@ -21,7 +22,14 @@ ONE_SIDED = ("hard_labels", "teacher_view")  # nothing differs where only one ar
 def count_text(chosen: Selection) -> str:
     """``12 runs of 390 in 2 arms``."""
     runs, arms = len(chosen.table), len(chosen.arms)
-    return f"{runs:,} run{'s' * (runs != 1)} of {len(chosen.runs.table):,} in {arms:,} arm{'s' * (arms != 1)}"
+    taken = int((chosen.table["source"] == LEDGER).sum())
+    words = f", {taken:,} of them from the ledger" if taken else ""
+    return f"{runs:,} run{'s' * (runs != 1)} of {len(chosen.runs.table):,} in {arms:,} arm{'s' * (arms != 1)}{words}"
+
+
+def origin(source: str) -> str:
+    """What stands behind a run that is no run of the store."""
+    return ", from the ledger" if source == LEDGER else ""
 
 
 def verdict_text(verdict: stats.Verdict | None, chosen: Selection, findings: Sequence[stats.Finding] = ()) -> str:
@@ -63,7 +71,8 @@ def run_text(chosen: Selection) -> str:
     if (level := row.get(TEACHER, float("nan"))) == level:
         accuracies += f", its teacher's val accuracy {level:.2f} %"
     return (
-        f"<h4>Run {chosen.run[:8]}</h4>\n<p>{escape(row['arm'])}, seed {row['seed']}, on {escape(row['data'])}: "
+        f"<h4>Run {chosen.run[:8]}</h4>\n"
+        f"<p>{escape(row['arm'])}, seed {row['seed']}{origin(row['source'])}, on {escape(row['data'])}: "
         f"{accuracies}; {row['steps']:,} steps, {row['student_images']:,} student images, {row['seconds']:.0f} s. "
         "Confusions and reliability are of the val images: the test set is scored once and not looked into. "
         f"Key <code>{chosen.run}</code>.</p>"
@@ -81,7 +90,7 @@ def unreadable_text(runs: Runs) -> str:
 def nothing_text(runs: Runs) -> Drawing:
     """In place of a picture, where no run passes the filters or the store is empty."""
     if len(runs.table):
-        text = f"None of the {len(runs.table):,} runs in the store passes these filters."
+        text = f"None of the {len(runs.table):,} runs here passes these filters."
         return nothing(text, "Set a filter back to <code>all</code>, or empty the field <code>where</code>.")
     train = f"Train some: <code>{FILL}</code>, or one by <code>kdlab run kd</code>. Then press Refresh."
     return nothing("The store holds no finished run yet.", f"{train} {unreadable_text(runs)}")

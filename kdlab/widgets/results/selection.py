@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from kdlab import data as datasets
 from kdlab.errors import SpecError, choose
 from kdlab.widgets.results.table import narrowed, ordered
 from kdlab.widgets.runs.arms import ACCURACIES, view_name
@@ -21,7 +18,7 @@ class Selection(NamedTuple):
     """A selection.
 
     Args:
-        runs: all runs of the store.
+        runs: all runs of store and ledger.
         table: those that pass the filters.
         rows: arms or single runs, in the order that is asked for.
         arms: names of the arms in ``rows``, in their order.
@@ -103,21 +100,3 @@ def _find(key: str, keys: Sequence[str]) -> str:
         fits = f"{len(found)} of the {len(keys)} filtered runs"
         raise SpecError(f"run must be the beginning of one key, but {key!r} fits {fits}.")
     return found[0]
-
-
-@functools.lru_cache(maxsize=16)
-def truth(name: str, digest: str, rows: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels of the first ``rows`` val images, and class names, without torch and without decoding an image.
-
-    Args:
-        name: of the data.
-        digest: their fingerprint when the run was made.
-        rows: val images that were answered.
-
-    Raises:
-        SpecError: when the data are gone, or are not those that the run was made with.
-    """
-    if datasets.fingerprint(name) != digest:
-        raise SpecError(f"The files of data {name!r} have changed since this run, so its labels are not known.")
-    source = datasets.describe(name)
-    return source.labels["val"][:rows], source.classes

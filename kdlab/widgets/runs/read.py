@@ -1,4 +1,4 @@
-"""The finished runs of a store, each read once a process, with the names of the arms they form."""
+"""The finished runs of a store and of the ledger, with the names of the arms they form."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from kdlab import lab
+from kdlab.lab import sources
 from kdlab.lab.damage import Damaged, reading
+from kdlab.lab.rows import of_ledger
 from kdlab.lab.store import Store
 from kdlab.widgets.runs.arms import arm_names, run_facts
 
@@ -19,7 +21,7 @@ _READING = threading.Lock()
 
 
 class Runs(NamedTuple):
-    """What a store holds.
+    """What store and ledger hold.
 
     Args:
         table: as ``lab.table``, with a column ``arm``, the arm's name.
@@ -33,7 +35,9 @@ class Runs(NamedTuple):
 
 
 def read(store: Store) -> Runs:
-    """All finished runs; a finished run never changes, so each is read once a process. A damaged one is set aside.
+    """All finished runs, and behind them the rows of the ledger whose runs the store lacks.
+
+    A finished run never changes, so each is read once a process. A damaged one is set aside.
 
     Args:
         store: where they live.
@@ -56,6 +60,8 @@ def read(store: Store) -> Runs:
                     gone.add(error.key)
                     lost[error.key] = f"{error.file} {error.reason}"
         kept = {k: known[k] for k in keys if k in known}
+    published = sources.elsewhere(store)
+    kept |= {key: (of_ledger(row, store), run_facts(row.spec)) for key, row in published.items()}
     facts = {k: known_facts for k, (_, known_facts) in kept.items()}
     table = pd.DataFrame([row for row, _ in kept.values()], index=pd.Index(list(kept), name="key"))
     return Runs(table.assign(arm=list(arm_names(facts).values())), facts, dict(lost))

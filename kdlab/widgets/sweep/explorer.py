@@ -17,7 +17,7 @@ from kdlab.widgets.sweep.chart import line_chart
 from kdlab.widgets.sweep.lines import UNITS
 from kdlab.widgets.sweep.selection import ALL, Selection
 
-SOURCES = {"published figures": "published", "my store": "store"}
+SOURCES = {"published figures": "published", "my store and the ledger": "store"}
 DIMENSIONS = ("ratio", "shots", "budget")
 AXES = {"augmented rows": "ratio", "training images": "shots", "budget": "budget"}
 
@@ -76,7 +76,8 @@ class BudgetExplorer(RunsExplorer):
             return choose("runs", self.settings["runs"], there)
         if "given" in there:
             return "given"
-        return "store" if selection.is_sweep(self.table("store")) or self.table("published").empty else "published"
+        own = selection.stored(self.store, own=True)
+        return "store" if selection.is_sweep(own) or self.table("published").empty else "published"
 
     def drop_runs(self) -> None:
         self.tables.pop("store", None)
@@ -152,7 +153,7 @@ class BudgetExplorer(RunsExplorer):
 def _nothing(source: str) -> Drawing:
     if source == "published":
         return nothing("The published figures are not beside this installation.",
-                       f"Choose <b>my store</b>, and fill it by <code>{FILL}</code>.")  # fmt: skip
+                       f"Choose <b>my store and the ledger</b>, and fill it by <code>{FILL}</code>.")  # fmt: skip
     who = "Your store holds" if source == "store" else "The given table has"
     return nothing(f"{who} no finished run yet.",
                    f"Train some: <code>{FILL}</code>, or choose <b>published figures</b>.")  # fmt: skip

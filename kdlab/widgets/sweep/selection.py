@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from kdlab.errors import SpecError, choose
+from kdlab.lab.sources import STORE
 from kdlab.lab.store import Store
 from kdlab.paths import CHECKOUT
 from kdlab.plotting import load
@@ -59,10 +60,11 @@ def published() -> pd.DataFrame:
     return prepared(pd.concat([load(path)[0] for path in paths]).drop(columns="arm"))
 
 
-def stored(store: Store) -> pd.DataFrame:
-    """The finished runs of a store."""
+def stored(store: Store, own: bool = False) -> pd.DataFrame:
+    """The finished runs of a store, and with them, unless only its own are asked for, those of the ledger."""
     runs = read(store)
-    return prepared(runs.table, runs.facts) if len(runs.table) else runs.table
+    table = runs.table[runs.table["source"] == STORE] if own and len(runs.table) else runs.table
+    return prepared(table, runs.facts) if len(table) else table
 
 
 def given(source: pd.DataFrame, store: Store) -> pd.DataFrame:
