@@ -2,9 +2,9 @@
 
     python -m kdlab.data.make_fashion FOLDER_WITH_THE_FOUR_GZ_FILES
 
-The first 700 images of each class of the training files and the first 500 of each class of the test
+The first 1,400 images of each class of the training files and all 1,000 of each class of the test
 files are kept, sorted by class (which packs best), with their row numbers in the original files. The last
-100 training images of each class are the val split (``kdlab.data.load`` carves them).
+200 training images of each class are the val split (``kdlab.data.load`` carves them).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from kdlab.data.idx import FILES, PACK, read_idx
 
-TRAIN_PER_CLASS, TEST_PER_CLASS = 700, 500
+TRAIN_PER_CLASS, TEST_PER_CLASS = 1400, 1000
 # Of the unpacked files, so that a re-gzipped copy is recognised too.
 SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",

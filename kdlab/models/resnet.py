@@ -85,7 +85,7 @@ def narrow_resnet(name: str, num_classes: int, in_channels: int) -> ResNet:
     return small_resnet(name, num_classes, in_channels)
 
 
-@register("resnet8_s2_w16", "resnet8_s2_w32", revision=1)
+@register("resnet8_s2_w16", "resnet8_s2_w32", "resnet8_s2_w64", revision=1)
 def small_resnet(name: str, num_classes: int, in_channels: int) -> ResNet:
     """ResNet-8 for a laptop: stride-2 stem and stage widths w, 2w, 4w (w is the number after ``_w``)."""
     width = int(name.rpartition("_w")[2])
