@@ -1,0 +1,129 @@
+"""Networks that only predict: BatchNorm folded into convolutions, convolution weights laid out once for the processor."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from kdlab.models.outputs import Outputs, outputs
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Frozen(nn.Module):
+    """A network for inference in a precision of its own: takes float32 images, gives float32 outputs."""
+
+    def __init__(self, network: nn.Module, precision: str):
+        super().__init__()
+        self.network, self.dtype = network, PRECISIONS[precision]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(self._cast(x)).float()
+
+    def outputs(self, x: Tensor) -> Outputs:
+        """What ``kdlab.models.outputs`` gives for the network, in float32."""
+        return outputs(self.network, self._cast(x)).full()
+
+    def _cast(self, x: Tensor) -> Tensor:
+        return x if self.dtype == torch.float32 else x.to(self.dtype, memory_format=torch.channels_last)
+
+
+class LaidOut(nn.Module):
+    """A convolution whose weights stand as oneDNN wants to read them, instead of being laid out anew at each call.
+
+    Args:
+        conv: with a bias.
+        shape: of the maps that it will mostly read, (B, C, H, W); others are right too.
+    """
+
+    def __init__(self, conv: nn.Conv2d, shape: torch.Size):
+        super().__init__()
+        self.geometry = list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups
+        self.weight = torch.ops.mkldnn._reorder_convolution_weight(conv.weight, *self.geometry, list(shape))
+        self.bias = conv.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.mkldnn._convolution_pointwise(x, self.weight, self.bias, *self.geometry, "none", [], "")
+
+
+def frozen(network: nn.Module, example: Tensor, precision: str = "float32") -> Frozen:
+    """A copy of a network for inference alone, faster than the original and equal to it up to rounding.
+
+    Each BatchNorm that reads a convolution becomes part of it, ``W' = g W / sqrt(v + eps)`` and
+    ``b' = beta - g m / sqrt(v + eps)`` with its weight g, bias beta, running mean m and variance v; on a CPU the weights
+    of convolutions are laid out once. In float32 outputs differ by rounding alone, a few parts in ten million of the
+    largest. A foreign network is only copied: which of its layers read each other, and who else reads them, is not known.
+
+    Args:
+        network: any model; it is left as it is.
+        example: normalised images (B, C, H, W) of the size that will be asked.
+        precision: ``"float32"``, or ``"bfloat16"`` for weights and maps.
+
+    Returns:
+        The copy, in eval mode and without gradients.
+    """
+    made = copy.deepcopy(network).eval().requires_grad_(False)
+    whole = Frozen(made, precision).to(PRECISIONS[precision])
+    if not type(network).__module__.startswith("kdlab.models.") or type(network).__name__ == "Tapped":
+        return whole
+    made.to(torch.float32)  # folded before anything is rounded
+    for conv, norm in _pairs(made, example):
+        made.set_submodule(conv, fuse_conv_bn_eval(made.get_submodule(conv), made.get_submodule(norm)))
+        made.set_submodule(norm, nn.Identity())
+    shapes = _shapes(made, example)
+    whole.to(PRECISIONS[precision])
+    if example.device.type == "cpu" and torch.backends.mkldnn.is_available():
+        for name, shape in shapes.items():
+            made.set_submodule(name, LaidOut(made.get_submodule(name), shape))
+    return whole
+
+
+def _pairs(network: nn.Module, example: Tensor) -> list[tuple[str, str]]:
+    """Names of convolutions and of the BatchNorm of the same block that reads nothing but what they give."""
+    given: dict[int, tuple[str, Tensor]] = {}
+    found = []
+
+    def gives(name: str):
+        return lambda module, inputs, output: given.update({id(output): (name, output)})
+
+    def reads(name: str):
+        def look(module, inputs):
+            conv = given.get(id(inputs[0]), ("", None))[0]
+            if conv and conv.rpartition(".")[0] == name.rpartition(".")[0]:
+                found.append((conv, name))
+
+        return look
+
+    hooks = [m.register_forward_hook(gives(name)) for name, m in _all(network, nn.Conv2d)]
+    hooks += [m.register_forward_pre_hook(reads(name)) for name, m in _all(network, nn.BatchNorm2d)]
+    _run(network, example, hooks)
+    return found
+
+
+def _shapes(network: nn.Module, example: Tensor) -> dict[str, torch.Size]:
+    """The shape that each convolution with a bias reads; one that reads several is left out."""
+    found: dict[str, set[torch.Size]] = {}
+
+    def reads(name: str):
+        return lambda module, inputs: found.setdefault(name, set()).add(inputs[0].shape)
+
+    convs = [(name, conv) for name, conv in _all(network, nn.Conv2d) if conv.padding_mode == "zeros"]
+    _run(network, example, [conv.register_forward_pre_hook(reads(name)) for name, conv in convs])
+    return {name: shapes.pop() for name, shapes in found.items() if len(shapes) == 1}
+
+
+def _all(network: nn.Module, kind: type[nn.Module]) -> Iterator[tuple[str, nn.Module]]:
+    return ((name, module) for name, module in network.named_modules() if isinstance(module, kind))
+
+
+def _run(network: nn.Module, example: Tensor, hooks: list) -> None:
+    try:
+        with torch.no_grad():
+            outputs(network, example)
+    finally:
+        for hook in hooks:
+            hook.remove()
