@@ -22,6 +22,7 @@ UNITS = ("epochs", "steps", "student_images")
 TEACHER_VIEWS = ("same", "clean", "independent")
 HARD_LABELS = ("all", "plain")
 SCHEDULES = ("cosine", "step", "constant")
+PRECISIONS = ("float32", "bfloat16")
 ROLES = ("student", "teacher")
 CURVE_POINTS = 4  # evaluations on val during a run, the last one included
 TURNS = 4  # rows per original of methods that make their own views, all quarter turns
@@ -205,7 +206,8 @@ class RunSpec:
         optimiser: SGD and schedule.
         seed: varies initial weights, order, augmentation and subset.
         replicate: another set of streams for the same seed, for null controls.
-        precision: ``"float32"``; ``"bfloat16"`` means autocast.
+        precision: of the student's training, ``"float32"`` or ``"bfloat16"`` (autocast); it is evaluated in float32.
+        teacher_precision: of the teacher's forward passes, likewise.
         role: ``"student"`` or ``"teacher"``. Runs of one role and seed share every random draw, which is what pairs
             them; a teacher shares none with its student, except the few-shot subset. A spec that is given as a teacher
             becomes one (``spec.teacher.role == "teacher"``), so ask for ``spec.teacher``, not for what it was made of.
@@ -230,6 +232,7 @@ class RunSpec:
     seed: int = 0
     replicate: int = 0
     precision: str = "float32"
+    teacher_precision: str = "float32"
     role: str = "student"
 
     def __post_init__(self):
@@ -246,7 +249,8 @@ class RunSpec:
         check_number("fraction", self.fraction, 0, 1, open_low=True)
         choose("hard_labels", self.hard_labels, HARD_LABELS)
         choose("teacher_view", self.teacher_view, TEACHER_VIEWS)
-        choose("precision", self.precision, ("float32", "bfloat16"))
+        choose("precision", self.precision, PRECISIONS)
+        choose("teacher_precision", self.teacher_precision, PRECISIONS)
         choose("role", self.role, ROLES)
         if isinstance(self.teacher, RunSpec) and self.teacher.role != "teacher":
             object.__setattr__(self, "teacher", self.teacher.replace(role="teacher"))

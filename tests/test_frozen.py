@@ -59,13 +59,13 @@ def test_the_original_is_left_as_it_is():
     assert all(p.requires_grad for p in network.parameters()) and not network.conv1._forward_hooks
 
 
-@pytest.mark.parametrize("rows", [1, 3, 64])
-def test_any_number_of_rows_gives_what_two_rows_give(rows):
-    network = trained("resnet8_s2_w16", 1)
-    x = torch.randn(rows, 1, 28, 28, generator=torch.Generator().manual_seed(3))
+@pytest.mark.parametrize("name", ["resnet8_s2_w16", "resnet20", "wrn_16_1", "vgg8", "MobileNetV2"])
+@pytest.mark.parametrize("rows", [1, 33])
+def test_bits_do_not_depend_on_the_example(name, rows):
+    network = trained(name)
+    x = torch.randn(rows, 3, 32, 32, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
-        assert torch.allclose(frozen(network, x[:2])(x), network(x), rtol=1e-5, atol=1e-5)
-        assert torch.equal(frozen(network, x[:2])(x), frozen(network, x)(x))
+        assert torch.equal(frozen(network, x[:1])(x), frozen(network, torch.zeros(64, 3, 32, 32))(x))
 
 
 def test_bfloat16_rounds_and_gives_float32():
@@ -90,7 +90,7 @@ class Reads(nn.Module):
         return self.fc((x + self.norm(x)).mean((2, 3)))
 
 
-def test_a_foreign_network_is_only_copied():
+def test_a_foreign_network_is_taken_as_it_is():
     network, x = Reads(), torch.randn(4, 3, 8, 8)
     network(x)
     network.eval()

@@ -22,11 +22,11 @@ UNEVEN = 1.03  # cohorts are split until the last worker ends at most so much af
 
 
 def shared(spec: RunSpec) -> dict[str, Any]:
-    """What all runs of a cohort have in common, as far as it decides their views; plain values."""
+    """What all runs of a cohort have in common, as far as it decides their views and their teachers' outputs."""
     return {
         "data": data.fingerprint(spec.data), "sizes": data.sizes(spec.data, spec.sizes),
         "fraction": float(spec.fraction), "seed": spec.seed, "replicate": spec.replicate, "streams": spec.streams,
-        "originals": spec.budget.originals_per_step,
+        "originals": spec.budget.originals_per_step, "teacher_precision": spec.teacher_precision,
     }  # fmt: skip
 
 

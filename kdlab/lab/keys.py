@@ -11,7 +11,7 @@ from kdlab.memo import memoised
 from kdlab.registry import find
 from kdlab.spec import Checkpoint, RunSpec
 
-SCHEMA = 2  # raised when what every run draws, reads or counts changes
+SCHEMA = 3  # raised when what every run draws, reads or counts changes
 
 
 def normal(spec: RunSpec) -> dict[str, Any]:
@@ -61,6 +61,7 @@ def normal(spec: RunSpec) -> dict[str, Any]:
         plain |= {"ratio": float(spec.ratio), "augmentation_options": chosen("augment", spec.augmentation_options)}
     if spec.teacher is not None:
         plain |= {"teacher": teacher_key(spec.teacher), "teacher_view": spec.teacher_view}
+        plain["teacher_precision"] = spec.teacher_precision
     return plain
 
 

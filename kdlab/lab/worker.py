@@ -89,7 +89,7 @@ def _train_claimed(runs: list[PlannedRun], store: Store, stop: Path, tick) -> bo
     cache = _teacher_cache(runs, store) if teachers and where == "cpu" else None
     views = Views(
         subset, first.seed, first.replicate, first.budget.originals_per_step, teachers, where,
-        autocast=first.precision == "bfloat16", prepared=prepared, teacher_cache=cache, role=first.streams,
+        precision=first.teacher_precision, prepared=prepared, teacher_cache=cache, role=first.streams,
     )  # fmt: skip
     keeper = Keeper(store, runs, stop, test_logits, tick, views)
     try:
@@ -119,11 +119,11 @@ def _teachers(runs: list[PlannedRun], splits, store: Store, where: str) -> tuple
 
 
 def _teacher_cache(runs: list[PlannedRun], store: Store):
-    """The cache of the teachers' outputs; None where it may take no room, or numbers are not those of float32."""
+    """The cache of the teachers' outputs; None where it may take no room."""
     from kdlab.training import TeacherCache
     from kdlab.training.teacher_cache import limit
 
-    if runs[0].spec.precision != "float32" or not limit():
+    if not limit():
         return None
     longest, machine = max(run.steps for run in runs), environment()["digest"]
     return TeacherCache(store.teacher_cache, longest, shared(runs[0].spec), machine, limit())

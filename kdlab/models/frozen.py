@@ -1,7 +1,8 @@
-"""Networks that only predict: BatchNorm folded into convolutions, convolution weights laid out once for the processor."""
+"""Networks that only predict: BatchNorm folded into convolutions, whose weights are laid out once."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Iterator
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from kdlab.models.outputs import Outputs, outputs
+from kdlab.models.outputs import Outputs, Tapped, outputs
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -17,19 +18,26 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class Frozen(nn.Module):
     """A network for inference in a precision of its own: takes float32 images, gives float32 outputs."""
 
-    def __init__(self, network: nn.Module, precision: str):
+    def __init__(self, network: nn.Module, precision: str, folded: bool):
         super().__init__()
-        self.network, self.dtype = network, PRECISIONS[precision]
+        self.network, self.dtype, self.folded = network, PRECISIONS[precision], folded
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.network(self._cast(x)).float()
+        with self._cast(x) as cast:
+            return self.network(cast).float()
 
     def outputs(self, x: Tensor) -> Outputs:
         """What ``kdlab.models.outputs`` gives for the network, in float32."""
-        return outputs(self.network, self._cast(x)).full()
+        with self._cast(x) as cast:
+            return outputs(self.network, cast).full()
 
-    def _cast(self, x: Tensor) -> Tensor:
-        return x if self.dtype == torch.float32 else x.to(self.dtype, memory_format=torch.channels_last)
+    @contextlib.contextmanager
+    def _cast(self, x: Tensor) -> Iterator[Tensor]:
+        if self.folded:
+            yield x if self.dtype == torch.float32 else x.to(self.dtype, memory_format=torch.channels_last)
+        else:  # weights of a foreign network stay as they are
+            with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                yield x
 
 
 class LaidOut(nn.Module):
@@ -51,35 +59,33 @@ class LaidOut(nn.Module):
 
 
 def frozen(network: nn.Module, example: Tensor, precision: str = "float32") -> Frozen:
-    """A copy of a network for inference alone, faster than the original and equal to it up to rounding.
+    """A network for inference alone, faster than the original and equal to it up to rounding.
 
     Each BatchNorm that reads a convolution becomes part of it, ``W' = g W / sqrt(v + eps)`` and
-    ``b' = beta - g m / sqrt(v + eps)`` with its weight g, bias beta, running mean m and variance v; on a CPU the weights
-    of convolutions are laid out once. In float32 outputs differ by rounding alone, a few parts in ten million of the
-    largest. A foreign network is only copied: which of its layers read each other, and who else reads them, is not known.
+    ``b' = beta - g m / sqrt(v + eps)`` with its weight g, bias beta, running mean m and variance v; on a CPU the
+    weights of convolutions are laid out once. In float32 outputs differ by rounding alone, a few parts in ten million
+    of the largest. A foreign network is taken as it is: who else reads what its layers give is not known.
 
     Args:
-        network: any model; it is left as it is.
+        network: any model. Ours is copied; a foreign one is put in eval mode.
         example: normalised images (B, C, H, W) of the size that will be asked.
-        precision: ``"float32"``, or ``"bfloat16"`` for weights and maps.
+        precision: ``"float32"``, or ``"bfloat16"`` for weights and maps (autocast for a foreign network).
 
     Returns:
-        The copy, in eval mode and without gradients.
+        What takes the network's images and gives its outputs, in eval mode.
     """
+    if not type(network).__module__.startswith("kdlab.models.") or isinstance(network, Tapped):
+        return Frozen(network, precision, folded=False).eval()
     made = copy.deepcopy(network).eval().requires_grad_(False)
-    whole = Frozen(made, precision).to(PRECISIONS[precision])
-    if not type(network).__module__.startswith("kdlab.models.") or type(network).__name__ == "Tapped":
-        return whole
-    made.to(torch.float32)  # folded before anything is rounded
     for conv, norm in _pairs(made, example):
         made.set_submodule(conv, fuse_conv_bn_eval(made.get_submodule(conv), made.get_submodule(norm)))
         made.set_submodule(norm, nn.Identity())
     shapes = _shapes(made, example)
-    whole.to(PRECISIONS[precision])
+    made.to(PRECISIONS[precision])
     if example.device.type == "cpu" and torch.backends.mkldnn.is_available():
         for name, shape in shapes.items():
             made.set_submodule(name, LaidOut(made.get_submodule(name), shape))
-    return whole
+    return Frozen(made, precision, folded=True)
 
 
 def _pairs(network: nn.Module, example: Tensor) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from kdlab import metrics
+from kdlab.models.frozen import frozen
 from kdlab.rng import global_stream
 from kdlab.spec import CURVE_POINTS
 from kdlab.training.fusion.stepper import FusedStepper
@@ -50,12 +51,13 @@ def predict(model: torch.nn.Module, images, predictor=None, rows: int = 500) -> 
     Returns:
         float32 array (N, K).
     """
-    where, parts = next(model.parameters()).device, []
+    where, parts, quick = next(model.parameters()).device, [], None
     with global_stream(0, "predict", device=str(where)), evaluating(model):  # a foreign model may draw in eval mode
         for start in range(0, len(images), rows):
             index = torch.arange(start, min(start + rows, len(images)))
             x = images.normalise(images.batch(index).to(where))
-            parts.append((predictor(model, x) if predictor else model(x)).float().cpu())
+            quick = quick or frozen(model, x)
+            parts.append((predictor(quick, x) if predictor else quick(x)).float().cpu())
     return torch.cat(parts).numpy()
 
 

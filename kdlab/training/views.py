@@ -10,11 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdlab.augment.mixing import entropy, pick
 from kdlab.losses.base import Batch
 from kdlab.models import Outputs, outputs
+from kdlab.models.frozen import frozen
 from kdlab.registry import create
 from kdlab.rng import global_stream
 from kdlab.training.batches import View, assemble
@@ -34,7 +35,7 @@ class Views(StepImages):
         originals: originals in a step.
         teachers: frozen networks by teacher key, in eval mode.
         device: where views are applied; draws are always made on the CPU.
-        autocast: run teachers in bfloat16.
+        precision: of the teachers' forward passes.
         prepared: weights of the methods that prepared the teachers, by teacher key.
         teacher_cache: teacher outputs stored by earlier runs; None stores nothing.
         role: first word of the names of the streams (``RunSpec.streams``).
@@ -45,11 +46,12 @@ class Views(StepImages):
     """
 
     def __init__(
-        self, train, seed, replicate, originals, teachers, device="cpu", autocast=False, prepared=None,
+        self, train, seed, replicate, originals, teachers, device="cpu", precision="float32", prepared=None,
         teacher_cache: TeacherCache | None = None, role: str = "student",
     ):  # fmt: skip
         super().__init__(train, seed, replicate, originals, device, role)
-        self.teachers, self.autocast, self.teacher_cache = teachers, autocast, teacher_cache
+        self.teachers, self.precision, self.teacher_cache = teachers, precision, teacher_cache
+        self._frozen: dict[str, nn.Module] = {}
         self.prepared, self.students, self._policies = prepared or {}, {}, {}
         self.spent = {"views": 0.0, "made": 0, "teacher": 0.0, "passes": 0}
         self._stream_key = functools.cache(stream_key)
@@ -98,7 +100,7 @@ class Views(StepImages):
     def _pick(self, name: ViewName, prefix: str) -> View:
         """Of two candidates for each row the half on which the picker's entropy is largest."""
         parts = [self._make(name, prefix + candidate) for candidate in ("", "pick/")]
-        model = self.students.get(name.picker) or self.teachers[name.picker]
+        model = self.students.get(name.picker) or self._frozen_teacher(name.picker, parts[0].x)
         with evaluating(model):
             picked = pick(entropy(torch.cat([outputs(model, part.x).logits for part in parts])))
         return View(*(torch.cat(column)[picked] for column in zip(*parts, strict=True)))
@@ -180,8 +182,12 @@ class Views(StepImages):
         ours = type(getattr(model, "model", model)).__module__.startswith("kdlab.")
         draws = global_stream(self.seed, teacher_key, *names, device=str(self.device))
         with contextlib.nullcontext() if ours else draws, torch.no_grad():
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-                return outputs(model, x)
+            return outputs(self._frozen_teacher(teacher_key, x), x)
+
+    def _frozen_teacher(self, teacher_key: str, x: Tensor) -> nn.Module:
+        if teacher_key not in self._frozen:
+            self._frozen[teacher_key] = frozen(self.teachers[teacher_key], x, self.precision)
+        return self._frozen[teacher_key]
 
     def teacher_pass(self, teacher_key: str) -> Callable[[], Iterator[tuple[Outputs, Tensor]]]:
         """What ``Context.teacher_pass`` is for a teacher: its Outputs on all clean training images, in order."""
