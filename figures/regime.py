@@ -149,7 +149,7 @@ def judge_first(c: Candidate, table: pd.DataFrame) -> dict[str, float]:
 
 
 def judge_second(c: Candidate, table: pd.DataFrame) -> dict[str, float]:
-    """Numbers of (3) and (5) over six seeds: KD - CE with its 95 % interval, and the SD of a difference of replicates."""
+    """Numbers of (3) and (5) over six seeds: KD - CE and its 95 % interval, the SD of a difference of replicates."""
     runs = val([c.second(seed) for seed in MANY], table)
     gain = runs["kd"] - runs["ce"]
     half = stats.t.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / math.sqrt(len(gain))

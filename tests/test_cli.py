@@ -200,7 +200,7 @@ def test_doctor_tells_versions_data_disk_and_damage(kdlab, runs):
     (Store().root / runs.index[0] / "spec.json").write_text("{}")
     code, out, _ = kdlab("doctor")
     assert code == 0 and f"torch {torch.__version__.split('+')[0]}" in out
-    assert "data fashion: 6000 train, 1000 val, 5000 test, 10 classes" in out and "data cifar10: not here" in out
+    assert "data fashion: 12000 train, 2000 val, 10000 test, 10 classes" in out and "data cifar10: not here" in out
     assert "kept teacher outputs: 0.00 of at most 2 GB" in out
     assert "store: 5 finished runs, 1 damaged" in out and f"damaged {runs.index[0]}: spec.json" in out
 
@@ -208,7 +208,7 @@ def test_doctor_tells_versions_data_disk_and_damage(kdlab, runs):
 def test_what_was_read_comes_first(kdlab):
     words = "run", "kd", "--profile", "smoke", "--epochs", "0.2", "--workers", "0"
     read = r"""fashion: 10 classes, grey images of 28 x 28 pixels
-  train 320 of 6,000 \(32 a class\), val 200 of 1,000 \(20 a class\), test 500 of 5,000 \(50 a class\)
+  train 320 of 12,000 \(32 a class\), val 200 of 2,000 \(20 a class\), test 500 of 10,000 \(50 a class\)
   a linear model on the pixels reaches 7\d.\d % on val; the largest class is 10.0 % of val
 """
     assert re.match(read + "2 runs: 0 in the store, 2 to train\n", kdlab(*words)[1])
@@ -231,7 +231,7 @@ def test_data_tells_what_was_read_and_draws_it(kdlab, tmp_path):
 
 def test_data_without_a_name_lists_what_is_here(kdlab):
     code, out, _ = kdlab("data")
-    assert code == 0 and "data fashion: 6000 train, 1000 val, 5000 test, 10 classes\n" in out
+    assert code == 0 and "data fashion: 12000 train, 2000 val, 10000 test, 10 classes\n" in out
     assert f"data cifar10: not here; looked under {str(data_root(None))!r}, set KDLAB_DATA to look elsewhere\n" in out
     assert "data folder:PATH:" in out
 

@@ -22,8 +22,8 @@ def fashion():
 
 
 def test_fashion_is_balanced_uint8_with_classes_and_rows(fashion):
-    assert [len(split) for split in fashion] == [6000, 1000, 5000]
-    for split, per_class in zip(fashion, (600, 100, 500), strict=True):
+    assert [len(split) for split in fashion] == [12000, 2000, 10000]
+    for split, per_class in zip(fashion, (1200, 200, 1000), strict=True):
         assert split.images.dtype == torch.uint8 and split.images.shape[1:] == (1, 28, 28)
         assert split.labels.bincount().tolist() == [per_class] * 10
         assert split.classes == CLASSES
@@ -32,12 +32,12 @@ def test_fashion_is_balanced_uint8_with_classes_and_rows(fashion):
 
 
 def test_pack_is_small_and_has_its_licence_beside_it():
-    assert PACK.stat().st_size <= 5_000_000
+    assert PACK.stat().st_size <= 9_000_000
     notice = PACK.with_name("LICENSE-fashion-mnist").read_text(encoding="utf-8")
     assert "MIT" in notice and "2017 Zalando SE" in notice
 
 
-def test_val_is_the_last_hundred_of_each_class_of_train(fashion):
+def test_val_is_the_last_two_hundred_of_each_class_of_train(fashion):
     for label in range(10):
         train = fashion.train.rows[fashion.train.labels == label]
         assert fashion.val.rows[fashion.val.labels == label].min() > train.max()
@@ -52,7 +52,7 @@ def test_sizes_are_balanced_nested_prefixes(fashion):
         assert torch.equal(part.images, whole.images[: len(part)])
 
 
-@pytest.mark.parametrize("sizes", [(6001, 10, 10), (10, 1001, 10), (10, 10, 5001), (0, 10, 10)])
+@pytest.mark.parametrize("sizes", [(12001, 10, 10), (10, 2001, 10), (10, 10, 10001), (0, 10, 10)])
 def test_sizes_that_cannot_be_filled_are_refused(sizes):
     with pytest.raises(SpecError, match="must be between 1 and"):
         load("fashion", sizes=sizes)
@@ -70,7 +70,7 @@ def test_statistics_come_from_train_and_normalise_uses_them(fashion):
 
 def test_subsets_are_stratified_nested_and_differ_between_seeds(fashion):
     tenth, quarter = (fashion.train.subset(fraction, seed=3) for fraction in (0.1, 0.25))
-    assert tenth.labels.bincount().tolist() == [60] * 10
+    assert tenth.labels.bincount().tolist() == [120] * 10
     assert set(tenth.rows.tolist()) < set(quarter.rows.tolist())
     assert torch.equal(tenth.rows, fashion.train.subset(0.1, seed=3).rows)
     assert set(tenth.rows.tolist()) != set(fashion.train.subset(0.1, seed=4).rows.tolist())
@@ -105,7 +105,7 @@ def test_planning_needs_no_torch():
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.split()[0] == fingerprint("fashion") == load("fashion").train.fingerprint
     assert facts("fashion") == {
-        "train": 6000, "val": 1000, "test": 5000, "classes": 10, "channels": 1, "size": 28, "per_class": [600] * 10,
+        "train": 12000, "val": 2000, "test": 10000, "classes": 10, "channels": 1, "size": 28, "per_class": [1200] * 10,
     }  # fmt: skip
 
 
@@ -237,7 +237,7 @@ def test_download_asks_torchvision_and_reads_what_it_leaves(tmp_path, monkeypatc
         load("cifar10", tmp_path, download=True)
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", fetch)
     assert len(load("cifar10", tmp_path, download=True).test) == 12
-    assert len(load("fashion", download=True).test) == 5000
+    assert len(load("fashion", download=True).test) == 10000
 
 
 class RunsCode:

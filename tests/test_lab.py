@@ -173,7 +173,7 @@ def check_refused(spec, said):
         ),
         ({"teacher": None}, "method 'kd' needs a teacher, but the spec has none"),
         ({"fraction": 0.05}, "the training subset has 20 images, fewer than .*originals_per_step=32"),
-        ({"sizes": (320, 200, 9999)}, "sizes: test must be between 1 and 5000, but got 9999"),
+        ({"sizes": (320, 200, 10001)}, "sizes: test must be between 1 and 10000, but got 10001"),
         ({"model": "resnet8_s2_w5"}, "model must be one of .* Did you mean 'resnet8_s2_w"),
         ({"augmentation": "jdaa"}, "augmentation must be one of .* Did you mean 'jda'?"),
         ({"method_options": {"temp": 3}}, "option of method 'kd' must be one of .* Did you mean 'temperature'?"),

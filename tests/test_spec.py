@@ -104,6 +104,7 @@ CHANGES = {
     "seed": 1,
     "replicate": 1,
     "precision": "bfloat16",
+    "teacher_precision": "bfloat16",
     "role": "teacher",
 }
 
@@ -145,7 +146,7 @@ def test_every_field_changes_the_key(monkeypatch):
             STUDENT.replace(optimiser=Optimiser(momentum=0, nesterov=True)),
             STUDENT.replace(optimiser=Optimiser(momentum=0, nesterov=False)),
         ),
-        (RunSpec(), RunSpec(sizes=(6000, 1000, 5000))),
+        (RunSpec(), RunSpec(sizes=(12000, 2000, 10000))),
     ],
 )
 def test_what_cannot_matter_leaves_the_key(one, other):

@@ -205,7 +205,7 @@ def test_a_linear_model_is_fitted_once(fits):
 def test_the_revision_and_the_data_decide_where_it_is_kept(monkeypatch, tmp_path):
     key = baseline.linear_key("fashion", SIZES)
     assert key == baseline.linear_key("fashion", SIZES) != baseline.linear_key("fashion")
-    assert baseline.linear_key("fashion") == baseline.linear_key("fashion", (6000, 1000, 5000))
+    assert baseline.linear_key("fashion") == baseline.linear_key("fashion", (12000, 2000, 10000))
     first, other = (f"folder:{shapes(tmp_path / name, dict(lying=n, upright=9))}" for name, n in (("a", 9), ("b", 10)))
     assert baseline.linear_key(first) != baseline.linear_key(other)
     monkeypatch.setattr(linear, "REVISION", linear.REVISION + 1)
@@ -243,8 +243,8 @@ print(lab.linear("fashion", (2000, 200, 500))["val_accuracy"], len(calls))
 
 
 def test_sizes_that_the_data_cannot_fill_are_refused():
-    with pytest.raises(SpecError, match="sizes: val must be between 1 and 1000, but got 1001"):
-        lab.linear("fashion", (320, 1001, 500))
+    with pytest.raises(SpecError, match="sizes: val must be between 1 and 2000, but got 2001"):
+        lab.linear("fashion", (320, 2001, 500))
     assert not (Store().root / ".linear").exists() and Store().begun() == set()
 
 
@@ -319,7 +319,7 @@ def test_data_sets_are_told_once_each():
     other = SPEC.replace(sizes=(100, 100, 100))
     told = lab.plan([SPEC, SPEC.at_seed(1), other]).describe().splitlines()
     assert [line.split(" (")[0] for line in told if line.startswith("  train")] == [
-        "  train 320 of 6,000", "  train 100 of 6,000",
+        "  train 320 of 12,000", "  train 100 of 12,000",
     ]  # fmt: skip
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 MOST = 10  # times the profile's epochs
 LEAST_STEPS = 4  # an epoch of the whole set
-WHOLE = {"fashion": 6000, "fashion-mnist": 54000, "cifar10": 45000, "cifar100": 45000}  # training images, val carved
+WHOLE = {"fashion": 12000, "fashion-mnist": 54000, "cifar10": 45000, "cifar100": 45000}  # training images, val carved
 
 
 def originals(most: int, images: int, smallest: int | None = None) -> int:
