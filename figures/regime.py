@@ -12,12 +12,19 @@ images, and for which
 3. KD - CE is above zero by its 95 % interval (paired t over seeds);
 4. images are what is short: CE with twice the images at equal steps gains more than CE with equal images at twice the
    steps;
-5. two KD runs that differ in a replicate number alone differ by an SD of at most 0.4.
+5. the paired difference KD - CE has an SD of at most 0.63, by which twelve seeds give 95 % intervals of +-0.4.
 
 (1), (2), (4) and the linear model are judged with three seeds; survivors, cheapest first, are judged by (3) and (5)
 with six. If nothing passes, the rule is loosened in this order: a lead of 1 point; then without (4); then (1) at 2
-points. (3) and the linear model are never dropped. The cost of a candidate is counted, not timed: multiply-adds of a
-student on two weak views of each original under its teacher, and a fortieth of its teacher's training.
+points. (3), (5) and the linear model are never dropped. The cost of a candidate is counted, not timed: multiply-adds of
+a student on two weak views of each original under its teacher, and a fortieth of its teacher's training.
+
+(5) was first meant as: two KD runs that differ in a replicate number alone differ by an SD of at most 0.4. No candidate
+comes near (0.6 to 1.1): such runs share no random draw, so that their difference carries the noise of both, and on the
+2,000 images of val the sampling noise of a paired difference alone is sqrt(share of discordant images / 2000), 0.6 at
+the 7 % that were seen. What is compared in a perspective shares every draw that both have, as KD and CE do here. The SD
+of replicates stands in the table beside it. (3) and (5) are judged on the 2,000 images of val and the last 4,000
+training images, on which no candidate trains.
 
 No augmentation but the weak one, no CCD, no test accuracy enters any of it.
 """
@@ -31,15 +38,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import torch
 from scipy import stats
+from torch.utils.flop_counter import FlopCounterMode
 
-from kdlab import lab
+from kdlab import data, lab, models
 from kdlab.lab import baseline
+from kdlab.lab.networks import stored_network
+from kdlab.lab.store import Store
 from kdlab.spec import Budget, Optimiser, RunSpec
+from kdlab.training import predict
 
 HERE = Path(__file__)
 VAL, TEST = 2000, 10000
+UNSEEN = 8000  # training images from here on are in no candidate's training set
+WIDEST = 0.63  # 0.4 sqrt(12) / t(0.975, 11)
 FEW, MANY = (100, 101, 102), (100, 101, 102, 103, 104, 105)
 TEACHES = 40  # runs of one seed that share a teacher
 # Images, originals a step, peak rate, epochs: what decides how far a student is trained.
@@ -112,11 +127,6 @@ class Candidate:
 
 def macs(width: int) -> int:
     """Multiply-adds of one image of 28 x 28 through resnet8_s2 of a width: a stem of stride 2, a block a stage."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from kdlab import models
-
     network = models.build(f"resnet8_s2_w{width}", 10, 1, seed=0)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 1, 28, 28))
@@ -148,16 +158,32 @@ def judge_first(c: Candidate, table: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def judge_second(c: Candidate, table: pd.DataFrame) -> dict[str, float]:
-    """Numbers of (3) and (5) over six seeds: KD - CE and its 95 % interval, the SD of a difference of replicates."""
-    runs = val([c.second(seed) for seed in MANY], table)
+def unseen(c: Candidate) -> list:
+    """Val and the last training images, normalised as the candidate's own."""
+    whole, own = data.load("fashion"), data.load("fashion", sizes=(c.images, VAL, TEST)).train
+    rest = whole.train.take(torch.arange(UNSEEN, len(whole.train)))
+    return [dataclasses.replace(images, mean=own.mean, std=own.std) for images in (whole.val, rest)]
+
+
+def accuracy(spec: RunSpec, images: Sequence) -> float:
+    """Accuracy in percent of a finished run's network on several sets together."""
+    splits = data.load(spec.data, sizes=spec.sizes)
+    network = stored_network(lab.run_key(spec), spec, splits, Store())
+    right = [predict(network, part).argmax(1) == part.labels.numpy() for part in images]
+    return 100 * np.concatenate(right).mean()
+
+
+def judge_second(c: Candidate, seeds: Sequence[int] = MANY) -> dict[str, float]:
+    """Numbers of (3) and (5): KD - CE, its 95 % interval and SD, and the SD of a difference of replicates."""
+    images = unseen(c)
+    runs = pd.DataFrame([{k: accuracy(spec, images) for k, spec in c.second(seed).items()} for seed in seeds])
     gain = runs["kd"] - runs["ce"]
     half = stats.t.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / math.sqrt(len(gain))
     return {
         "kd_minus_ce": gain.mean(),
         "low": gain.mean() - half,
         "high": gain.mean() + half,
-        "sd_kd_minus_ce": gain.std(ddof=1),
+        "sd": gain.std(ddof=1),
         "sd_replicates": (runs["kd_again"] - runs["kd"]).std(ddof=1),
     }
 
@@ -174,7 +200,7 @@ def passes(row: dict[str, float], gain: float, lead: float, short: bool) -> bool
 
 def holds(row: dict[str, float]) -> bool:
     """Whether (3) and (5) hold."""
-    return row["low"] > 0 and row["sd_replicates"] <= 0.4
+    return row["low"] > 0 and row["sd"] <= WIDEST
 
 
 def search(workers: int | None = None) -> pd.DataFrame:
@@ -188,7 +214,8 @@ def search(workers: int | None = None) -> pd.DataFrame:
                 continue
             if "low" not in row:
                 specs = [spec for seed in MANY for spec in c.second(seed).values()]
-                row |= judge_second(c, lab.run(specs, workers=workers))
+                lab.run(specs, workers=workers)
+                row |= judge_second(c)
             if holds(row):
                 row["chosen"] = f"cheapest that passes: {name}"
                 return pd.DataFrame(rows)
