@@ -17,7 +17,7 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
 
-ProfileOption = Annotated[Optional[str], typer.Option("--profile", help="smoke, quick, full or paper")]  # noqa: UP045
+ProfileOption = Annotated[Optional[str], typer.Option("--profile", help="smoke, quick, standard, full or paper")]  # noqa: UP045
 DataOption = Annotated[Optional[str], typer.Option("--data", help="fashion, cifar10, folder:PATH ...")]  # noqa: UP045
 TeacherOption = Annotated[Optional[str], typer.Option("--teacher", help="the teacher's, or module:Class?option=value")]  # noqa: UP045
 StudentOption = Annotated[Optional[str], typer.Option("--student", help="the student's, or module:Class?option=value")]  # noqa: UP045
