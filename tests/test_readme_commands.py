@@ -33,6 +33,8 @@ AS_WRITTEN = [
 ]  # fmt: skip
 ADDED = dict.fromkeys(AS_WRITTEN, "") | {
     "kdlab figures": "--plan",
+    "kdlab figures --profile standard": "--plan",
+    "kdlab figures --profile standard --seeds 7": "--plan",
     "kdlab figures ratio_sweep --seeds 10": "--plan",
     "kdlab figures few_shot -p seeds=3": "--plan",
     "kdlab figures --data folder:photos": "--plan",
@@ -51,8 +53,8 @@ PLACES = {"notebooks/perspectives/ratio_sweep.ipynb": str(notebooks.NOTEBOOKS / 
 NOT_RUN = {
     "kdlab lab": "serves until it is stopped; tests/test_serve.py and tests/browser start it",
     "kdlab lab --voila": "serves until it is stopped; tests/test_serve.py and tests/browser start it",
-    "make figures": "sets up, trains and draws for 20 minutes; tests/test_setup.py runs make without its recipes",
-    "make figures PROFILE=full": "takes a GPU or days",
+    "make figures": "sets up, trains and draws for most of an hour; tests/test_setup.py runs make without its recipes",
+    "make figures PROFILE=standard": "takes hours",
     "make test": "is what runs this",
     "make lab": "serves until it is stopped",
     "make": "lists the others; tests/test_setup.py runs it",
