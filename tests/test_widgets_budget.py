@@ -318,7 +318,7 @@ def test_the_command_for_a_published_gap_trains_just_that(usual, monkeypatch):
     codes = commands_of(BudgetExplorer(runs="published", shots=10))
     size = selection.published_profile()
     wanted = recipes.augmented(recipes.kd(size), size, ratio=0.25).replace(fraction=0.1)
-    wanted = wanted.replace(budget=replace(size.budget, amount=usual.epochs))
+    wanted = wanted.replace(budget=replace(size.budget, amount=float(usual.epochs)))
     keys = [lab.run_key(wanted.at_seed(seed)) for seed in range(usual.seeds)]
     assert trained_by(codes["kd jda at 25 %"], monkeypatch) == keys
     codes = commands_of(BudgetExplorer(runs="published", unit="steps", budget=usual.steps, shots=10))
@@ -471,8 +471,6 @@ def test_steps_agree_with_the_budget_that_was_asked_for(sweep):
 def test_neither_pyplot_nor_torch_is_imported():
     script = """
 import sys
-from dataclasses import replace
-from types import SimpleNamespace
 from kdlab.widgets import BudgetExplorer
 explorer = BudgetExplorer()
 explorer.widget()

@@ -45,10 +45,8 @@ class Profile:
         student: the student's model: a name, and options after a question mark (``kdlab.foreign.split_options``).
         teacher: the teacher's model.
         seeds: run seeds; each has its own teacher.
-        budget: of a student, in epochs.
-        teacher_budget: of a teacher, in epochs.
-        optimiser: of students.
-        teacher_optimiser: of teachers.
+        budget, teacher_budget: of a student and of a teacher, in epochs.
+        optimiser, teacher_optimiser: of students and of teachers.
         policy: the joint augmentation's policy.
         operations: single augmentations beside JDA.
         shares: shares of augmented rows in the ratio sweep.
@@ -60,8 +58,7 @@ class Profile:
         policies: augmented columns of the compatibility grid.
         matched: also run the compute-matched controls: a student with twice the originals a step and twice the
             epochs, a teacher on two weak views.
-        precision: of what is trained.
-        teacher_precision: of the teacher's forward passes.
+        precision, teacher_precision: of what is trained, and of the teacher's forward passes.
         whole_seeds: train one seed of all perspectives after another, so that an interruption leaves whole seeds;
             else one perspective after another, so that the first figure comes early.
         workers: processes; 0 trains where the notebook runs, None takes one per core.
@@ -152,17 +149,10 @@ _STANDARD = Profile(
 )
 # What no contrast needs is left out, but for what a figure would be empty without.
 _QUICK = dataclasses.replace(
-    _STANDARD,
-    name="quick",
-    seeds=tuple(range(QUICK_SEEDS)),
-    operations=("rotation",),
-    copies=(0, 1),
-    fractions=(0.1, 1.0),
-    step_fractions=(0.1,),
-    methods=("kd", "ccd", "dkd", "dist", "fitnet", "sp"),
-    one_view=("kd",),
-    whole_seeds=False,
-)
+    _STANDARD, name="quick", seeds=tuple(range(QUICK_SEEDS)), whole_seeds=False,
+    operations=("rotation",), copies=(0, 1), fractions=(0.1, 1.0), step_fractions=(0.1,),
+    methods=("kd", "ccd", "dkd", "dist", "fitnet", "sp"), one_view=("kd",),
+)  # fmt: skip
 # The grids of full and paper.
 _DENSE: dict[str, Any] = {
     "operations": ("rotation", *OPERATIONS),
