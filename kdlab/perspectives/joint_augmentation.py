@@ -66,6 +66,7 @@ def figures(table, verdicts, profile: Profile) -> dict:
     drawn = [arm for arm in arms(profile) if arm != "kd again"]
     dots = plotting.figure(0.5 + 0.32 * len(drawn))
     looks = {arm: plotting.style(arm, row) for row, arm in enumerate(drawn)}
-    looks |= {arm: looks[arm] | {"label": label} for arm, label in LABELS.items()}
+    for arm, label in LABELS.items():  # as CE, with the marker of the views
+        looks[arm] |= {"label": label, "color": looks["ce"]["color"], "marker": looks[arm.split()[1]]["marker"]}
     plotting.interval_dots(dots.subplots(), table, drawn, looks=looks)
     return {"arms": dots}
