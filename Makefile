@@ -30,7 +30,7 @@ help: ## list the targets and the settings
 	@echo
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "Settings: PROFILE=smoke|quick|full|paper  ARGS='further options of kdlab figures'"
+	@echo "Settings: PROFILE=smoke|quick|standard|full|paper  ARGS='further options of kdlab figures'"
 	@echo "          PYTHON=python3.12  VENV=.venv  INSTALLER=uv|pip  CONSTRAINTS= (empty: newest versions)"
 
 setup: $(VENV)/.ready ## build the environment; again only when pyproject.toml or constraints.txt change
@@ -38,7 +38,8 @@ setup: $(VENV)/.ready ## build the environment; again only when pyproject.toml o
 figures: $(VENV)/.ready ## train what is missing, run the notebooks, draw figures, verdicts and the gallery
 	$(BIN)/kdlab figures --profile $(PROFILE) $(ARGS)
 
-publish: $(VENV)/.ready ## copy the finished figures of PROFILE to figures/ and refresh the README
+publish: PROFILE = standard
+publish: $(VENV)/.ready ## copy the finished figures of PROFILE (here: standard) to figures/ and refresh the README
 	$(BIN)/python -c "from kdlab.report import publish, readme; publish('$(PROFILE)'); readme.write()"
 
 test: lint ## lint, unit tests, a real browser where there is one, and every notebook

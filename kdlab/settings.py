@@ -24,7 +24,7 @@ DEVICES = ("cpu", "cuda", "cuda:0", "mps")
 
 def profile(said: str) -> None:
     """``KDLAB_PROFILE``: the profile where none is named."""
-    choose("KDLAB_PROFILE", said, ("smoke", "quick", "full", "paper"))
+    choose("KDLAB_PROFILE", said, ("smoke", "quick", "standard", "full", "paper"))
 
 
 def device(said: str) -> None:
@@ -65,7 +65,7 @@ def switch(name: str) -> Callable[[str], None]:
 
 # Name to what it decides, in a few words, and its check.
 VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
-    "KDLAB_PROFILE": ("the profile: smoke, quick, full or paper", profile),
+    "KDLAB_PROFILE": ("the profile: smoke, quick, standard, full or paper", profile),
     "KDLAB_OUT": ("the folder of everything kdlab writes", folder("KDLAB_OUT")),
     "KDLAB_DATA": ("the folder of data sets", folder("KDLAB_DATA")),
     "KDLAB_LEDGER": ("the folder of the ledger, instead of figures/ledger", folder("KDLAB_LEDGER")),

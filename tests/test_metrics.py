@@ -101,3 +101,12 @@ def test_wrong_shapes_are_named():
 def test_importable_without_torch():
     code = "import sys; sys.modules['torch'] = None; import kdlab.metrics as m; print(m.accuracy([[0, 1]], [1]))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "1.0\n"
+
+
+def test_entropy_by_hand():
+    even, sure = np.zeros((3, 4)), np.array([[1000.0, 0.0, 0.0, 0.0]])
+    assert metrics.entropy(even) == pytest.approx(np.log(4)) and metrics.entropy(sure) == 0
+    p = np.array([[0.5, 0.25, 0.25], [0.9, 0.05, 0.05]])
+    by_hand = [-sum(q * np.log(q) for q in row) for row in p]
+    assert metrics.entropy(np.log(p) + 7) == pytest.approx(np.mean(by_hand)), "logits are known up to a constant"
+    assert metrics.entropy(torch.tensor(np.log(p))) == metrics.entropy(np.log(p))

@@ -118,7 +118,7 @@ def images_of(classes: int, each: int) -> int:
     return classes * (left - max(1, round(left / 10)))
 
 
-@pytest.mark.parametrize("named", ["smoke", "quick", "full", "paper"])
+@pytest.mark.parametrize("named", list(PROFILES))
 @pytest.mark.parametrize("classes, each", [(2, 8), (4, 40), (3, 300), (10, 800), (10, 7000)])
 def test_a_folder_is_scaled_by_rule(monkeypatch, named, classes, each):
     total, few = images_of(classes, each), {}
@@ -136,7 +136,7 @@ def test_a_folder_is_scaled_by_rule(monkeypatch, named, classes, each):
         assert some % 2 == 0 and 2 <= some <= most and (some <= total / 4 or some == 2)
         assert some == most or min(total // 4, smallest) - some < 2, "no smaller than it must be"
         assert now.steps(smallest, 1) >= 1, "the smallest subset fills a step"
-        own = {"quick": 6000, "smoke": 320, "full": 54000, "paper": 45000}[named]
+        own = base.sizes[0] if base.sizes else {"full": 54000, "paper": 45000}[named]
         planned, made = before.amount * (own // most), now.amount * (total // some)
         assert before.amount <= now.amount <= 10 * before.amount
         assert made >= planned or now.amount == 10 * before.amount
@@ -166,8 +166,9 @@ def test_what_is_said_by_hand_is_taken(cwd):
 def test_bundled_data_keep_the_profile_s_numbers():
     assert perspectives.profile("smoke", data="cifar10", student="resnet20").budget == PROFILES["smoke"].budget
     assert perspectives.lengths(PROFILES["quick"]) == ""
-    said = perspectives.lengths(perspectives.profile("quick", epochs=9))
-    assert "for 6,000 training images" in said and "9 epochs of a student (5 in quick)" in said
+    quick, said = PROFILES["quick"], perspectives.lengths(perspectives.profile("quick", epochs=9))
+    assert f"for {quick.sizes[0]:,} training images" in said
+    assert f"9 epochs of a student ({quick.budget.amount:g} in quick)" in said
 
 
 def test_figures_and_run_share_a_folder_s_teacher(cwd, capsys):

@@ -33,6 +33,8 @@ AS_WRITTEN = [
 ]  # fmt: skip
 ADDED = dict.fromkeys(AS_WRITTEN, "") | {
     "kdlab figures": "--plan",
+    "kdlab figures --profile standard": "--plan",
+    "kdlab figures --profile standard --seeds 7": "--plan",
     "kdlab figures ratio_sweep --seeds 10": "--plan",
     "kdlab figures few_shot -p seeds=3": "--plan",
     "kdlab figures --data folder:photos": "--plan",
@@ -53,8 +55,8 @@ NOT_RUN = {
     "kdlab lab --voila": "serves until it is stopped; tests/test_serve.py and tests/browser start it",
     "kdlab runs export mine.csv.xz": "needs a finished run; tests/test_ledger.py exports",
     "kdlab runs merge mine.csv.xz": "needs the file of another machine; tests/test_ledger.py merges",
-    "make figures": "sets up, trains and draws for 20 minutes; tests/test_setup.py runs make without its recipes",
-    "make figures PROFILE=full": "takes a GPU or days",
+    "make figures": "sets up, trains and draws for most of an hour; tests/test_setup.py runs make without its recipes",
+    "make figures PROFILE=standard": "takes hours",
     "make test": "is what runs this",
     "make lab": "serves until it is stopped",
     "make": "lists the others; tests/test_setup.py runs it",

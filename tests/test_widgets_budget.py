@@ -8,6 +8,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -27,6 +29,7 @@ from kdlab.spec import Budget, Checkpoint, RunSpec
 from kdlab.widgets import BudgetExplorer
 from kdlab.widgets.runs.arms import looks
 from kdlab.widgets.sweep import lines, selection
+from kdlab.widgets.sweep.captions import number
 from kdlab.widgets.sweep.commands import command
 
 FIGURES = CHECKOUT / "figures"
@@ -37,6 +40,15 @@ def published():
     """The rows of the two published figures, each run once, by pandas alone."""
     records = [json.loads((FIGURES / name).read_text(encoding="utf-8"))["data"] for name in selection.FILES]
     return pd.DataFrame([row for rows in records for row in rows]).drop_duplicates("key")
+
+
+@pytest.fixture(scope="module")
+def usual(published):
+    """Epochs, steps and images of a published run on two views, its steps on a tenth of the images, and the seeds."""
+    runs = published.query("method == 'kd' and views == 2 and budget_unit == 'epochs'")
+    one, few = runs.query("fraction == 1").iloc[0], runs.query("fraction == 0.1").iloc[0]
+    found = {"epochs": one["budget_amount"], "steps": one["steps"], "images": one["student_images"]}
+    return SimpleNamespace(**found, few=few["steps"], seeds=published["seed"].nunique())
 
 
 @pytest.fixture(scope="module")
@@ -83,45 +95,47 @@ def interval(values):
 
 
 @pytest.mark.parametrize("metric", ["test_accuracy", "val_accuracy"])
-def test_points_over_the_ratio_by_pandas(published, metric):
+def test_points_over_the_ratio_by_pandas(published, usual, metric):
     spots = spots_of(BudgetExplorer(runs="published", metric=metric))
-    runs = published.query("fraction == 1 and method == 'kd' and views == 2 and steps == 465")
+    runs = published.query("fraction == 1 and method == 'kd' and views == 2 and steps == @usual.steps")
     assert sorted(runs["ratio"].unique()) == [0, 0.25, 0.5, 0.75, 1]
     for ratio, rows in runs.groupby("ratio"):
         text = spots["kd jda", f"{100 * ratio:.3g} % augmented rows"]
-        assert interval(rows[metric]) in text and "seed 0 to 5" in text
-        assert "59,520 student images, 59,520 teacher forwards, 465 steps" in text
+        assert interval(rows[metric]) in text and f"seed 0 to {usual.seeds - 1}" in text
+        assert f"{usual.images:,} student images, {usual.images:,} teacher forwards, {usual.steps:,} steps" in text
         assert ", ".join(rows.sort_values("seed")["key"].str[:8]) in text
 
 
-def test_points_over_the_images_at_equal_epochs_and_at_equal_steps(published):
-    at_epochs = spots_of(BudgetExplorer(runs="published", x="shots", unit="epochs", budget=5))
-    at_steps = spots_of(BudgetExplorer(runs="published", x="shots", unit="steps", budget=465))
+def test_points_over_the_images_at_equal_epochs_and_at_equal_steps(published, usual):
+    at_epochs = spots_of(BudgetExplorer(runs="published", x="shots", unit="epochs", budget=usual.epochs))
+    at_steps = spots_of(BudgetExplorer(runs="published", x="shots", unit="steps", budget=usual.steps))
     kd = published.query("method == 'kd' and views == 2")
     for fraction in (0.1, 0.25, 1.0):
         for name, query in (("kd jda", "ratio == 0.5"), ("kd weak2", "ratio == 0")):
             rows, where = kd.query(f"{query} and fraction == {fraction}"), f"{100 * fraction:.3g} % of the images"
-            equal = rows[(rows["budget_unit"] == "epochs") & (rows["budget_amount"] == 5)]
+            equal = rows[(rows["budget_unit"] == "epochs") & (rows["budget_amount"] == usual.epochs)]
             assert interval(equal["test_accuracy"]) in at_epochs[name, where]
-            assert interval(rows[rows["steps"] == 465]["test_accuracy"]) in at_steps[name, where]
+            assert interval(rows[rows["steps"] == usual.steps]["test_accuracy"]) in at_steps[name, where]
     assert ("ccd jda", "50 % of the images") in at_epochs and ("ccd jda", "50 % of the images") not in at_steps
 
 
-def test_equal_student_images_bring_copies_beside_shares(published):
-    explorer = BudgetExplorer(runs="published", unit="student_images", budget=59520)
-    spots, copies = spots_of(explorer), published.query("views == 4 and steps == 232")
+def test_equal_student_images_bring_copies_beside_shares(published, usual):
+    explorer = BudgetExplorer(runs="published", unit="student_images", budget=usual.images)
+    spots, copies = spots_of(explorer), published.query("views == 4 and steps == @usual.steps // 2")
     assert interval(copies["test_accuracy"]) in spots["kd jda, 4 views", "75 % augmented rows"]
-    long = published.query("method == 'kd' and views == 1 and steps == 930")
+    long = published.query("method == 'kd' and views == 1 and steps == 2 * @usual.steps")
     assert interval(long["test_accuracy"]) in spots["kd weak", "0 % augmented rows"]
 
 
-def test_budgets_in_other_units_are_told_in_epochs(published):
+def test_budgets_in_other_units_are_told_in_epochs(usual):
     table = selection.published()
-    few = table[(table["shots"] == 10) & (table["steps"] == 465)]
-    assert few["epochs"].unique() == pytest.approx(465 / 9)  # 600 images make nine steps of 64
-    assert table[table["steps"] == 930]["epochs"].unique() == pytest.approx(10)
+    few = table[(table["shots"] == 10) & (table["steps"] == usual.steps)]
+    assert few["epochs"].unique() == pytest.approx(usual.steps * usual.epochs / usual.few)
+    assert table[table["steps"] == 2 * usual.steps]["epochs"].unique() == pytest.approx(2 * usual.epochs)
     spots = spots_of(BudgetExplorer(runs="published", x="budget", ratio=75))
-    assert {place for line, place in spots if line == "kd jda, 4 views"} == {"2.49 epochs", "5 epochs"}
+    half = usual.steps // 2 * usual.epochs / usual.steps
+    told = {f"{number(half)} epochs", f"{number(usual.epochs)} epochs"}
+    assert {place for line, place in spots if line == "kd jda, 4 views"} == told
 
 
 def test_numbers_within_a_percent_are_one_budget():
@@ -177,8 +191,8 @@ def test_markers_tell_all_lines_apart():
 
 
 def test_too_many_lines_are_counted(sweep):
-    for number in range(12):
-        write_run(JDA.replace(method_options={"temperature": 2.0 + number}), 0)
+    for warmer in range(12):
+        write_run(JDA.replace(method_options={"temperature": 2.0 + warmer}), 0)
     drawing = widget(runs="store", method="all").draw()
     assert "more lines: choose a method or an augmentation" in drawing.caption
     assert len({spot.text.split(" at ")[0] for spot in drawing.spots}) == selection.MOST_LINES
@@ -188,24 +202,25 @@ def test_too_many_lines_are_counted(sweep):
 # --- controls ----------------------------------------------------------------------------------------------------
 
 
-def test_sliders_offer_what_exists_and_the_axis_has_none():
+def test_sliders_offer_what_exists_and_the_axis_has_none(usual):
     explorer = widget(runs="published")
     c = explorer.control
     assert [v for _, v in c["shots"].options] == [10, 25, 50, 100] and c["shots"].value == 100
     assert c["ratio"].disabled and not c["shots"].disabled and not c["budget"].disabled
-    assert c["budget"].value == 5
-    assert [text for text, _ in c["budget"].options] == ["2.49 epochs", "5 epochs", "10 epochs"]
+    assert c["budget"].value == usual.epochs
+    there = [usual.steps // 2 * usual.epochs / usual.steps, usual.epochs, 2 * usual.epochs]
+    assert [text for text, _ in c["budget"].options] == [f"{number(epochs)} epochs" for epochs in there]
     c["x"].value = "shots"
     assert c["shots"].disabled and not c["ratio"].disabled and c["ratio"].value == 50
     c["unit"].value = "student_images"
-    assert c["budget"].options[-1][0] == "119,040 student images"
+    assert c["budget"].options[-1][0] == f"{2 * usual.images:,} student images"
 
 
-def test_settings_change_the_picture():
+def test_settings_change_the_picture(usual):
     explorer, seen = widget(runs="published"), set()
     for name, value in (
-        ("x", "shots"), ("ratio", 25.0), ("unit", "steps"), ("budget", 45.0), ("x", "budget"), ("shots", 25.0),
-        ("x", "ratio"), ("unit", "epochs"), ("method", "ccd"), ("metric", "val_accuracy"),
+        ("x", "shots"), ("ratio", 25.0), ("unit", "steps"), ("budget", float(usual.few)), ("x", "budget"),
+        ("shots", 25.0), ("x", "ratio"), ("unit", "epochs"), ("method", "ccd"), ("metric", "val_accuracy"),
         ("still", True),
     ):  # fmt: skip
         explorer.control[name].value = value
@@ -215,12 +230,12 @@ def test_settings_change_the_picture():
         seen.add(picture)
 
 
-def test_what_was_drawn_before_leaves_no_trace():
+def test_what_was_drawn_before_leaves_no_trace(usual):
     every = [
         {},
         {"x": "shots"},
         {"x": "budget", "unit": "student_images"},
-        {"x": "shots", "unit": "steps", "budget": 465},
+        {"x": "shots", "unit": "steps", "budget": usual.steps},
     ]
     once = [BudgetExplorer(runs="published", **settings).draw() for settings in every]
     assert len({drawing.png for drawing in once}) == len(every)
@@ -229,11 +244,13 @@ def test_what_was_drawn_before_leaves_no_trace():
     assert [d.spots for d in reversed(again)] == [d.spots for d in once]
 
 
-def test_a_budget_that_is_not_there_any_more_falls_back():
-    explorer = widget(runs="published", shots=10.0, budget=51.67)
-    assert "51.7 epochs" in explorer.picture.value
+def test_a_budget_that_is_not_there_any_more_falls_back(usual):
+    long = usual.steps * usual.epochs / usual.few
+    explorer = widget(runs="published", shots=10.0, budget=long)
+    assert f"{number(long)} epochs" in explorer.picture.value
     explorer.control["shots"].value = 50.0
-    assert explorer.failure is None and explorer.settings["budget"] is None and explorer.control["budget"].value == 5
+    assert explorer.failure is None and explorer.settings["budget"] is None
+    assert explorer.control["budget"].value == usual.epochs
 
 
 def test_a_method_without_such_runs_is_told_in_a_friendly_way():
@@ -247,7 +264,7 @@ def test_a_method_without_such_runs_is_told_in_a_friendly_way():
 def test_one_scale_for_all_sliders():
     few, all_of_it = (BudgetExplorer(runs="published", shots=shots, still=True).draw() for shots in (10, 100))
     kd = [next(spot for spot in d.spots if spot.text.startswith("kd jda at 50 %")) for d in (few, all_of_it)]
-    assert kd[0].y > kd[1].y + 0.3  # 41 % lies far below 76 %
+    assert kd[0].y > kd[1].y + 0.3  # a tenth of the images lies far below all
 
 
 def test_filters_keep_the_lines_without_augmentation(published):
@@ -258,14 +275,15 @@ def test_filters_keep_the_lines_without_augmentation(published):
 # --- words and commands ------------------------------------------------------------------------------------------
 
 
-def test_words_tell_what_is_held_and_what_it_costs():
+def test_words_tell_what_is_held_and_what_it_costs(published, usual):
     words = BudgetExplorer(runs="published").draw().caption
-    assert "<b>Held fixed:</b> 100 % of the training images; 5 epochs" in words
-    assert "profile quick" in words and "fashion, resnet8_s2_w4; teacher: resnet8_s2_w16" in words
-    assert "Seeds 0 to 5" in words and "t-intervals" in words
-    assert re.search(
-        r'kd jda, 4 views</th>.*?119,040</td><td class="kd-number">119,040</td><td class="kd-number">465', words
-    )
+    assert f"<b>Held fixed:</b> 100 % of the training images; {number(usual.epochs)} epochs" in words
+    size, one = selection.published_profile(), published.query("method == 'kd'").iloc[0]
+    assert f"profile {size.name}: {size.sizes[0]:,} train, " in words
+    assert f"fashion, {one['student']}; teacher: {one['teacher']}" in words
+    assert f"Seeds 0 to {usual.seeds - 1}" in words and "t-intervals" in words
+    cells = '</td><td class="kd-number">'.join(f"{n:,}" for n in (2 * usual.images, 2 * usual.images, usual.steps))
+    assert re.search(f"kd jda, 4 views</th>.*?{cells}", words)
 
 
 def trained_by(code, monkeypatch):
@@ -296,16 +314,18 @@ def commands_of(explorer):
     return {name: code.replace("&quot;", '"').replace("&#x27;", "'") for name, code in found}
 
 
-def test_the_command_for_a_published_gap_trains_just_that(monkeypatch):
+def test_the_command_for_a_published_gap_trains_just_that(usual, monkeypatch):
     codes = commands_of(BudgetExplorer(runs="published", shots=10))
-    size = perspectives.profile("quick")
+    size = selection.published_profile()
     wanted = recipes.augmented(recipes.kd(size), size, ratio=0.25).replace(fraction=0.1)
-    keys = [lab.run_key(wanted.at_seed(seed)) for seed in range(6)]
+    wanted = wanted.replace(budget=replace(size.budget, amount=float(usual.epochs)))
+    keys = [lab.run_key(wanted.at_seed(seed)) for seed in range(usual.seeds)]
     assert trained_by(codes["kd jda at 25 %"], monkeypatch) == keys
-    codes = commands_of(BudgetExplorer(runs="published", unit="steps", budget=465, shots=10))
-    wanted = wanted.replace(budget=recipes.equal_steps(size))
-    assert "--epochs 51.6667" in codes["kd jda at 25 %"]
-    assert trained_by(codes["kd jda at 25 %"], monkeypatch) == [lab.run_key(wanted.at_seed(s)) for s in range(6)]
+    codes = commands_of(BudgetExplorer(runs="published", unit="steps", budget=usual.steps, shots=10))
+    wanted = wanted.replace(budget=Budget(int(usual.steps), "steps", size.budget.originals_per_step))
+    assert "--epochs" in codes["kd jda at 25 %"]
+    keys = [lab.run_key(wanted.at_seed(seed)) for seed in range(usual.seeds)]
+    assert trained_by(codes["kd jda at 25 %"], monkeypatch) == keys
 
 
 def test_the_command_for_a_gap_in_the_store(sweep, monkeypatch):
@@ -417,7 +437,7 @@ def test_an_error_is_told_and_the_last_picture_stays():
     ("settings", "said"),
     [({"x": "ratios"}, "Did you mean 'ratio'"), ({"unit": "epoch"}, "Did you mean 'epochs'"),
      ({"method": "kdd"}, "'kd'"), ({"runs": "stor"}, "Did you mean 'store'"), ({"metric": "acc"}, "metric must be"),
-     ({"ratio": "half"}, "ratio must"), ({"where": "fashion"}, "Did you mean 'fashion, resnet8_s2_w4'")],
+     ({"ratio": "half"}, "ratio must"), ({"where": "fashion"}, "Did you mean 'fashion, resnet8_s2_w")],
 )  # fmt: skip
 def test_wrong_values_are_refused_by_the_twin(settings, said):
     with pytest.raises(SpecError, match=said):
@@ -429,12 +449,12 @@ def test_an_unknown_setting_is_refused_with_the_nearest():
         BudgetExplorer(shot=10)
 
 
-def test_the_static_twin_is_the_widgets_picture():
-    settings = {"runs": "published", "x": "shots", "unit": "steps", "budget": 465}
+def test_the_static_twin_is_the_widgets_picture(usual):
+    settings = {"runs": "published", "x": "shots", "unit": "steps", "budget": usual.steps}
     explorer = widget(**settings)
     twin = BudgetExplorer(**settings).show(interactive=False)
     assert twin.png == shown_png(explorer) and twin.caption in explorer.picture.value
-    assert base64.b64encode(twin.png).decode() in explorer.picture.value and "76" not in twin.alt
+    assert base64.b64encode(twin.png).decode() in explorer.picture.value and not re.search(r"\d\.\d", twin.alt)
 
 
 def test_labels_on_all_controls():

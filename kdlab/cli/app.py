@@ -20,7 +20,7 @@ app = typer.Typer(
 
 app.add_typer(runs.app, name="runs")
 
-ProfileOption = Annotated[Optional[str], typer.Option("--profile", help="smoke, quick, full or paper")]  # noqa: UP045
+ProfileOption = Annotated[Optional[str], typer.Option("--profile", help="smoke, quick, standard, full or paper")]  # noqa: UP045
 DataOption = Annotated[Optional[str], typer.Option("--data", help="fashion, cifar10, folder:PATH ...")]  # noqa: UP045
 TeacherOption = Annotated[Optional[str], typer.Option("--teacher", help="the teacher's, or module:Class?option=value")]  # noqa: UP045
 StudentOption = Annotated[Optional[str], typer.Option("--student", help="the student's, or module:Class?option=value")]  # noqa: UP045

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures as futures
+import itertools
 import json
 import os
 import sys
@@ -15,6 +16,7 @@ from kdlab import data as datasets
 from kdlab import lab, perspectives, settings
 from kdlab.cli.distil import check_lengths
 from kdlab.errors import SpecError, choose
+from kdlab.lab.store import Store
 from kdlab.paths import home
 from kdlab.report import notebooks, pages
 from kdlab.spec import RunSpec
@@ -34,7 +36,7 @@ def figures(
 
     Args:
         names: perspectives; None means all of them.
-        profile: smoke, quick, full or paper.
+        profile: smoke, quick, standard, full or paper.
         given: profile fields to change (data, teacher, student, seeds, epochs, steps, originals, teacher_epochs);
             None leaves one alone.
         parameters: ``key=value`` strings for the notebooks.
@@ -55,7 +57,8 @@ def figures(
         extra[name] = {key: study.profile.data if key == "data" else value for key, value in extra[name].items()}
     if "data" in given:
         given["data"] = datasets.absolute(given["data"])
-    size, stages = studies[names[0]].profile, _stages(studies)
+    size = studies[names[0]].profile
+    stages = _stages(studies, size.whole_seeds)
     said = "\n".join(dict.fromkeys(filter(None, (perspectives.lengths(s.profile) for s in studies.values()))))
     workers = size.workers if workers is None else workers
     if only_plan:
@@ -69,6 +72,9 @@ def figures(
             *stages, workers=workers, require_teacher=size.requires_teacher, said=said, from_ledger=True,
             after=lambda keys: notebook_runs.start(n for n in names if wanted[n] <= keys),
         )  # fmt: skip
+    except KeyboardInterrupt:
+        _say_seeds(studies, size)
+        raise
     finally:
         notebook_runs.wait()
     return notebook_runs.gallery()
@@ -82,11 +88,29 @@ def _parameters(names: Sequence[str], parameters: Sequence[str]) -> dict[str, di
     return extra
 
 
-def _stages(studies: dict[str, perspectives.Study]) -> list[list[RunSpec]]:
-    """The first notebook should appear soon; later ones are trained two by two, which shares views and passes."""
+def _stages(studies: dict[str, perspectives.Study], whole_seeds: bool) -> list[list[RunSpec]]:
+    """What is trained first: seed after seed, of all notebooks at once or of the first, then of the others.
+
+    Otherwise the first notebook should appear soon; later ones are trained two by two, which shares views and passes.
+    """
     names = list(studies)
-    stages = [names[:1], *(names[i : i + 2] for i in range(1, len(names), 2))]
-    return [[spec for name in stage for spec in studies[name].specs] for stage in stages]
+    stages = [names] if whole_seeds else [names[:1], *(names[i : i + 2] for i in range(1, len(names), 2))]
+    return [
+        part
+        for stage in stages
+        for part in perspectives.by_seed([spec for name in stage for spec in studies[name].specs])
+    ]
+
+
+def _say_seeds(studies: dict[str, perspectives.Study], size: perspectives.Profile) -> None:
+    """After an interruption: how many seeds are whole, from the first on, and how to draw these."""
+    store, specs = Store(), [spec for study in studies.values() for spec in study.specs]
+    whole = itertools.takewhile(
+        lambda part: all(store.has(lab.run_key(spec)) for spec in part), perspectives.by_seed(specs)
+    )
+    there = sum(1 for _ in whole)
+    if there >= 2 and size.seeds == tuple(range(len(size.seeds))):
+        print(f"{there} of {len(size.seeds)} seeds are whole: the same command with --seeds {there} draws them.")
 
 
 class NotebookRuns:

@@ -11,7 +11,8 @@ from scipy.special import log_softmax, softmax
 from kdlab.errors import SpecError
 
 __all__ = [
-    "accuracy", "agreement", "calibration_error", "chance_p", "confusion", "nll", "predictive_kl", "reliability",
+    "accuracy", "agreement", "calibration_error", "chance_p", "confusion", "entropy", "nll", "predictive_kl",
+    "reliability",
 ]  # fmt: skip
 BINS = 10  # of confidence, where calibration is measured
 
@@ -68,6 +69,19 @@ def nll(logits, labels) -> float:
     """
     scores, truth = _labelled(logits, labels)
     return float(-log_softmax(scores, axis=1)[np.arange(len(truth)), truth].mean())
+
+
+def entropy(logits) -> float:
+    """Mean entropy of the answers ``-mean_i sum_k p_ik log p_ik``, p = softmax(z), in nats.
+
+    Args:
+        logits: (N, K).
+
+    Returns:
+        A number in [0, log K].
+    """
+    scores = log_softmax(_scores(logits), axis=1)
+    return float(-(np.exp(scores) * scores).sum(1).mean())
 
 
 def _binned(logits, labels, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

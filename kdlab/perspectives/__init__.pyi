@@ -7,6 +7,7 @@ from .profiles import Profile as Profile
 from .profiles import lengths as lengths
 from .profiles import profile as profile
 from .studies import Study as Study
+from .studies import by_seed as by_seed
 from .studies import redraw as redraw
 from .studies import study as study
 

@@ -78,7 +78,7 @@ def impossible(profile: Profile) -> dict[str, str]:
 
 def weights(profile: Profile) -> dict[str, dict[str, float]]:
     """The methods whose own weight differs from its default, and what it is: chosen by ``kdlab tune`` on val."""
-    return {m: options for m, options in recipes.tuned(profile.name).items() if m in profile.grid}
+    return {m: options for m, options in recipes.tuned(profile.regime).items() if m in profile.grid}
 
 
 def contrasts(profile: Profile) -> list[Contrast]:

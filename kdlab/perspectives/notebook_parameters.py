@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from kdlab.errors import check_integer, choose
+from kdlab.errors import SpecError, check_integer, choose
 
 LENGTHS = ("epochs", "steps", "originals", "teacher_epochs")
 PARAMETERS = ("profile", "seeds", "data", "student", "teacher", *LENGTHS, "out_dir")
@@ -26,6 +26,22 @@ def literal(text: str) -> Any:
         return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError):
         return text
+
+
+def seeds(given) -> tuple[int, ...]:
+    """Seeds from a count (``6`` means 0 to 5) or a list of them, or from either as text.
+
+    Raises:
+        SpecError: unless they are distinct non-negative integers, at least two.
+    """
+    given = literal(given) if isinstance(given, str) else given
+    whole = list(range(given)) if isinstance(given, int) and not isinstance(given, bool) else given
+    good = isinstance(whole, list | tuple) and all(isinstance(s, int) and not isinstance(s, bool) for s in whole)
+    if not good or any(s < 0 for s in whole) or len(set(whole)) != len(whole):
+        raise SpecError(f"seeds must be a count or a list of distinct non-negative integers, but got {given!r}.")
+    if len(whole) < 2:
+        raise SpecError(f"seeds must number at least 2, since an interval needs a spread, but got {given!r}.")
+    return tuple(whole)
 
 
 def parameters(names: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""Profiles: how large every perspective is. One question, four sizes: smoke, quick, full, paper."""
+"""Profiles: how large every perspective is. One question, five sizes: smoke, quick, standard, full, paper.
+
+``quick`` and ``standard`` are two depths of one regime (data, networks, budgets): ``standard`` has more seeds and arms,
+and every run of ``quick`` is one of its runs.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdlab.data import absolute, train_size
-from kdlab.errors import SpecError, choose
+from kdlab.errors import choose
 from kdlab.perspectives import budgets
-from kdlab.perspectives.notebook_parameters import LENGTHS, literal
+from kdlab.perspectives.notebook_parameters import LENGTHS, seeds
 from kdlab.registry import catalogue
 from kdlab.spec import Budget, Optimiser
 
 PROFILE = "KDLAB_PROFILE"
+
+# The regime of quick and standard, chosen by the rule of figures/regime.py: on val, at other seeds.
+DATA, SIZES = "fashion", (1000, 2000, 10000)  # train, val, test images
+STUDENT, TEACHER = "resnet8_s2_w8", "resnet8_s2_w32"
+EPOCHS, ORIGINALS, RATE = 120, 64, 0.1  # of student and teacher; a step; at its peak
+PRECISION, TEACHER_PRECISION = "float32", "float32"
+QUICK_SEEDS, STANDARD_SEEDS = 4, 12
+
 OPERATIONS = (
     "shearX", "shearY", "translateX", "translateY", "rotate", "color", "contrast",
     "sharpness", "brightness", "posterize", "solarize", "autocontrast", "equalize", "invert",
@@ -27,16 +39,14 @@ class Profile:
     """The sizes and grids that all perspectives of a run share.
 
     Args:
-        name: smoke, quick, full or paper.
+        name: smoke, quick, standard, full or paper.
         data: name of the data set; the folder in ``folder:PATH`` becomes absolute.
         sizes: (train, val, test) images, or None for all.
         student: the student's model: a name, and options after a question mark (``kdlab.foreign.split_options``).
         teacher: the teacher's model.
         seeds: run seeds; each has its own teacher.
-        budget: of a student, in epochs.
-        teacher_budget: of a teacher, in epochs.
-        optimiser: of students.
-        teacher_optimiser: of teachers.
+        budget, teacher_budget: of a student and of a teacher, in epochs.
+        optimiser, teacher_optimiser: of students and of teachers.
         policy: the joint augmentation's policy.
         operations: single augmentations beside JDA.
         shares: shares of augmented rows in the ratio sweep.
@@ -48,6 +58,9 @@ class Profile:
         policies: augmented columns of the compatibility grid.
         matched: also run the compute-matched controls: a student with twice the originals a step and twice the
             epochs, a teacher on two weak views.
+        precision, teacher_precision: of what is trained, and of the teacher's forward passes.
+        whole_seeds: train one seed of all perspectives after another, so that an interruption leaves whole seeds;
+            else one perspective after another, so that the first figure comes early.
         workers: processes; 0 trains where the notebook runs, None takes one per core.
     """
 
@@ -71,10 +84,18 @@ class Profile:
     one_view: tuple[str, ...] = ("kd", "ccd", "dkd", "dist", "mlld", "fitnet", "sp")
     policies: tuple[str, ...] = ("jda",)
     matched: bool = False
+    precision: str = "float32"
+    teacher_precision: str = "float32"
+    whole_seeds: bool = False
     workers: int | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "data", absolute(self.data))
+
+    @property
+    def regime(self) -> str:
+        """The profile whose tuned weights these runs have: its own, and for standard those of quick."""
+        return "quick" if self.name == "standard" else self.name
 
     @property
     def requires_teacher(self) -> bool:
@@ -111,34 +132,28 @@ class Profile:
         return budgets.fitted(dataclasses.replace(self, **changes), self if "data" in changes else None, lengths)
 
 
-def seeds(given) -> tuple[int, ...]:
-    """Seeds from a count (``6`` means 0 to 5) or a list of them, or from either as text.
-
-    Raises:
-        SpecError: unless they are distinct non-negative integers, at least two.
-    """
-    given = literal(given) if isinstance(given, str) else given
-    whole = list(range(given)) if isinstance(given, int) and not isinstance(given, bool) else given
-    good = isinstance(whole, list | tuple) and all(isinstance(s, int) and not isinstance(s, bool) for s in whole)
-    if not good or any(s < 0 for s in whole) or len(set(whole)) != len(whole):
-        raise SpecError(f"seeds must be a count or a list of distinct non-negative integers, but got {given!r}.")
-    if len(whole) < 2:
-        raise SpecError(f"seeds must number at least 2, since an interval needs a spread, but got {given!r}.")
-    return tuple(whole)
-
-
-# Chosen by the rule of figures/regime.py: by time and by accuracy on val, at other seeds.
-_QUICK = Profile(
-    name="quick",
-    data="fashion",
-    sizes=(6000, 1000, 5000),
-    student="resnet8_s2_w4",
-    teacher="resnet8_s2_w16",
-    seeds=tuple(range(6)),
-    budget=Budget(5),
-    teacher_budget=Budget(5),
+_STANDARD = Profile(
+    name="standard",
+    data=DATA,
+    sizes=SIZES,
+    student=STUDENT,
+    teacher=TEACHER,
+    seeds=tuple(range(STANDARD_SEEDS)),
+    budget=Budget(EPOCHS, originals_per_step=ORIGINALS),
+    teacher_budget=Budget(EPOCHS, originals_per_step=ORIGINALS),
+    optimiser=Optimiser(lr=RATE),
+    teacher_optimiser=Optimiser(lr=RATE),
+    precision=PRECISION,
+    teacher_precision=TEACHER_PRECISION,
+    whole_seeds=True,
 )
-# The grids of the two long profiles.
+# What no contrast needs is left out, but for what a figure would be empty without.
+_QUICK = dataclasses.replace(
+    _STANDARD, name="quick", seeds=tuple(range(QUICK_SEEDS)), whole_seeds=False,
+    operations=("rotation",), copies=(0, 1), fractions=(0.1, 1.0), step_fractions=(0.1,),
+    methods=("kd", "ccd", "dkd", "dist", "fitnet", "sp"), one_view=("kd",),
+)  # fmt: skip
+# The grids of full and paper.
 _DENSE: dict[str, Any] = {
     "operations": ("rotation", *OPERATIONS),
     "shares": (0.0, 0.125, 0.25, 0.5, 0.75, 0.875, 1.0),
@@ -147,12 +162,13 @@ _DENSE: dict[str, Any] = {
 }
 
 PROFILES = {
-    "smoke": _QUICK.replace(
+    "smoke": Profile(
         name="smoke",
+        data=DATA,
         sizes=(320, 200, 500),
         student="resnet8_s2_w4",
         teacher="resnet8_s2_w8",
-        seeds=2,
+        seeds=(0, 1),
         budget=Budget(2, originals_per_step=30),
         teacher_budget=Budget(4, originals_per_step=30),
         shares=(0.0, 0.5, 1.0),
@@ -163,13 +179,14 @@ PROFILES = {
         workers=0,
     ),
     "quick": _QUICK,
-    "full": dataclasses.replace(
-        _QUICK,
+    "standard": _STANDARD,
+    "full": Profile(
         name="full",
         data="fashion-mnist",
         sizes=None,
         student="resnet20",
         teacher="resnet56",
+        seeds=(0, 1, 2, 3, 4, 5),
         budget=Budget(60),
         teacher_budget=Budget(60),
         **_DENSE,
@@ -201,7 +218,7 @@ def profile(name: str | None = None, **overrides) -> Profile:
     """A profile by name; None means ``$KDLAB_PROFILE``, else quick.
 
     Args:
-        name: smoke, quick, full or paper.
+        name: smoke, quick, standard, full or paper.
         **overrides: fields to change, as in ``Profile.replace``; None leaves a field alone.
 
     Raises:

@@ -38,6 +38,8 @@ def teacher(profile: Profile, *, joint: bool = False) -> RunSpec:
         **network(profile.teacher),
         budget=profile.teacher_budget,
         optimiser=profile.teacher_optimiser,
+        precision=profile.precision,
+        teacher_precision=profile.teacher_precision,
         role="teacher",
     )
     return augmented(spec, profile) if joint else spec
@@ -51,6 +53,8 @@ def ce(profile: Profile, **changes) -> RunSpec:
         **network(profile.student),
         budget=profile.budget,
         optimiser=profile.optimiser,
+        precision=profile.precision,
+        teacher_precision=profile.teacher_precision,
     )
     return spec.replace(**changes)
 
@@ -61,30 +65,30 @@ def kd(profile: Profile, method: str = "kd", *, joint_teacher: bool = False, **c
 
 
 @functools.cache
-def tuned(profile_name: str) -> dict[str, dict[str, float]]:
+def tuned(regime: str) -> dict[str, dict[str, float]]:
     """The weights that ``kdlab tune --keep`` chose for a profile: method to option to value.
 
     Methods that are not in the file, and those whose default was chosen, are left out. Read once a process.
 
     Args:
-        profile_name: smoke, quick, full or paper.
+        regime: smoke, quick (which is standard's too), full or paper.
     """
-    rows = [row for row in _choices() if row["profile"] == profile_name and float(row["factor"]) != 1]
+    rows = [row for row in _choices() if row["profile"] == regime and float(row["factor"]) != 1]
     return {row["method"]: {row["option"]: float(row["weight"])} for row in rows}
 
 
-def keep_tuned(profile_name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
+def keep_tuned(regime: str, rows: Iterable[Mapping[str, Any]]) -> Path:
     """Write choices to the file that ``tuned`` reads; rows of other methods stay as they are.
 
     Args:
-        profile_name: the profile that they were made in.
+        regime: of the profile that they were made in.
         rows: method, option, factor and weight of each choice; the default is a choice too.
 
     Returns:
         The file.
     """
     kept = {(row["profile"], row["method"]): row for row in _choices()}
-    kept |= {(profile_name, row["method"]): {"profile": profile_name} | dict(row) for row in rows}
+    kept |= {(regime, row["method"]): {"profile": regime} | dict(row) for row in rows}
     with writing(TUNED), TUNED.open("w", encoding="utf-8", newline="") as file:
         columns = ("profile", "method", "option", "factor", "weight")
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
@@ -117,7 +121,7 @@ def method(profile: Profile, name: str, options: Mapping[str, Any] | None = None
     Raises:
         SpecError: for an unknown method or option.
     """
-    options = tuned(profile.name).get(name, {}) if options is None else options
+    options = tuned(profile.regime).get(name, {}) if options is None else options
     entry = check_options("losses", name, dict(options))
     preparing, needed = name in preparations(), needs(entry, options)
     spec = (teacher if preparing else ce)(profile).replace(method=name, method_options=options)

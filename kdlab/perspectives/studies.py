@@ -60,7 +60,7 @@ class Study:
         return finished(self.specs)
 
     def run(self, workers: int | None = None, progress: bool = True) -> pd.DataFrame:
-        """Train what is missing, in the store and in the ledger, and return the table.
+        """Train what is missing in the store and in the ledger, one whole seed after another, and return the table.
 
         Args:
             workers: processes; None takes the profile's own number.
@@ -68,8 +68,8 @@ class Study:
         """
         size = self.profile
         workers = size.workers if workers is None else workers
-        demand = size.requires_teacher
-        lab.run(self.specs, workers=workers, progress=progress, require_teacher=demand, from_ledger=True)
+        demand, seeds = size.requires_teacher, by_seed(self.specs)
+        lab.run(*seeds, workers=workers, progress=progress, require_teacher=demand, from_ledger=True)
         return self.table()
 
     def table(self) -> pd.DataFrame:
@@ -192,7 +192,7 @@ def study(name: str, profile_name: str | None = None, **overrides: Any) -> Study
 
     Args:
         name: one of ``NAMES``.
-        profile_name: smoke, quick, full or paper; None means ``$KDLAB_PROFILE``, else quick.
+        profile_name: smoke, quick, standard, full or paper; None means ``$KDLAB_PROFILE``, else quick.
         **overrides: profile fields to change (``seeds``, ``data``, ``student``, ``teacher``), and ``epochs`` or
             ``steps`` of a student, ``teacher_epochs``, ``originals`` a step; None leaves one alone.
 
@@ -201,6 +201,11 @@ def study(name: str, profile_name: str | None = None, **overrides: Any) -> Study
     """
     module, size = _module(name), profile(profile_name, **overrides)
     return Study(name, size, module.arms(size), module.contrasts(size), module)
+
+
+def by_seed(specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
+    """The specs of each seed together, so that what is interrupted has left whole seeds."""
+    return [[spec for spec in specs if spec.seed == seed] for seed in dict.fromkeys(spec.seed for spec in specs)]
 
 
 def _module(name: str) -> ModuleType:

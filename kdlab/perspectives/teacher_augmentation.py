@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from kdlab import plotting
 from kdlab.perspectives import recipes
 from kdlab.perspectives.profiles import Profile
@@ -19,6 +21,8 @@ FORMULA = "Teacher: CE on all rows (weak, or weak + JDA). Student: CE + T² KL(t
 FIGURES = {
     "interaction": "Test accuracy of teacher and student by how each was trained; the student's lines would rise if "
     "the better teacher taught better.",
+    "teachers": "What a teacher is beside its accuracy: its calibration (expected calibration error of the top class, "
+    "10 bins, in points) and the mean entropy of its answers at T = 1, both on test images as they are.",
     "contrasts": "The contrasts listed before the runs; the band is the margin of ±0.5 points within which a "
     "difference counts as none.",
 }
@@ -67,20 +71,37 @@ def contrasts(profile: Profile) -> list[Contrast]:
     return listed
 
 
+def teachers(table) -> pd.DataFrame:
+    """The teachers alone: one row per teacher and seed, ``arm`` being what it was trained on.
+
+    Args:
+        table: from the study, with ``test_ece`` in [0, 1] and ``test_entropy`` in nats.
+
+    Returns:
+        The rows with ``ece``, the calibration error in points.
+    """
+    rows = with_factors(table, {f"teacher {how}": (how,) for how in ("weak", "weak2", "jda")}, ("arm",))
+    return rows.assign(ece=100 * rows["test_ece"])
+
+
 def figures(table, verdicts, profile: Profile) -> dict:
-    """Teachers on the left, their students on the right."""
-    teachers = {f"teacher {how}": (how,) for how in ("weak", "weak2", "jda")}
+    """Teachers on the left, their students on the right; and the teachers' calibration and entropy."""
     students = {
         "weak2": ("weak2", "weak"), "jda": ("jda", "weak"),
         "weak2 under jda teacher": ("weak2", "JDA"), "jda under jda teacher": ("jda", "JDA"),
     }  # fmt: skip
     figure = plotting.figure(2.5, plotting.PAGE)
     left, right = figure.subplots(1, 2)
-    plotting.interval_dots(left, with_factors(table, teachers, ("arm",)))
+    taught = teachers(table)
+    plotting.interval_dots(left, taught)
     left.set_title("Teachers, by what they were trained on")
     rows = with_factors(table, students, ("by", "x")).sort_values("x", key=lambda x: x != "weak", kind="stable")
     plotting.line_with_interval(
         right, rows, "x", by="by", xlabel="the teacher was trained on", legend="student trained on"
     )
     right.set_title("Their students")
-    return {"interaction": figure}
+    beside = plotting.figure(1.7, plotting.PAGE)
+    first, second = beside.subplots(1, 2)
+    plotting.interval_dots(first, taught, value="ece", label="Calibration error (points)")
+    plotting.interval_dots(second, taught, value="test_entropy", label="Entropy of the answers (nats)")
+    return {"interaction": figure, "teachers": beside}

@@ -20,7 +20,7 @@ from kdlab.lab.unfinished import writing
 from kdlab.paths import home
 from kdlab.perspectives import PROFILES, Profile, lengths, recipes
 from kdlab.perspectives import profile as find_profile
-from kdlab.perspectives.profiles import seeds as distinct
+from kdlab.perspectives.notebook_parameters import seeds as distinct
 from kdlab.registry import find, preparations
 from kdlab.spec import RunSpec
 
@@ -56,7 +56,7 @@ def tune(
 
     Args:
         methods: registered names or ``module:Class``; None takes the profile's methods that have a weight to tune.
-        profile: smoke, quick, full or paper.
+        profile: smoke, quick, standard, full or paper.
         given: profile fields to change (data, teacher, student); None leaves one alone.
         seeds: numbers separated by commas, none of them a seed of the profile.
         workers: processes; None takes the profile's number.
@@ -85,19 +85,19 @@ def tune(
         return None
     found = lab.run(specs, workers=workers, require_teacher=size.requires_teacher, said=lengths(size))
     table = scored(tried, apart, found.loc[[lab.run_key(spec) for spec in specs]])
-    _write(table, size.name, keep)
+    _write(table, size, keep)
     return table
 
 
-def _write(table: pd.DataFrame, profile: str, keep: bool) -> None:
+def _write(table: pd.DataFrame, size: Profile, keep: bool) -> None:
     """Print the table, write it to the profile's folder and, with ``keep``, the choice to the tuned weights."""
-    target = home() / profile / "tuning.csv"
+    target = home() / size.name / "tuning.csv"
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(target, index=False)
     print(f"\n{show(table)}\n\n{RULE}\n\nwritten to {target}")
     if keep:
-        print(f"kept in {recipes.keep_tuned(profile, table[table['chosen']].to_dict('records'))}")
+        print(f"kept in {recipes.keep_tuned(size.regime, table[table['chosen']].to_dict('records'))}")
 
 
 def tuning_seeds(profile: Profile, text: str) -> tuple[int, ...]:

@@ -150,6 +150,7 @@ def _result(arm: Arm, splits) -> Result:
             f"{split}_accuracy": float("nan") if diverged else 100 * metrics.accuracy(values, labels),
             f"{split}_nll": float("nan") if diverged else metrics.nll(values, labels),
             f"{split}_ece": float("nan") if diverged else metrics.calibration_error(values, labels),
+            f"{split}_entropy": float("nan") if diverged else metrics.entropy(values),
         }
     arm.record(val_accuracy=numbers["val_accuracy"])
     return Result(numbers, arm.curve, logits, arm.student.state_dict(), arm.method.state_dict())

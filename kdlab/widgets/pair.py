@@ -90,7 +90,7 @@ def trained_pair(
     """The shared teacher and student: their two runs come from the store, or are trained now in a process of their own.
 
     Args:
-        profile: smoke, quick, full or paper; None means ``$KDLAB_PROFILE``, else quick.
+        profile: smoke, quick, standard, full or paper; None means ``$KDLAB_PROFILE``, else quick.
         method: of the student.
         seed: of teacher and student.
         progress: show what is trained and how long it takes.

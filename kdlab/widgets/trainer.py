@@ -42,7 +42,7 @@ class LiveTrainer(TrainingExplorer):
     the notebook loses nothing, and the same settings go on where they were.
 
     Args:
-        **settings: ``profile`` (smoke, quick, full, paper; None is ``$KDLAB_PROFILE``, else quick), ``teacher``,
+        **settings: ``profile`` (its name; None is ``$KDLAB_PROFILE``, else quick), ``teacher``,
             ``student`` (models; None is the profile's), ``method``, ``augmentation``, ``views`` and ``ratio``
             (``"usual"``: one weak row of each original and one augmented), ``amount`` and ``unit`` of the
             budget (None is the profile's), ``seed``.

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from kdlab import perspectives
 from kdlab.errors import SpecError
 from kdlab.lab.store import Store
 from kdlab.perspectives import recipes
@@ -15,11 +14,10 @@ from kdlab.widgets.runs.arms import COSTS
 from kdlab.widgets.runs.panels import interval_text
 from kdlab.widgets.sweep.commands import command
 from kdlab.widgets.sweep.lines import UNITS, Point, cost_text, seeds_text
-from kdlab.widgets.sweep.selection import AXES, Selection, values
+from kdlab.widgets.sweep.selection import AXES, Selection, published_profile, values
 
 MOST_COMMANDS = 3
-ORIGINS = {"published": "Published figures (profile quick: 6,000 train, 1,000 val, 5,000 test images)",
-           "store": "Runs of your store", "given": "The given runs"}  # fmt: skip
+ORIGINS = {"store": "Runs of your store", "given": "The given runs"}
 
 
 def number(value: float) -> str:
@@ -75,9 +73,15 @@ def _origin(chosen: Selection, source: str) -> str:
     teachers = ", ".join(sorted({run["teacher"] for run in runs if isinstance(run["teacher"], str)})) or "none"
     seeds = seeds_text({run["seed"] for run in runs})
     return (
-        f"{ORIGINS[source]}. Data and student: {runs[0]['where']}; teacher: {teachers}. Seeds {seeds} as thin lines, "
-        "their means with 95 % t-intervals. Last epoch, nothing chosen on test."
+        f"{ORIGINS.get(source) or _published()}. Data and student: {runs[0]['where']}; teacher: {teachers}. "
+        f"Seeds {seeds} as thin lines, their means with 95 % t-intervals. Last epoch, nothing chosen on test."
     )
+
+
+def _published() -> str:
+    size = published_profile()
+    train, val, test = size.sizes
+    return f"Published figures (profile {size.name}: {train:,} train, {val:,} val, {test:,} test images)"
 
 
 def _costs(chosen: Selection, settings: Mapping[str, Any]) -> str:
@@ -121,7 +125,7 @@ def _command(point: Point, at: dict[str, float], unit: str, source: str, store: 
     row, seeds, key = point.runs[-1], point.seeds, point.runs[-1]["key"]
     try:
         if source == "published":
-            size, key = perspectives.profile("quick"), None
+            size, key = published_profile(), None
             share = float(row["ratio"]) / 100 if row["augmentation"] != "weak" else None
             spec = recipes.method(size, row["method"], {})
             spec = recipes.with_views(spec, size, row["augmentation"], int(row["views"]), share)

@@ -14,6 +14,7 @@ from kdlab.errors import SpecError, choose
 from kdlab.lab.sources import STORE
 from kdlab.lab.store import Store
 from kdlab.paths import CHECKOUT
+from kdlab.perspectives import Profile, profile
 from kdlab.plotting import load
 from kdlab.widgets.runs.arms import ACCURACIES
 from kdlab.widgets.runs.read import read
@@ -58,6 +59,12 @@ def published() -> pd.DataFrame:
     if not all(path.exists() for path in paths):
         return pd.DataFrame()
     return prepared(pd.concat([load(path)[0] for path in paths]).drop(columns="arm"))
+
+
+def published_profile() -> Profile:
+    """The profile that the published figures were made in."""
+    meta = load(PUBLISHED / FILES[0])[1]["meta"]
+    return profile(meta["profile"], **meta["overrides"])
 
 
 def stored(store: Store, own: bool = False) -> pd.DataFrame:
