@@ -77,6 +77,7 @@ def frozen(network: nn.Module, example: Tensor, precision: str = "float32") -> F
     if not type(network).__module__.startswith("kdlab.models.") or isinstance(network, Tapped):
         return Frozen(network, precision, folded=False).eval()
     made = copy.deepcopy(network).eval().requires_grad_(False)
+    made.to(memory_format=torch.contiguous_format)  # the same bits, however the network that trained lies in memory
     for conv, norm in _pairs(made, example):
         made.set_submodule(conv, fuse_conv_bn_eval(made.get_submodule(conv), made.get_submodule(norm)))
         made.set_submodule(norm, nn.Identity())

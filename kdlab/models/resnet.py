@@ -79,13 +79,13 @@ def resnet_x4(name: str, num_classes: int, in_channels: int) -> ResNet:
     return ResNet(num_classes, in_channels, (depth - 2) // 6, (64, 128, 256), stem=32)
 
 
-@register("resnet8_s2_w4", "resnet8_s2_w8", revision=1, narrow=True)
+@register("resnet8_s2_w4", revision=1, narrow=True)
 def narrow_resnet(name: str, num_classes: int, in_channels: int) -> ResNet:
     """ResNet-8 for a laptop, narrow enough to be trained side by side with others as one network."""
     return small_resnet(name, num_classes, in_channels)
 
 
-@register("resnet8_s2_w16", "resnet8_s2_w32", "resnet8_s2_w64", revision=1)
+@register("resnet8_s2_w8", "resnet8_s2_w16", "resnet8_s2_w32", "resnet8_s2_w64", revision=1)
 def small_resnet(name: str, num_classes: int, in_channels: int) -> ResNet:
     """ResNet-8 for a laptop: stride-2 stem and stage widths w, 2w, 4w (w is the number after ``_w``)."""
     width = int(name.rpartition("_w")[2])
