@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -79,13 +80,14 @@ def frozen(network: nn.Module, example: Tensor, precision: str = "float32") -> F
     made = copy.deepcopy(network).eval().requires_grad_(False)
     made.to(memory_format=torch.contiguous_format)  # the same bits, however the network that trained lies in memory
     for conv, norm in _pairs(made, example):
-        made.set_submodule(conv, fuse_conv_bn_eval(made.get_submodule(conv), made.get_submodule(norm)))
+        pair = cast(nn.Conv2d, made.get_submodule(conv)), cast(nn.BatchNorm2d, made.get_submodule(norm))
+        made.set_submodule(conv, fuse_conv_bn_eval(*pair))
         made.set_submodule(norm, nn.Identity())
     shapes = _shapes(made, example)
     made.to(PRECISIONS[precision])
     if example.device.type == "cpu" and torch.backends.mkldnn.is_available():
         for name, shape in shapes.items():
-            made.set_submodule(name, LaidOut(made.get_submodule(name), shape))
+            made.set_submodule(name, LaidOut(cast(nn.Conv2d, made.get_submodule(name)), shape))
     return Frozen(made, precision, folded=True)
 
 
