@@ -78,7 +78,7 @@ def cohort(splits: Splits, given) -> tuple[float, dict]:
     ]
     on = Splits(*(part.to(given.device) for part in splits))
     teachers = {TEACHER: frozen(given.teacher, splits, given.device)}
-    views = Views(on.train, 0, 0, ORIGINALS, teachers, given.device, autocast=given.precision == "bfloat16")
+    views = Views(on.train, 0, 0, ORIGINALS, teachers, given.device, precision=given.precision)
     marks, weights = train_timed(students, on, views, partial(wait, given.device))
     warm = given.steps // 4
     rows = (len(marks) - 1 - warm) * given.students * 2 * ORIGINALS

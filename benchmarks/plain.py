@@ -1,10 +1,11 @@
 """kdlab against a straightforward loop on one CPU core: KD with JDA on two views, student images a CPU second.
 
-    python benchmarks/plain.py [tiny] [wrn] [--repeats 5]
+    python benchmarks/plain.py [least] [tiny] [wrn] [--repeats 5]
 
 The loop: Pillow images in a data set, torch's loader and SGD, teacher and one student in float32. kdlab: the loop that
 it trains with, K students of one cohort under one teacher; a number of students, then the precision of both networks:
 
+    least   resnet8_s2_w16 to resnet8_s2_w4, 28 x 28 grey, 64 originals a step
     tiny    resnet8_s2_w32 to resnet8_s2_w8, 28 x 28 grey, 64 originals a step
     wrn     wrn_40_2 to wrn_16_2, 32 x 32 colour, 64 originals a step
 
@@ -41,6 +42,7 @@ from kdlab.training.runtime import keep_memory, one_thread
 ORIGINALS, TEMPERATURE = 64, 4.0
 # Teacher, student, steps of the loop and of kdlab, and the bars by number of students and precision.
 CASES = {
+    "least": ("resnet8_s2_w16", "resnet8_s2_w4", 12, 32, {(1, "float32"): 3, (8, "float32"): 7}),
     "tiny": ("resnet8_s2_w32", "resnet8_s2_w8", 12, 32, {(1, "float32"): 3, (8, "float32"): 7}),
     "wrn": ("wrn_40_2", "wrn_16_2", 2, 2, {(1, "float32"): 1.3, (4, "float32"): 1.6, (4, "bfloat16"): 3}),
 }

@@ -49,6 +49,14 @@ def test_batch_norms_of_convolutions_are_gone(name):
     assert any(isinstance(module, LaidOut) for module in made.modules()) == torch.backends.mkldnn.is_available()
 
 
+@pytest.mark.parametrize("name", ["resnet8_s2_w8", "wrn_16_1", "MobileNetV2", "ShuffleV2"])
+def test_bits_do_not_depend_on_how_the_original_lies_in_memory(name):
+    network, x = trained(name), torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        right = frozen(network, x)(x)
+        assert torch.equal(frozen(network.to(memory_format=torch.channels_last), x)(x), right)
+
+
 def test_the_original_is_left_as_it_is():
     network = build("resnet8", 10, 3, seed=0)
     before, mode = copy.deepcopy(network.state_dict()), network.training

@@ -102,6 +102,23 @@ def test_rows_average_to_the_terms(name):
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_maps_may_lie_in_memory_channels_last(name):
+    student, teacher, batch = example_for(name)
+    last = student._map(lambda v: v.contiguous(memory_format=torch.channels_last) if v.dim() == 4 else v)
+    (mine, out), (theirs, moved) = leaves(student), leaves(last)
+    assert not moved.features[0].is_contiguous()
+    terms = made(name, student, teacher)(out, teacher, batch)
+    same = made(name, student, teacher)(moved, teacher, batch)
+    for term, value in terms.items():
+        torch.testing.assert_close(same[term], value, rtol=1e-9, atol=1e-12)
+    if name not in PREPARING:
+        terms.total.backward(), same.total.backward()
+        for a, b in zip(mine, theirs, strict=True):
+            assert (a.grad is None) == (b.grad is None)
+            assert a.grad is None or torch.allclose(a.grad, b.grad, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_half_precision_is_computed_in_float32(name):
     student, teacher, batch = example_for(name)
     half, teacher = student._map(torch.Tensor.bfloat16), teacher._map(torch.Tensor.float)

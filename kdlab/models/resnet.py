@@ -80,9 +80,9 @@ def resnet_x4(name: str, num_classes: int, in_channels: int) -> ResNet:
 
 
 @register("resnet8_s2_w4", revision=1, narrow=True)
-def narrow_resnet(name: str, num_classes: int, in_channels: int) -> ResNet:
+def narrow_resnet(num_classes: int, in_channels: int) -> ResNet:
     """ResNet-8 for a laptop, narrow enough to be trained side by side with others as one network."""
-    return small_resnet(name, num_classes, in_channels)
+    return small_resnet("resnet8_s2_w4", num_classes, in_channels)
 
 
 @register("resnet8_s2_w8", "resnet8_s2_w16", "resnet8_s2_w32", "resnet8_s2_w64", revision=1)
