@@ -53,6 +53,7 @@ PLACES = {"notebooks/perspectives/ratio_sweep.ipynb": str(notebooks.NOTEBOOKS / 
 NOT_RUN = {
     "kdlab lab": "serves until it is stopped; tests/test_serve.py and tests/browser start it",
     "kdlab lab --voila": "serves until it is stopped; tests/test_serve.py and tests/browser start it",
+    "make publish": "writes into the checkout; tests/test_report.py and tests/test_ledger.py publish elsewhere",
     "kdlab runs export mine.csv.xz": "needs a finished run; tests/test_ledger.py exports",
     "kdlab runs merge mine.csv.xz": "needs the file of another machine; tests/test_ledger.py merges",
     "make figures": "sets up, trains and draws for most of an hour; tests/test_setup.py runs make without its recipes",
