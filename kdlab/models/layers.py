@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -23,11 +24,18 @@ def small_classifier(inputs: int, num_classes: int) -> nn.Linear:
     return layer
 
 
-def initialise(model: nn.Module) -> None:
-    """He initialisation by fan-out for every convolution; BatchNorm starts as the identity by default."""
+def initialise(model: nn.Module, generator: torch.Generator | None = None) -> None:
+    """He initialisation by fan-out for every convolution, biases 0; BatchNorm starts as the identity by default.
+
+    Args:
+        model: changed in place.
+        generator: the stream of the weights; None is the global one.
+    """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def thin(x: Tensor, stride: int) -> Tensor:
@@ -64,6 +72,17 @@ def through(stage: nn.Sequential, x: Tensor, keep: bool) -> tuple[Tensor, Tensor
     return F.relu(before), before
 
 
+class Residual(nn.Module):
+    """A block of a stage, which ends in a ReLU."""
+
+    def before(self, x: Tensor) -> Tensor:
+        """The block's map before its last ReLU."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.before(x), inplace=True)
+
+
 class Network(nn.Module):
     """A network that gives Outputs; called, it gives its logits."""
 
@@ -81,9 +100,11 @@ class Staged(Network):
 
     Attributes:
         classifier: name of the linear layer in published files of weights.
+        block: class of the blocks that stages are made of.
         part: what the names of the stages begin with there.
     """
 
+    block: type[nn.Module]
     classifier = "fc"
     part = "layer"
 
@@ -100,7 +121,7 @@ class Staged(Network):
 
     def stage(self, inputs: int, outputs: int, blocks: int, stride: int) -> nn.Module:
         """One stage of blocks."""
-        raise NotImplementedError
+        return stage(self.block, inputs, outputs, blocks, stride)
 
     def head(self, x: Tensor) -> Tensor:
         """The map whose mean is the embedding, of the last stage's map."""
