@@ -148,13 +148,13 @@ def val(runs: Sequence[dict[str, RunSpec]], table: pd.DataFrame) -> pd.DataFrame
 
 def judge_first(c: Candidate, table: pd.DataFrame) -> dict[str, float]:
     """Numbers of (1), (2), (4) and the linear model: means over three seeds."""
-    mean = val([c.first(seed) for seed in FEW], table).mean()
+    mean = val([c.first(seed) for seed in FEW], table).mean().rename({"teacher": "teacher_val"})
     return {
         **mean,
         "linear": baseline.linear("fashion", (c.images, VAL, TEST))["val_accuracy"],
         "gain_2E": mean["ce_2E"] - mean["ce"],
         "gain_2N": mean["ce_2N"] - mean["ce"],
-        "lead": mean["teacher"] - mean["ce"],
+        "lead": mean["teacher_val"] - mean["ce"],
     }
 
 
@@ -193,7 +193,7 @@ def passes(row: dict[str, float], gain: float, lead: float, short: bool) -> bool
     return (
         row["gain_2E"] < gain
         and row["lead"] >= lead
-        and row["teacher"] > row["linear"]
+        and row["teacher_val"] > row["linear"]
         and (not short or row["gain_2N"] > row["gain_2E"])
     )
 
