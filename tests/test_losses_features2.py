@@ -292,9 +292,9 @@ def test_simkd_is_narrow_inside_by_the_reduction(reduction):
 
 @pytest.mark.parametrize("name", ["simkd", "catkd"])
 def test_a_model_without_a_final_map_is_refused(name):
-    student, teacher, _ = example()
-    with pytest.raises(SpecError, match=f"{name} needs the map before pooling.*student"):
-        create("losses", name).setup(replace(student, final=None), teacher, context(name))
+    student, teacher, batch = example()
+    with pytest.raises(SpecError, match=f"{name} reads the map before pooling, which the Outputs of the student do"):
+        method(name, student, teacher)(replace(student, final=None), teacher, batch)
 
 
 # --- CAT-KD -------------------------------------------------------------------------------------------------------

@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar
 import pytest
 from examples import example
 
-from kdlab.errors import SpecError
+from kdlab.errors import SpecError, check_number
 from kdlab.losses import AT, KD, KDI, LSKD, Losses
-from kdlab.losses.base import Count, Method, NonNegative, at_most, cross_entropy_rows, require
+from kdlab.losses.base import Count, Method, NonNegative, at_most, cross_entropy_rows
 from kdlab.registry import check_options, create, find
 
 
@@ -34,7 +34,7 @@ class ByHand(KD):
 
     def __init__(self, weight: float = 1.0, temperature: float = 2.0, *, half: bool = False):
         super().__init__(temperature, kd_weight=0.5)
-        self.weight, self.half = require("weight", weight), half
+        self.weight, self.half = check_number("weight", weight), half
 
     def rows(self, student, teacher, batch):
         return super().rows(student, teacher, batch) | {"own": self.weight * cross_entropy_rows(student.logits, batch)}

@@ -37,7 +37,7 @@ class Augmentation:
     """
 
     def draw(self, n: int, image_shape: tuple[int, int, int], generator, guide=None) -> dict[str, Tensor]:
-        """All random choices for n images, one per image.
+        """All random choices for n images, one per image; none unless a subclass has some.
 
         Args:
             n: number of images.
@@ -48,7 +48,7 @@ class Augmentation:
         Returns:
             Parameters by name, each (n, ...).
         """
-        raise NotImplementedError
+        return {}
 
     def apply(self, images: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Augmented copies of uint8 images (n, C, H, W), given what ``draw`` returned; deterministic."""

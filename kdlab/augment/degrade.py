@@ -60,10 +60,6 @@ class Blur(Augmentation):
     def __init__(self, sigma: float = 1.0):
         self.sigma = check_number("sigma", sigma, 0, 100)
 
-    def draw(self, n: int, image_shape: tuple[int, int, int], generator, guide=None) -> dict[str, Tensor]:
-        """Nothing to draw: every image is blurred alike."""
-        return {}
-
     def apply(self, images: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Blurred uint8 images (B, C, H, W), rounded once at the end."""
         down, across = (gaussian_weights(side, self.sigma, images.device) for side in images.shape[-2:])
@@ -88,10 +84,6 @@ class Degrade(Augmentation):
     def __init__(self, factor: int = 2, back: str = "bicubic"):
         self.factor = check_integer("factor", factor, 1)
         self.back = choose("back", back, ("bicubic", "nearest"))
-
-    def draw(self, n: int, image_shape: tuple[int, int, int], generator, guide=None) -> dict[str, Tensor]:
-        """Nothing to draw: every image is degraded alike."""
-        return {}
 
     def apply(self, images: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Degraded uint8 images (B, C, H, W)."""

@@ -14,6 +14,19 @@ def _checked_fill(fill: int | None) -> int | None:
     return None if fill is None else check_integer("fill", fill, 0, 255)
 
 
+def in_box(images: Tensor, start: Tensor, stop: Tensor) -> Tensor:
+    """Which pixels lie in the box of their image: bool (B, H, W).
+
+    Args:
+        images: (B, C, H, W).
+        start: (B, 2), the first row and column.
+        stop: (B, 2), the row and the column after the last.
+    """
+    sides = (torch.arange(side, device=images.device) for side in images.shape[-2:])
+    down, across = ((at >= start[:, k, None]) & (at < stop[:, k, None]) for k, at in enumerate(sides))
+    return down[:, :, None] & across[:, None, :]
+
+
 def hide(images: Tensor, hidden: Tensor, fill: int | None) -> Tensor:
     """The images with some pixels overwritten.
 
@@ -56,11 +69,8 @@ class Cutout(Augmentation):
 
     def apply(self, images: Tensor, params: dict[str, Tensor]) -> Tensor:
         """uint8 images (B, C, H, W); rows and columns from centre - size // 2 on, ``size`` of them, are hidden."""
-        inside = []
-        for side, centre in zip(images.shape[-2:], params["centre"].unbind(1), strict=True):
-            away = torch.arange(side, device=images.device) - centre[:, None] + self.size // 2
-            inside.append((away >= 0) & (away < self.size))
-        return hide(images, inside[0][:, :, None] & inside[1][:, None, :], self.fill)
+        start = params["centre"] - self.size // 2
+        return hide(images, in_box(images, start, start + self.size), self.fill)
 
 
 @register("masking", revision=1)

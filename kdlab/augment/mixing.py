@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from kdlab.augment.erase import in_box
 from kdlab.augment.mixed import Mixed, Mixing
 from kdlab.errors import SpecError, check_number, choose
 from kdlab.registry import register
@@ -136,9 +137,7 @@ class CutMix(Mixing):
 
     def apply(self, images: Tensor, params: dict[str, Tensor]) -> Tensor:
         """uint8 images (B, C, H, W), each with its box of its partner."""
-        top, left, bottom, right = params["box"][..., None].unbind(1)
-        y, x = (torch.arange(side, device=images.device) for side in images.shape[-2:])
-        inside = ((y >= top) & (y < bottom))[:, :, None] & ((x >= left) & (x < right))[:, None, :]
+        inside = in_box(images, *params["box"].split(2, 1))
         return torch.where(inside[:, None], images[params["partner"]], images)
 
 

@@ -16,10 +16,6 @@ from kdlab.registry import register
 class Weak(Augmentation):
     """No policy: the view is the original, to which training adds the crop and flip that every view gets."""
 
-    def draw(self, n: int, image_shape: tuple[int, int, int], generator, guide=None) -> dict[str, Tensor]:
-        """Nothing to draw."""
-        return {}
-
     def apply(self, images: Tensor, params: dict[str, Tensor]) -> Tensor:
         """The images themselves."""
         return images

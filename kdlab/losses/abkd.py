@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdlab.errors import SpecError
-from kdlab.losses.base import Method, NonNegative, Positive, cross_entropy_rows
+from kdlab.losses.base import Method, NonNegative, Positive
 from kdlab.registry import register
 
 LEAST = 0.05  # a smaller exponent than this, but not 0, loses the divergence to rounding in float32
@@ -74,5 +74,5 @@ class ABKD(Method):
 
     def rows(self, student, teacher, batch):
         log_q, log_p = (F.log_softmax(out.logits / self.temperature, dim=1) for out in (student, teacher))
-        hard = self.ce_weight * cross_entropy_rows(student.logits, batch)
+        hard = self.hard_rows(student, batch)
         return {"ce": hard, "abkd": self.weight * alpha_beta_rows(log_q, log_p, self.alpha, self.beta)}

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from kdlab.errors import SpecError
 from kdlab.losses import options
 from kdlab.losses.batch import Batch, Context, Losses
-from kdlab.losses.options import Count, NonNegative, Positive, at_most, require
+from kdlab.losses.options import Count, NonNegative, Positive, at_most
 from kdlab.losses.rows import cross_entropy_rows, kl_rows, match_size, one_class, warm_up
 from kdlab.models import Outputs, outputs
 from kdlab.rng import generator
 
 __all__ = [
     "Batch", "Context", "Count", "Losses", "Method", "NonNegative", "Positive", "at_most", "cross_entropy_rows",
-    "kl_rows", "match_size", "one_class", "require", "warm_up",
+    "kl_rows", "match_size", "one_class", "warm_up",
 ]  # fmt: skip
 READ = {"features": "stage maps", "embedding": "an embedding", "final": "the map before pooling"}
 ROWS = {
@@ -188,6 +188,10 @@ class Method(nn.Module):
     def rows(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
         """The terms that are means over rows, before the mean: name to weighted values (B,)."""
         raise NotImplementedError
+
+    def hard_rows(self, student: Outputs, batch: Batch) -> Tensor:
+        """Cross-entropy of each row with its label, (B,), times the method's option ``ce_weight``."""
+        return self.ce_weight * cross_entropy_rows(student.logits, batch)
 
     def terms(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
         """All terms as weighted scalars; ``ce`` alone follows the batch's ``hard_weight``."""

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdlab.errors import SpecError
-from kdlab.losses.base import Batch, Method, NonNegative, Positive, cross_entropy_rows, kl_rows
+from kdlab.losses.base import Batch, Method, NonNegative, Positive, kl_rows
 from kdlab.models import Outputs
 from kdlab.registry import register
 from kdlab.rng import generator
@@ -105,5 +105,4 @@ class CCD(Method):
     def rows(self, student, teacher, batch):
         soft = kl_rows(student.logits, teacher.logits, self.temperature)
         confident = self.weights(teacher, batch) * soft
-        hard = self.ce_weight * cross_entropy_rows(student.logits, batch)
-        return {"ce": hard, "ccd": self.kd_weight * self.temperature**2 * confident}
+        return {"ce": self.hard_rows(student, batch), "ccd": self.kd_weight * self.temperature**2 * confident}

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from kdlab.losses.base import Method, NonNegative, cross_entropy_rows, kl_rows
+from kdlab.losses.base import Method, NonNegative, kl_rows
 from kdlab.registry import register
 
 LOWEST, SPAN = 1.0, 20.0  # the learned temperature lies between LOWEST and LOWEST + SPAN
@@ -53,6 +53,5 @@ class CTKD(Method):
 
     def rows(self, student, teacher, batch):
         temperature = self.temperature(batch.progress)
-        hard = self.ce_weight * cross_entropy_rows(student.logits, batch)
         soft = kl_rows(student.logits, teacher.logits, temperature)
-        return {"ce": hard, "kd": self.kd_weight * temperature**2 * soft}
+        return {"ce": self.hard_rows(student, batch), "kd": self.kd_weight * temperature**2 * soft}

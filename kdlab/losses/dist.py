@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlab.losses.base import Method, NonNegative, Positive, cross_entropy_rows
+from kdlab.losses.base import Method, NonNegative, Positive
 from kdlab.registry import register
 
 
@@ -53,9 +53,8 @@ class DIST(Method):
         return tuple(F.softmax(out.logits / self.temperature, dim=1) for out in (student, teacher))
 
     def rows(self, student, teacher, batch):
-        hard = self.ce_weight * cross_entropy_rows(student.logits, batch)
         inter = pearson_distance(*self.probabilities(student, teacher), dim=1)
-        return {"ce": hard, "inter": self.weight * self.beta * self.temperature**2 * inter}
+        return {"ce": self.hard_rows(student, batch), "inter": self.weight * self.beta * self.temperature**2 * inter}
 
     def terms(self, student, teacher, batch):
         intra = pearson_distance(*self.probabilities(student, teacher), dim=0).mean()

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlab.losses.base import Method, NonNegative, Positive, cross_entropy_rows, kl_rows, one_class, warm_up
+from kdlab.losses.base import Method, NonNegative, Positive, kl_rows, one_class, warm_up
 from kdlab.registry import register
 
 
@@ -66,7 +66,7 @@ class DKD(Method):
         s, t = (split_target(out.logits / temperature, label) for out in (student, teacher))
         target, rest = kl_rows(target_against_rest(*s), target_against_rest(*t), 1.0), kl_rows(s[1], t[1], 1.0)
         scale = warm_up(batch, self.warmup) * temperature**2
-        hard = self.ce_weight * cross_entropy_rows(student.logits, batch)
+        hard = self.hard_rows(student, batch)
         return {"ce": hard, "tckd": scale * self.alpha * target, "nckd": scale * self.beta * rest}
 
 
@@ -143,6 +143,6 @@ class RLD(DKD):
         # Not -inf: a row with nothing below y then has two equal, uniform distributions instead of NaN.
         below = kl_rows(s.masked_fill(out, -1e9), t.masked_fill(out, -1e9), self.temperature)
         start = warm_up(batch, self.warmup)
-        hard = self.ce_weight * cross_entropy_rows(s, batch)
         correlation = self.beta * self.temperature**2 * below
+        hard = self.hard_rows(student, batch)
         return {"ce": hard, "scd": start * self.alpha * confidence, "mcd": start * correlation}

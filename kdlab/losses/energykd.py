@@ -8,8 +8,8 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from kdlab.errors import SpecError
-from kdlab.losses.base import Method, NonNegative, Positive, cross_entropy_rows, kl_rows, require
+from kdlab.errors import SpecError, check_number
+from kdlab.losses.base import Method, NonNegative, Positive, kl_rows
 from kdlab.registry import register
 
 DIRECTIONS = ("paper", "released")
@@ -63,7 +63,7 @@ class EnergyKD(Method):
     def __post_init__(self):
         if not isinstance(self.taus, Sequence) or len(self.taus) != 3:
             raise SpecError(f"taus must be three temperatures, but got {self.taus!r}.")
-        if sorted(require("taus", tau, positive=True) for tau in self.taus) != list(self.taus):
+        if sorted(check_number("taus", tau, open_low=True) for tau in self.taus) != list(self.taus):
             raise SpecError(f"taus must ascend (direction says which rows get which), but got {self.taus!r}.")
         shares = self.low_share, self.high_share
         if max(shares) >= 1 or sum(shares) > 1:
@@ -89,5 +89,4 @@ class EnergyKD(Method):
     def rows(self, student, teacher, batch):
         temperatures = self.temperatures(teacher.logits)
         soft = temperatures**2 * kl_rows(student.logits, teacher.logits, temperatures[:, None])
-        hard = self.ce_weight * cross_entropy_rows(student.logits, batch)
-        return {"ce": hard, "energykd": self.kd_weight * soft}
+        return {"ce": self.hard_rows(student, batch), "energykd": self.kd_weight * soft}

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kdlab.errors import SpecError
-from kdlab.losses.base import Batch, Method, NonNegative, Positive, cross_entropy_rows, kl_rows, require
+from kdlab.errors import SpecError, check_number
+from kdlab.losses.base import Batch, Method, NonNegative, Positive, cross_entropy_rows, kl_rows
 from kdlab.registry import register
 
 NAMES = ("ce", "ce_augmented", "kd", "kd_augmented")
@@ -52,7 +52,7 @@ class FourTerm(Method):
     def __post_init__(self):
         if not isinstance(self.weights, Sequence) or len(self.weights) != 4:
             raise SpecError(f"weights must be four numbers, of {', '.join(NAMES)}, but got {self.weights!r}.")
-        self.weights = tuple(require(f"weights: {name}", w) for name, w in zip(NAMES, self.weights, strict=True))
+        self.weights = tuple(check_number(f"weights: {name}", w) for name, w in zip(NAMES, self.weights, strict=True))
 
     def scale(self, batch: Batch) -> float:
         """The common factor c of the batch."""

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlab.losses.base import Batch, NonNegative, Positive, cross_entropy_rows
+from kdlab.losses.base import Batch, NonNegative, Positive
 from kdlab.losses.kd import SoftTargets
 from kdlab.registry import register
 
@@ -84,8 +84,7 @@ class KDI(SoftTargets):
         target = isotonic(F.softmax(teacher.logits / self.temperature, dim=1), *present_classes(batch))
         log_q = F.log_softmax(student.logits / self.temperature, dim=1)
         soft = F.kl_div(log_q, target, reduction="none").sum(1)
-        hard = self.ce_weight * cross_entropy_rows(student.logits, batch)
-        return {"ce": hard, "kdi": self.kd_weight * self.temperature**2 * soft}
+        return {"ce": self.hard_rows(student, batch), "kdi": self.kd_weight * self.temperature**2 * soft}
 
 
 @register("kdp", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher",), tune="weight")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kdlab.errors import choose
-from kdlab.losses.base import Method, NonNegative, Positive, cross_entropy_rows, kl_rows
+from kdlab.losses.base import Method, NonNegative, Positive, kl_rows
 from kdlab.registry import register
 
 PRESETS = {"crd": (0.1, 0.9)}  # CE and KD weights of the CRD comparison (Tian et al., ICLR 2020)
@@ -17,9 +17,8 @@ class SoftTargets(Method):
     kd_weight: NonNegative = 1.0
 
     def rows(self, student, teacher, batch):
-        hard = cross_entropy_rows(student.logits, batch)
         soft = kl_rows(student.logits, teacher.logits, self.temperature)
-        return {"ce": self.ce_weight * hard, "kd": self.kd_weight * self.temperature**2 * soft}
+        return {"ce": self.hard_rows(student, batch), "kd": self.kd_weight * self.temperature**2 * soft}
 
 
 @register("kd", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher",), tune="kd_weight")

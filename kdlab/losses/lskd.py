@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from kdlab.errors import SpecError, choose
-from kdlab.losses.base import Method, NonNegative, Positive, cross_entropy_rows
+from kdlab.losses.base import Method, NonNegative, Positive
 from kdlab.models import Outputs
 from kdlab.registry import MethodInfo, catalogue, create, find, register
 
@@ -77,11 +77,11 @@ class LSKD(Method):
         return {name: self.weight * value for name, value in terms.items() if name != "ce"}
 
     def rows(self, student, teacher, batch):
-        hard = self.ce_weight * cross_entropy_rows(student.logits, batch)
+        hard = self.hard_rows(student, batch)
         return {"ce": hard} | self._own(self.base.rows(standardised(student), standardised(teacher), batch))
 
     def terms(self, student, teacher, batch):
-        hard = batch.mean(self.ce_weight * cross_entropy_rows(student.logits, batch), hard=True)
+        hard = batch.mean(self.hard_rows(student, batch), hard=True)
         return {"ce": hard} | self._own(self.base.terms(standardised(student), standardised(teacher), batch))
 
     def after_step(self, batch):

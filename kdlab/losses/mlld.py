@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdlab.errors import SpecError
-from kdlab.losses.base import Batch, Method, NonNegative, cross_entropy_rows, kl_rows
+from kdlab.losses.base import Batch, Method, NonNegative, kl_rows
 from kdlab.models import Outputs
 from kdlab.registry import register
 
@@ -81,7 +81,7 @@ class MLLD(Method):
             instance = instance + temperature**2 * (mask + strong) * soft
             pairs = pairs + (same * (p @ p.T - q @ q.T).square()).sum(1)
         counted = mask if self.mode == "released" else mask + further
-        hard = self.ce_weight * cross_entropy_rows(student.logits, batch)
+        hard = self.hard_rows(student, batch)
         return {"ce": hard, "instance": self.weight * instance, "batch": self.weight * counted * pairs}
 
     def terms(self, student, teacher, batch):

@@ -10,28 +10,19 @@ from typing import Annotated, Any, ClassVar, get_args, get_origin
 from kdlab.errors import SpecError, check_integer, check_number, choose
 
 
-def require(argument: str, value: float, *, positive: bool = False) -> float:
-    """Return a finite, non-negative (or positive) number, or refuse it.
-
-    Raises:
-        SpecError: naming the argument, the value and the range.
-    """
-    return check_number(argument, value, open_low=positive)
-
-
 def at_most(limit: float, words: str) -> Callable[[str, float], float]:
     """A range of finite numbers from 0 to ``limit``, which a message calls by ``words``."""
 
     def check(argument: str, value: float) -> float:
-        if require(argument, value) > limit:
+        if check_number(argument, value) > limit:
             raise SpecError(f"{argument} must be {words}, but got {value!r}.")
         return value
 
     return check
 
 
-NonNegative = Annotated[float, require]
-Positive = Annotated[float, partial(require, positive=True)]
+NonNegative = Annotated[float, check_number]
+Positive = Annotated[float, partial(check_number, open_low=True)]
 Count = Annotated[int, partial(check_integer, low=1)]
 
 
@@ -59,7 +50,7 @@ def signature(options: dict[str, inspect.Parameter]) -> inspect.Signature:
 def checked(option: inspect.Parameter, value: Any) -> Any:
     """The value of an option, or what is wrong with it.
 
-    The range is a function of name and value, as ``require``, or a collection of the choices; a ``bool`` has two.
+    The range is a function of name and value, as ``check_number``, or a collection of the choices; a ``bool`` has two.
 
     Raises:
         SpecError: naming the option, the value and the range.

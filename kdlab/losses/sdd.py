@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlab.errors import SpecError
-from kdlab.losses.base import NonNegative, cross_entropy_rows, kl_rows, one_class
+from kdlab.losses.base import NonNegative, kl_rows, one_class
 from kdlab.losses.kd import SoftTargets
 from kdlab.models import classifier
 from kdlab.registry import register
@@ -68,8 +68,6 @@ class SDD(SoftTargets):
 
     def setup(self, student, teacher, context):
         for who, out in (("student", student), ("teacher", teacher)):
-            if out.final is None:
-                raise SpecError(f"sdd needs the map before pooling, which the {who} does not show.")
             if min(out.final.shape[2:]) < max(self.scales):
                 size = "x".join(map(str, out.final.shape[2:]))
                 raise SpecError(f"scales must not exceed the final map, {size} in the {who}, but got {self.scales}.")
@@ -83,5 +81,4 @@ class SDD(SoftTargets):
         soft = kl_rows(s.flatten(0, 1), t.flatten(0, 1), self.temperature).view(s.shape[:2])
         differs = (t.argmax(2) == label[:, None]) != (teacher.logits.argmax(1) == label)[:, None]
         soft = torch.where(differs, self.complementary_weight * soft, soft)
-        hard = self.ce_weight * cross_entropy_rows(student.logits, batch)
-        return {"ce": hard, "sdd": self.kd_weight * self.temperature**2 * soft.mean(1)}
+        return {"ce": self.hard_rows(student, batch), "sdd": self.kd_weight * self.temperature**2 * soft.mean(1)}

@@ -7,7 +7,6 @@ from typing import Annotated
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlab.errors import SpecError
 from kdlab.losses.base import NonNegative, Positive
 from kdlab.losses.kd import KD
 from kdlab.losses.layers import block
@@ -50,9 +49,6 @@ class SimKD(KD):
     kd_weight: NonNegative = 0.0
 
     def setup(self, student, teacher, context):
-        for who, out in (("student", student), ("teacher", teacher)):
-            if out.final is None:
-                raise SpecError(f"simkd needs the map before pooling, which the {who} does not have.")
         inputs, width = student.final.shape[1], teacher.final.shape[1]
         self.size = tuple(map(min, student.final.shape[2:], teacher.final.shape[2:]))
         narrow, draw = max(1, width // self.reduction), context.generator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 
-from kdlab.losses.base import Method, NonNegative, Positive, cross_entropy_rows, kl_rows
+from kdlab.losses.base import Method, NonNegative, Positive, kl_rows
 from kdlab.registry import register
 
 
@@ -32,7 +32,7 @@ class TTM(Method):
     ce_weight: NonNegative = 1.0
 
     def rows(self, student, teacher, batch):
-        hard = self.ce_weight * cross_entropy_rows(student.logits, batch)
+        hard = self.hard_rows(student, batch)
         return {"ce": hard, "ttm": self.weight * kl_rows(student.logits, self.gamma * teacher.logits, 1.0)}
 
 
