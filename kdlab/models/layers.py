@@ -64,6 +64,17 @@ def through(stage: nn.Sequential, x: Tensor, keep: bool) -> tuple[Tensor, Tensor
     return F.relu(before), before
 
 
+class Residual(nn.Module):
+    """A block of a stage, which ends in a ReLU."""
+
+    def before(self, x: Tensor) -> Tensor:
+        """The block's map before its last ReLU."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.before(x), inplace=True)
+
+
 class Network(nn.Module):
     """A network that gives Outputs; called, it gives its logits."""
 
@@ -81,9 +92,11 @@ class Staged(Network):
 
     Attributes:
         classifier: name of the linear layer in published files of weights.
+        block: class of the blocks that stages are made of.
         part: what the names of the stages begin with there.
     """
 
+    block: type[nn.Module]
     classifier = "fc"
     part = "layer"
 
@@ -100,7 +113,7 @@ class Staged(Network):
 
     def stage(self, inputs: int, outputs: int, blocks: int, stride: int) -> nn.Module:
         """One stage of blocks."""
-        raise NotImplementedError
+        return stage(self.block, inputs, outputs, blocks, stride)
 
     def head(self, x: Tensor) -> Tensor:
         """The map whose mean is the embedding, of the last stage's map."""

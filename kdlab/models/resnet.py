@@ -7,11 +7,11 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlab.models.layers import Staged, conv, initialise, stage, thin
+from kdlab.models.layers import Residual, Staged, conv, initialise, thin
 from kdlab.registry import register
 
 
-class BasicBlock(nn.Module):
+class BasicBlock(Residual):
     """``relu(bn(conv(relu(bn(conv(x))))) + shortcut(x))``; the shortcut projects when the shape changes."""
 
     def __init__(self, inputs: int, outputs: int, stride: int):
@@ -25,11 +25,7 @@ class BasicBlock(nn.Module):
         if stride != 1 or inputs != outputs:
             self.downsample = nn.Sequential(conv(inputs, outputs, 1), nn.BatchNorm2d(outputs))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.before(x), inplace=True)
-
     def before(self, x: Tensor) -> Tensor:
-        """The block's map before its last ReLU."""
         shortcut = x if self.downsample is None else self.downsample(thin(x, self.stride))
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         return self.bn2(self.conv2(x)).add_(shortcut)
@@ -51,6 +47,8 @@ class ResNet(Staged):
     Reference: He, Zhang, Ren and Sun, Deep Residual Learning for Image Recognition, CVPR 2016.
     """
 
+    block = BasicBlock
+
     def __init__(
         self, num_classes: int, in_channels: int, blocks: int, widths: tuple[int, int, int], stem: int, stride: int = 1
     ):
@@ -60,9 +58,6 @@ class ResNet(Staged):
         self.make_stages([(*channels, blocks) for channels in pairwise((stem, *widths))], stride=1)
         self.fc = nn.Linear(widths[2], num_classes)
         initialise(self)
-
-    def stage(self, inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
-        return stage(BasicBlock, inputs, outputs, blocks, stride)
 
 
 @register("resnet8", "resnet14", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", revision=1)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlab.models.layers import Staged, conv, initialise, stage, thin
+from kdlab.models.layers import Residual, Staged, conv, initialise, thin
 from kdlab.registry import register
 
 SIZES = ((64, 256, 3), (256, 512, 4), (512, 1024, 6), (1024, 2048, 3))  # of each stage: channels in, out, blocks
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(Residual):
     """``relu(bn(1x1(relu(bn(3x3(relu(bn(1x1(x)))))))) + shortcut(x))``, four times as wide outside as inside.
 
     The 3x3 convolution carries the stride; the shortcut projects when the shape changes.
@@ -27,11 +27,7 @@ class Bottleneck(nn.Module):
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Sequential(conv(inputs, outputs, 1), nn.BatchNorm2d(outputs))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.before(x), inplace=True)
-
     def before(self, x: Tensor) -> Tensor:
-        """The block's map before its last ReLU."""
         shortcut = self.shortcut(thin(x, self.stride))
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         x = F.relu(self.bn2(self.conv2(x)), inplace=True)
@@ -52,7 +48,7 @@ class ResNet50(Staged):
     Reference: He, Zhang, Ren and Sun, Deep Residual Learning for Image Recognition, CVPR 2016.
     """
 
-    classifier = "linear"
+    block, classifier = Bottleneck, "linear"
 
     def __init__(self, num_classes: int, in_channels: int):
         super().__init__()
@@ -61,6 +57,3 @@ class ResNet50(Staged):
         self.make_stages(SIZES, stride=1)
         self.linear = nn.Linear(2048, num_classes)
         initialise(self)
-
-    def stage(self, inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
-        return stage(Bottleneck, inputs, outputs, blocks, stride)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlab.models.layers import Staged, conv, stage
+from kdlab.models.layers import Residual, Staged, conv
 from kdlab.registry import register
 
 GROUPS = 3  # of the 1x1 convolutions of version 1
@@ -19,7 +19,7 @@ def shuffle(x: Tensor, groups: int) -> Tensor:
     return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
 
 
-class UnitV1(nn.Module):
+class UnitV1(Residual):
     """``relu(bn(1x1(r(3x3(shuffle(r(1x1(x))))))) + x)``, ``r = relu(bn(.))``: 1x1 in groups, 3x3 depthwise.
 
     With stride 2 the 3x3 mean of x is appended to the channels instead of added. The middle has a quarter of the
@@ -34,9 +34,6 @@ class UnitV1(nn.Module):
         self.conv1, self.bn1 = conv(inputs, middle, 1, groups=self.groups), nn.BatchNorm2d(middle)
         self.conv2, self.bn2 = conv(middle, middle, 3, stride, middle), nn.BatchNorm2d(middle)
         self.conv3, self.bn3 = conv(middle, own, 1, groups=GROUPS), nn.BatchNorm2d(own)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.before(x), inplace=True)
 
     def before(self, x: Tensor) -> Tensor:
         """The unit's map before its last ReLU."""
@@ -124,12 +121,11 @@ class ShuffleV1(ShuffleNet):
     Devices, CVPR 2018.
     """
 
+    block = UnitV1
+
     def __init__(self, num_classes: int, in_channels: int):
         super().__init__(in_channels, (240, 480, 960))
         self.linear = nn.Linear(960, num_classes)
-
-    def stage(self, inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
-        return stage(UnitV1, inputs, outputs, blocks, stride)
 
 
 @register("ShuffleV2", revision=1)

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlab.models.layers import Staged, conv, initialise, stage, thin
+from kdlab.models.layers import Staged, conv, initialise, thin
 from kdlab.models.outputs import Outputs
 from kdlab.registry import register
 
@@ -50,7 +50,7 @@ class WideResNet(Staged):
     Reference: Zagoruyko and Komodakis, Wide Residual Networks, BMVC 2016.
     """
 
-    part = "block"
+    block, part = PreActivationBlock, "block"
 
     def __init__(self, num_classes: int, in_channels: int, blocks: int, factor: int):
         super().__init__()
@@ -63,7 +63,7 @@ class WideResNet(Staged):
         nn.init.zeros_(self.fc.bias)
 
     def stage(self, inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
-        return nn.Sequential(OrderedDict(layer=stage(PreActivationBlock, inputs, outputs, blocks, stride)))
+        return nn.Sequential(OrderedDict(layer=super().stage(inputs, outputs, blocks, stride)))
 
     def outputs(self, x: Tensor) -> Outputs:
         """Logits, the three group maps (before any activation) and the pooled embedding (B, 64k).

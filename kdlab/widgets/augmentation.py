@@ -17,8 +17,7 @@ from kdlab.plotting.look import INK
 from kdlab.registry import catalogue, create
 from kdlab.widgets.canvas import CHANGED, PLAIN, TEACHER, Sheet
 from kdlab.widgets.drawing import Drawing
-from kdlab.widgets.explorer import Explorer
-from kdlab.widgets.pair import TrainedPair, make_view, trained_pair
+from kdlab.widgets.pair import PairExplorer, TrainedPair, make_view
 
 COLUMNS = 8
 SIDE, CELL, MARGIN, BAND = 84, 118, 92, 342  # pixels
@@ -63,7 +62,7 @@ class View(NamedTuple):
     fired: list[list[str]]
 
 
-class AugmentationExplorer(Explorer):
+class AugmentationExplorer(PairExplorer):
     """Originals over augmented views, the operations that fired, and the teacher's soft labels of both.
 
     The draws come from the same named streams as in training, so a draw can be held while the strength changes.
@@ -89,9 +88,8 @@ class AugmentationExplorer(Explorer):
     }  # fmt: skip
 
     def __init__(self, trained: TrainedPair | None = None, **settings: Any):
-        super().__init__(**settings)
-        choose("policy", self.settings["policy"], catalogue("augment"))
-        self.trained = trained or trained_pair()
+        choose("policy", settings.get("policy", self.DEFAULTS["policy"]), catalogue("augment"))
+        super().__init__(trained, **settings)
 
     def options(self) -> dict[str, Any]:
         """The policy's options for the present settings, as a spec would name them, without defaults."""
@@ -187,10 +185,6 @@ class AugmentationExplorer(Explorer):
             "reroll": self.button("Reroll", self.reroll, "Draw again for the same images", "random"),
             "other": self.button("Other images", self.turn_page, "Show the next images"),
         }
-
-    def reroll(self) -> None:
-        """Another draw of the same seed."""
-        self.set(draw=self.settings["draw"] + 1)
 
     def turn_page(self) -> None:
         """The next images."""

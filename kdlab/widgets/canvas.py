@@ -174,12 +174,6 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def spot_of(figure: Figure, ax, x: float, y: float) -> tuple[float, float]:
-    """Where a data point lies on the picture, as shares from its upper left corner."""
-    across, up = figure.transFigure.inverted().transform(ax.transData.transform((x, y)))
-    return float(across), float(1 - up)
-
-
 def placer(figure: Figure, ax) -> Callable[[float, float], tuple[float, float]]:
     """A function from a data point of axes to pixels from the picture's upper left corner."""
     height, transform = figure.get_size_inches()[1] * DPI, ax.transData.frozen()

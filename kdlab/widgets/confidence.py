@@ -16,8 +16,7 @@ from kdlab.registry import catalogue, create
 from kdlab.widgets import canvas
 from kdlab.widgets.canvas import CHANGED, PLAIN, STUDENT, TEACHER, Sheet
 from kdlab.widgets.drawing import Drawing
-from kdlab.widgets.explorer import Explorer
-from kdlab.widgets.pair import TrainedPair, make_view, trained_pair
+from kdlab.widgets.pair import PairExplorer, make_view
 
 STRIP, SHOWN = 8, 10  # pairs in the strip, classes in the bars
 
@@ -64,7 +63,7 @@ def histogram(weights: np.ndarray):
         return canvas.pixels(figure), canvas.placer(figure, ax)
 
 
-class ConfidenceExplorer(Explorer):
+class ConfidenceExplorer(PairExplorer):
     """Pairs of views sorted by CCD's weight, and what KD + JDA and CCD each ask of the student.
 
     Both losses push the logits of a row by ``w T (p_t - p_s)``; KD has w = 1, CCD ``w = 1 + cos`` of the teacher's
@@ -87,12 +86,6 @@ class ConfidenceExplorer(Explorer):
         "count": 256, "place": 0,
     }  # fmt: skip
 
-    def __init__(self, trained: TrainedPair | None = None, **settings: Any):
-        super().__init__(**settings)
-        self.trained = trained or trained_pair()
-        self._made: tuple[Any, Any] = (None, None)
-        self._drawn: tuple[Any, Any] = (None, None)
-
     def views(self) -> tuple[Tensor, Tensor, Tensor]:
         """First and second views of the first ``count`` val images, uint8 (n, C, H, W), and their labels."""
         s, val = self.settings, self.trained.splits.val
@@ -103,22 +96,20 @@ class ConfidenceExplorer(Explorer):
 
     def pairs(self) -> Pairs:
         """The pairs of the present settings, smallest weight first; kept until a setting changes that matters."""
-        s = self.settings
-        wanted = tuple(s[name] for name in ("policy", "weighting", "centred", "seed", "draw", "count"))
-        if self._made[0] != wanted:
-            first, second, labels = self.views()
-            both = torch.cat([first, second])
-            teacher, student = (self.trained.logits(who, both) for who in ("teacher", "student"))
-            n = len(first)
-            batch = Batch.of(
-                labels.repeat(2), origin=torch.arange(n).repeat(2), view=torch.arange(2).repeat_interleave(n)
-            )
-            ccd = CCD(weighting=s["weighting"], centred=s["centred"])
-            weight = ccd.weights(Outputs(teacher, (), teacher), batch)[n:]
-            order = weight.argsort(stable=True)
-            paired = (z.view(2, n, -1)[:, order] for z in (teacher, student))
-            self._made = (wanted, Pairs(first[order], second[order], labels[order], *paired, weight[order], order))
-        return self._made[1]
+        names = ("policy", "weighting", "centred", "seed", "draw", "count")
+        return self.cached(tuple(self.settings[name] for name in names), self._pairs)
+
+    def _pairs(self) -> Pairs:
+        first, second, labels = self.views()
+        both = torch.cat([first, second])
+        teacher, student = (self.trained.logits(who, both) for who in ("teacher", "student"))
+        n = len(first)
+        batch = Batch.of(labels.repeat(2), views=2)
+        ccd = CCD(weighting=self.settings["weighting"], centred=self.settings["centred"])
+        weight = ccd.weights(Outputs(teacher, (), teacher), batch)[n:]
+        order = weight.argsort(stable=True)
+        paired = (z.view(2, n, -1)[:, order] for z in (teacher, student))
+        return Pairs(first[order], second[order], labels[order], *paired, weight[order], order)
 
     def draw(self) -> Drawing:
         pairs, s = self.pairs(), self.settings
@@ -173,9 +164,8 @@ class ConfidenceExplorer(Explorer):
 
     def _histogram(self, sheet: Sheet, pairs: Pairs, chosen: int) -> None:
         """All weights, drawn once, with a mark at the chosen one."""
-        if self._drawn[0] is not pairs:
-            self._drawn = (pairs, histogram(pairs.weight.numpy()))
-        picture, place = self._drawn[1]
+        weights = pairs.weight.numpy()
+        picture, place = self.cached(weights.tobytes(), lambda: histogram(weights))
         sheet.stick(picture, 790, 150)
         x, y = place(float(pairs.weight[chosen]), 0)
         x, y = 790 + x, 150 + y
@@ -202,7 +192,3 @@ class ConfidenceExplorer(Explorer):
             "centred": self.field("Checkbox", "centred", "centred logits", "auto", indent=False),
             "reroll": self.button("Reroll", self.reroll, "Draw all second views again", "random"),
         }
-
-    def reroll(self) -> None:
-        """Another draw of the same seed."""
-        self.set(draw=self.settings["draw"] + 1)

@@ -21,6 +21,7 @@ from kdlab.errors import SpecError, choose
 from kdlab.widgets.drawing import Drawing
 
 STYLE = Path(__file__).with_name("style.css")
+KEPT = 24  # drawings and what they are made of
 FRIENDLY = "Something went wrong that is not your fault"
 
 
@@ -57,6 +58,7 @@ class Explorer:
         self.box = None
         self.adapting = False
         self.failure: Exception | None = None
+        self.kept: dict[Any, Any] = {}
         self._set(settings)
 
     def _set(self, settings: Mapping[str, Any]) -> None:
@@ -80,6 +82,14 @@ class Explorer:
         Args:
             changed: the setting that has changed; empty at the start.
         """
+
+    def cached(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What was made for a key before, or is made now and kept: only what has changed is made again."""
+        if key not in self.kept:
+            while len(self.kept) >= KEPT:
+                del self.kept[next(iter(self.kept))]
+            self.kept[key] = make()
+        return self.kept[key]
 
     # ---- ipywidgets --------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from kdlab.rng import generator, stream_seed
 from kdlab.spec import RunSpec
 from kdlab.training.images import view_stages
 from kdlab.training.runtime import one_thread
+from kdlab.widgets.explorer import Explorer
 
 
 @dataclass(frozen=True)
@@ -116,3 +117,23 @@ def _open(place: str, size: Profile, teacher: str, student: str) -> TrainedPair:
     keys = {"teacher": teacher, "student": student}
     specs = {who: RunSpec.from_dict(store.read(key, "spec")["spec"]) for who, key in keys.items()}
     return TrainedPair(size, splits, *(stored_network(keys[who], specs[who], splits, store) for who in keys), specs)
+
+
+class PairExplorer(Explorer):
+    """Base of the explorers that ask a trained pair.
+
+    Args:
+        trained: teacher, student and data; None opens the default one.
+        **settings: starting values of the settings.
+
+    Raises:
+        SpecError: for an unknown setting.
+    """
+
+    def __init__(self, trained: TrainedPair | None = None, **settings: Any):
+        super().__init__(**settings)
+        self.trained = trained or trained_pair()
+
+    def reroll(self) -> None:
+        """Another draw of the same seed."""
+        self.set(draw=self.settings["draw"] + 1)

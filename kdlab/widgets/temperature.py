@@ -9,12 +9,11 @@ import numpy as np
 from PIL import Image
 from scipy.special import log_softmax
 
-from kdlab.errors import SpecError
+from kdlab.errors import check_integer, check_number
 from kdlab.widgets import canvas
 from kdlab.widgets.canvas import PLAIN, STUDENT, TEACHER, Sheet
 from kdlab.widgets.drawing import Drawing
-from kdlab.widgets.explorer import Explorer
-from kdlab.widgets.pair import TrainedPair, trained_pair
+from kdlab.widgets.pair import PairExplorer
 
 LOWEST, HIGHEST = 0.5, 20.0
 GRID = np.geomspace(LOWEST, HIGHEST, 60)
@@ -51,8 +50,7 @@ def soften(teacher: np.ndarray, student: np.ndarray, temperature: float) -> Soft
     Raises:
         SpecError: for a temperature that is not positive.
     """
-    if not temperature > 0:
-        raise SpecError(f"temperature must be a positive number, but got {temperature!r}.")
+    check_number("temperature", temperature, open_low=True)
     t, s = (log_softmax(np.asarray(z, dtype=float) / temperature) for z in (teacher, student))
     p, q = np.exp(t), np.exp(s)
     gradient = float(np.linalg.norm(q - p) / temperature)
@@ -91,7 +89,7 @@ def curves(teacher: np.ndarray, student: np.ndarray) -> tuple[Image.Image, list[
     return picture, [canvas.placer(figure, ax) for ax in (top, below)]
 
 
-class TemperatureExplorer(Explorer):
+class TemperatureExplorer(PairExplorer):
     """One image, two networks, and a temperature to turn.
 
     Args:
@@ -106,11 +104,6 @@ class TemperatureExplorer(Explorer):
     QUESTION = "A soft label at T = 1 hides what the teacher knows. What does a higher T show, and who pays for it?"
     DEFAULTS = {"image": 0, "temperature": 4.0}
 
-    def __init__(self, trained: TrainedPair | None = None, **settings: Any):
-        super().__init__(**settings)
-        self.trained = trained or trained_pair()
-        self._drawn: tuple[Any, Any] = (None, None)
-
     def logits(self) -> tuple[np.ndarray, np.ndarray]:
         """Teacher's and student's logits (K,) on the chosen image."""
         image = self.trained.splits.val.images[self.settings["image"]][None]
@@ -118,10 +111,8 @@ class TemperatureExplorer(Explorer):
 
     def draw(self) -> Drawing:
         number, temperature, val = self.settings["image"], self.settings["temperature"], self.trained.splits.val
-        if number not in range(len(val)):
-            raise SpecError(f"image must be an integer from 0 to {len(val) - 1}, but got {number!r}.")
-        if not LOWEST <= temperature <= HIGHEST:
-            raise SpecError(f"temperature must be in [{LOWEST:g}, {HIGHEST:g}], but got {temperature!r}.")
+        check_integer("image", number, 0, len(val) - 1)
+        check_number("temperature", temperature, LOWEST, HIGHEST)
         teacher, student = self.logits()
         now = soften(teacher, student, temperature)
         truth, order = int(val.labels[number]), np.argsort(-teacher)[:SHOWN]
@@ -141,10 +132,7 @@ class TemperatureExplorer(Explorer):
 
     def _curves(self, sheet: Sheet, teacher, student, temperature: float, now: Softened) -> None:
         """Gradient norms and entropies over T, drawn once an image, with dots where T is now."""
-        number = self.settings["image"]
-        if self._drawn[0] != number:
-            self._drawn = (number, curves(teacher, student))
-        picture, places = self._drawn[1]
+        picture, places = self.cached(self.settings["image"], lambda: curves(teacher, student))
         sheet.stick(picture, 660, 0)
         values = (now.gradient, now.gradient * temperature**2, now.entropy, now.student_entropy)
         for value, place in zip(values, (places[0], places[0], places[1], places[1]), strict=True):

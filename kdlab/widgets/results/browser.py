@@ -23,7 +23,7 @@ from kdlab.widgets.results.run import run_picture
 from kdlab.widgets.results.selection import Selection, select
 from kdlab.widgets.runs.arms import ACCURACIES, looks
 from kdlab.widgets.runs.controls import RunsExplorer
-from kdlab.widgets.runs.panels import Picture, cached, comparison, notice, stack
+from kdlab.widgets.runs.panels import Picture, comparison, notice, stack
 from kdlab.widgets.runs.read import Runs, read
 
 IN_WORDS = 12  # rows of the table in a static twin
@@ -56,7 +56,6 @@ class ResultsBrowser(RunsExplorer):
         super().__init__(**settings)
         self.store = store or Store()
         self.runs: Runs | None = None
-        self.kept: dict[Any, Picture] = {}
         self.last: tuple[Runs, dict[str, Any], Selection | None] | None = None
 
     def drop_runs(self) -> None:
@@ -103,8 +102,8 @@ class ResultsBrowser(RunsExplorer):
         styles = {letter: styles[letter] for letter in names}
         pair = (chosen.first, chosen.second, metric, bar.get(metric), tuple(two.index))
         png, spots = stack([
-            cached(self.kept, pair, lambda: comparison(two, names, styles, verdict, metric, bar.get(metric))),
-            cached(self.kept, chosen.run, lambda: self._run(chosen)),
+            self.cached(pair, lambda: comparison(two, names, styles, verdict, metric, bar.get(metric))),
+            self.cached(chosen.run, lambda: self._run(chosen)),
         ])  # fmt: skip
         alt = (
             f"{metric.replace('_', ' ')} of the arms {chosen.first} (A) and {chosen.second} (B) with their difference "

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import io
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -40,8 +39,8 @@ def pixels(figure, spots: Sequence[tuple[Any, float, float, str]] = ()) -> Pictu
         spots: (axes, x, y, text) in the axes' own coordinates.
     """
     image = canvas.pixels(figure).convert("RGB")
-    places = [(canvas.spot_of(figure, ax, x, y), text) for ax, x, y, text in spots if np.isfinite([x, y]).all()]
-    return Picture(image, tuple((x * image.width, y * image.height, text) for (x, y), text in places))
+    known = [spot for spot in spots if np.isfinite(spot[1:3]).all()]
+    return Picture(image, tuple((*canvas.placer(figure, ax)(x, y), text) for ax, x, y, text in known))
 
 
 def axes(figure, left: float, bottom: float, width: float, height: float, title: str = ""):
@@ -69,14 +68,12 @@ def wiped(*all_axes: Axes) -> None:
 def stack(pictures: Sequence[Picture]) -> tuple[bytes, tuple[Spot, ...]]:
     """Pictures below each other as one png, and its spots."""
     height = sum(p.image.height for p in pictures)
-    sheet, spots, top = Image.new("RGB", (canvas.WIDTH, height), "white"), [], 0
+    sheet, spots, top = canvas.Sheet(height), [], 0
     for picture in pictures:
-        sheet.paste(picture.image, (0, top))
+        sheet.stick(picture.image, 0, top)
         spots += [Spot(x / canvas.WIDTH, (y + top) / height, text) for x, y, text in picture.spots]
         top += picture.image.height
-    buffer = io.BytesIO()
-    sheet.save(buffer, "png", compress_level=1)
-    return buffer.getvalue(), tuple(spots)
+    return sheet.png(), tuple(spots)
 
 
 def notice(text: str, height: int = 150) -> Picture:
@@ -147,12 +144,3 @@ def interval_text(mean: stats.Interval) -> str:
     if mean.n < 2:
         return f"{mean.mean:.2f} %, one seed: no interval" if mean.n else "no finished seed"
     return f"{mean.mean:.2f} % (95 % interval {mean.low:.2f} to {mean.high:.2f}), {mean.n} seeds"
-
-
-def cached(kept: dict, key: Any, make: Callable[[], Picture], limit: int = 24) -> Picture:
-    """A picture drawn before, or drawn now and kept: only what has changed is drawn again."""
-    if key not in kept:
-        while len(kept) >= limit:
-            del kept[next(iter(kept))]
-        kept[key] = make()
-    return kept[key]

@@ -76,7 +76,7 @@ def prepared(table: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]] | None 
     records = zip(table.index, table.to_dict("records"), strict=True)
     by_key = {key: (facts or {}).get(key) or row_facts(row) for key, row in records}
     augmented = table["augmentation"].ne("weak") & table["ratio"].gt(0)
-    policy = [_policy(by_key[key]) if more else "" for key, more in zip(table.index, augmented, strict=True)]
+    policy = [arm_key(_policy(by_key[key])) if more else "" for key, more in zip(table.index, augmented, strict=True)]
     rows = table.assign(
         where=table["data"] + ", " + table["student"], policy=policy,
         shots=(100 * table["fraction"].astype(float)).round(6),
@@ -86,11 +86,6 @@ def prepared(table: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]] | None 
     )  # fmt: skip
     rows["epochs"] = _epochs(rows)
     return rows.assign(line=_line_names(rows, by_key))[list(KEPT)]
-
-
-def _policy(facts: Mapping[str, Any]) -> str:
-    own = ("augmentation", "hard_labels")
-    return arm_key({k: v for k, v in facts.items() if k in own or k.startswith("augmentation_options.")})
 
 
 def _base(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,10 +107,10 @@ def _epochs(rows: pd.DataFrame) -> pd.Series:
 def _line_names(rows: pd.DataFrame, by_key: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """A name for each pair of base and policy: method, policy and views, and what else is unusual about it."""
     first = {(base, policy): key for base, policy, key in zip(rows["base"], rows["policy"], rows.index, strict=True)}
-    usual = usual_values(_base(by_key[key]) | _policies(by_key[key]) for key in first.values())
+    usual = usual_values(_base(by_key[key]) | _policy(by_key[key]) for key in first.values())
     names = {}
     for line, key in first.items():
-        row, facts = rows.loc[key], _base(by_key[key]) | _policies(by_key[key])
+        row, facts = rows.loc[key], _base(by_key[key]) | _policy(by_key[key])
         view = view_name(row["augmentation"] if line[1] else "weak", row["views"], 0.5 if line[1] else 0.0)
         view = f"{row['augmentation']}, {row['views']} views" if "%" in view else view
         names[line] = ", ".join([f"{row['method']} {view}", *unusual(facts, usual)])
@@ -124,8 +119,9 @@ def _line_names(rows: pd.DataFrame, by_key: Mapping[str, Mapping[str, Any]]) -> 
     return [unique[line] for line in zip(rows["base"], rows["policy"], strict=True)]
 
 
-def _policies(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in facts.items() if k.startswith("augmentation_options.") or k == "hard_labels"}
+def _policy(facts: Mapping[str, Any]) -> dict[str, Any]:
+    own = ("augmentation", "hard_labels")
+    return {k: v for k, v in facts.items() if k in own or k.startswith("augmentation_options.")}
 
 
 def alike(values: pd.Series) -> pd.Series:
