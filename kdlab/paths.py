@@ -13,6 +13,8 @@ something where a person typed it means something else there. So the edge is whe
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import os
 import threading
 from collections.abc import Iterator
@@ -55,6 +57,18 @@ def settle() -> None:
         os.environ[DATA] = str(absolute(os.environ.get(DATA) or "data"))
     if os.environ.get(LEDGER):
         os.environ[LEDGER] = str(ledger())
+
+
+def file_digest(path: str | os.PathLike) -> str:
+    """sha256 of a file's content, hexadecimal; read again only when its size or time of change moved."""
+    status = os.stat(path)
+    return _file_digest(str(path), status.st_size, status.st_mtime_ns)
+
+
+@functools.cache
+def _file_digest(path: str, _size: int, _modified: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
 from kdlab import lab, stats
@@ -39,7 +37,7 @@ def compare(first: str, second: str) -> str:
     for arm, spec in zip(("first", "second"), specs, strict=True):
         same = [key for key, other in found.items() if other.at_seed(0) == spec.at_seed(0)]
         rows.append(everything.loc[same].assign(arm=arm))
-    plain = [_flat(spec.to_dict()) for spec in specs]
+    plain = [pd.json_normalize(spec.to_dict()).to_dict("records")[0] for spec in specs]  # names as "budget.amount"
     differing = [name for name in sorted({*plain[0], *plain[1]}) if plain[0].get(name) != plain[1].get(name)]
     lines = ["the specs differ in:", *(f"  {n}: {plain[0].get(n)} | {plain[1].get(n)}" for n in differing)]
     if len(common := {*rows[0].seed} & {*rows[1].seed}) < 2:
@@ -48,11 +46,3 @@ def compare(first: str, second: str) -> str:
     verdict = stats.paired(both, "first", "second")
     findings = stats.health(both, [verdict.contrast], bar_of(keys[0], store), right_in(both, store))
     return "\n".join([*lines, stats.health_line(findings), verdict.reason])
-
-
-def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A dictionary without dictionaries in it: ``budget.amount`` and so on."""
-    flat: dict[str, Any] = {}
-    for name, value in plain.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import os
 import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -14,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kdlab.errors import SpecError
+from kdlab.paths import file_digest
 
 SPLITS = ("train", "val", "test")
 
@@ -121,12 +120,6 @@ def from_arrays(train: tuple, test: tuple, classes: Iterable[str], val_share: fl
     )
 
 
-@functools.cache
-def _file_digest(path: Path, size: int, modified: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def digest_files(paths: Iterable[Path], *words: object) -> str:
     """Hash of file contents and of the words that say how they are read.
 
@@ -134,8 +127,7 @@ def digest_files(paths: Iterable[Path], *words: object) -> str:
     """
     total = hashlib.sha256(repr(words).encode())
     for path in paths:
-        status = os.stat(path)
-        total.update(_file_digest(Path(path), status.st_size, status.st_mtime_ns).encode())
+        total.update(file_digest(path).encode())
     return total.hexdigest()[:32]
 
 

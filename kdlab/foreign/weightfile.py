@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import functools
-import hashlib
 import json
 import os
 import re
@@ -13,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdlab.errors import SpecError, choose
-from kdlab.paths import absolute
+from kdlab.paths import absolute, file_digest
 
 if TYPE_CHECKING:
     from kdlab.spec import Checkpoint
@@ -86,7 +84,7 @@ def check_checkpoint(teacher: Checkpoint) -> None:
     """
     path = Path(teacher.path)
     check_file(path)
-    if digest(path) != teacher.sha256:
+    if file_digest(path) != teacher.sha256:
         raise SpecError(f"teacher checkpoint {path} is not the file its sha256 {teacher.sha256[:12]}... names.")
 
 
@@ -209,15 +207,3 @@ def is_safetensors(path: Path) -> bool:
 def metadata(path: Path) -> dict[str, str]:
     """What a safetensors file says of itself beside its tensors; nothing for other files."""
     return dict(_header(path)[0].get("__metadata__") or {}) if is_safetensors(path) else {}
-
-
-def digest(path: Path) -> str:
-    """sha256 of a file; read again only when its size or time of change moved."""
-    status = path.stat()
-    return _digest(path, status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=64)
-def _digest(path: Path, size: int, modified: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kdlab.errors import SpecError
-from kdlab.foreign.weightfile import check_file, digest, metadata, parse
+from kdlab.foreign.weightfile import check_file, metadata, parse
+from kdlab.paths import file_digest
 from kdlab.spec import Checkpoint
 
 
@@ -30,4 +31,4 @@ def checkpoint(argument: str, text: str | Path, arch: str | None = None, options
         raise SpecError(f"{argument} {path} is a file of weights that does not say its model; name it by --arch.")
     if options is None:
         options = json.loads(own.get("options", "{}")) if arch in (None, own.get("arch")) else {}
-    return Checkpoint(str(path), digest(path), arch or own["arch"], options, weights)
+    return Checkpoint(str(path), file_digest(path), arch or own["arch"], options, weights)

@@ -58,6 +58,5 @@ class DIST(Method):
 
     def terms(self, student, teacher, batch):
         intra = pearson_distance(*self.probabilities(student, teacher), dim=0).mean()
-        return super().terms(student, teacher, batch) | {
-            "intra": self.weight * self.gamma * self.temperature**2 * intra
-        }
+        scale = self.weight * self.gamma * self.temperature**2
+        return super().terms(student, teacher, batch) | {"intra": scale * intra}

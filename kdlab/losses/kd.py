@@ -17,8 +17,9 @@ class SoftTargets(Method):
     kd_weight: NonNegative = 1.0
 
     def rows(self, student, teacher, batch):
+        hard = self.hard_rows(student, batch)
         soft = kl_rows(student.logits, teacher.logits, self.temperature)
-        return {"ce": self.hard_rows(student, batch), "kd": self.kd_weight * self.temperature**2 * soft}
+        return {"ce": hard, "kd": self.kd_weight * self.temperature**2 * soft}
 
 
 @register("kd", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher",), tune="kd_weight")

@@ -116,22 +116,23 @@ def confusion_sheet(counts: np.ndarray, classes: Sequence[str]) -> Picture:
     sheet.image.paste(Image.fromarray(colours).resize((side, side), Image.Resampling.NEAREST), (left, top))
     sheet.pen.rectangle((left, top, left + side, top + side), outline=FAINT)
     cell = side / k
+
+    def centre(row: int, column: int) -> tuple[float, float]:
+        return left + cell * (column + 0.5), top + cell * (row + 0.5)
+
     if k > WRITTEN:
         sheet.write(left, top + side + 8, f"rows: {k} labels, columns: predicted", 13)
     else:
         for row, column in np.argwhere(counts > 0):
-            ink, at = (
-                ("white" if shares[row, column] > 0.55 else INK),
-                (left + cell * (column + 0.5), top + cell * (row + 0.5)),
-            )
-            sheet.pen.text(at, str(counts[row, column]), font=canvas.font(11), fill=ink, anchor="mm")
+            ink = "white" if shares[row, column] > 0.55 else INK
+            sheet.pen.text(centre(row, column), str(counts[row, column]), font=canvas.font(11), fill=ink, anchor="mm")
         for number, name in enumerate(textwrap.shorten(str(name), 14, placeholder="…") for name in classes):
             middle = cell * (number + 0.5)
             sheet.pen.text((left - 5, top + middle), name, font=canvas.font(12), fill=INK, anchor="rm")
             _slanted(sheet.image, name, round(left + middle), top + side + 5)
     wrong = np.where(np.eye(k, dtype=bool), 0, counts)
     worst = [divmod(int(at), k) for at in np.argsort(-wrong, axis=None, kind="stable")[:5]]
-    spots = [(left + cell * (column + 0.5), top + cell * (row + 0.5),
+    spots = [(*centre(row, column),
              f"{wrong[row, column]} of {counts[row].sum()} {classes[row]} taken for {classes[column]}")
             for row, column in worst if wrong[row, column]]  # fmt: skip
     return Picture(sheet.image, tuple(spots))

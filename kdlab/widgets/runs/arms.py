@@ -129,10 +129,7 @@ def usual_values(runs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: values[name, max(c, key=lambda v: (c[v], v))] for name, c in counts.items()}
 
 
-def unusual(
-    facts: Mapping[str, Any],
-    usual: Mapping[str, Any],
-) -> list[str]:
+def unusual(facts: Mapping[str, Any], usual: Mapping[str, Any]) -> list[str]:
     """What sets facts apart from the usual ones, in words; options of method and policy are always among them."""
     own = ("method_options.", "augmentation_options.")  # those that are the part's defaults are not among the facts
     names = [n for n in facts if n == "teacher.what" or n.rsplit(".")[-1] not in ("what", *UNNAMED)]
