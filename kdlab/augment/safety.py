@@ -9,43 +9,15 @@ from __future__ import annotations
 from kdlab.errors import choose
 from kdlab.registry import catalogue, kind_word
 
-# What there is in the images of a data set; other data (folders) is unknown.
-CONTENT = {
-    "fashion": "clothes",
-    "fashion-mnist": "clothes",
-    "cifar10": "scenes",
-    "cifar100": "scenes",
-    "digits": "digits",
-    "mnist": "digits",
-    "svhn": "digits",
-}
-
 _MIXED = "two classes by design: the row's own by its share, the partner's by the rest"
-_HIDDEN = "hidden strokes turn one digit into another (8 and 3, 7 and 1)"
-_SHIFTED = "strokes are pushed out of the image, and what is left may be another digit"
-_TURNED = "safe up to about 25 degrees, but it turns by up to 30"
 _SLEEVES = "hidden sleeves and collars are what tells a shirt from a T-shirt, a pullover and a coat"
 _EMPTY = "shifts by up to 32 pixels push everything out of an image of 32 or fewer"
 _COARSE = "from a factor of 4 on too few pixels are left to tell similar classes apart"
+_SCENES = {"trivialaugment": _EMPTY, "degrade": _COARSE}
+_CLOTHES = _SCENES | {"cutout": _SLEEVES, "masking": _SLEEVES}
 
-NOTES = {
-    "digits": {
-        "weak": "mirrored digits are no digits (a 2 becomes a 5 or an S); every view is mirrored half the time",
-        "rotation": "half a turn makes a 6 of a 9; a quarter turn makes no digit",
-        "rotate": "safe up to about 25 degrees (magnitude 7)",
-        "translateX": _SHIFTED,
-        "translateY": _SHIFTED,
-        "jda": _SHIFTED,
-        "randaugment": _TURNED,
-        "autoaugment": _TURNED,
-        "trivialaugment": "turns by up to 135 degrees and shifts by up to 32 pixels leave no digit or another one",
-        "cutout": _HIDDEN,
-        "masking": _HIDDEN,
-        "degrade": _COARSE,
-    },
-    "clothes": {"trivialaugment": _EMPTY, "cutout": _SLEEVES, "masking": _SLEEVES, "degrade": _COARSE},
-    "scenes": {"trivialaugment": _EMPTY, "degrade": _COARSE},
-}
+# By data set; other data (folders) is unknown.
+NOTES = {"fashion": _CLOTHES, "fashion-mnist": _CLOTHES, "cifar10": _SCENES, "cifar100": _SCENES}
 
 # For unknown data: what to look at before taking the label for granted.
 EFFECTS = {
@@ -91,7 +63,7 @@ def label_safety(data: str, augmentation: str) -> str | None:
     entries = catalogue("augment")
     if entries[choose(kind_word("augment"), augmentation, entries)].mixes:
         return _MIXED
-    if data in CONTENT:
-        return NOTES[CONTENT[data]].get(augmentation)
+    if data in NOTES:
+        return NOTES[data].get(augmentation)
     effect = EFFECTS.get(augmentation)
     return effect and f"unknown data: see whether {effect} may change the class"
