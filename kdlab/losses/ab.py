@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from kdlab.errors import SpecError
 from kdlab.losses.base import NonNegative, Positive, match_size
 from kdlab.losses.kd import KD
-from kdlab.losses.layers import convolution, stages
+from kdlab.losses.layers import block, stages
 from kdlab.registry import register
 
 
@@ -81,8 +81,8 @@ class AB(Initialising):
     def setup(self, student, teacher, context):
         self.connectors = nn.ModuleList()
         for mine, theirs in stages("ab", student, teacher):
-            layer = convolution(mine.shape[1], theirs.shape[1], context.generator)
-            self.connectors.append(nn.Sequential(layer, nn.BatchNorm2d(theirs.shape[1])).to(mine))
+            connector = block(mine.shape[1], theirs.shape[1], 1, context.generator, relu=False)
+            self.connectors.append(connector.to(mine))
 
     def own_rows(self, student, teacher):
         total = 0.0

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdlab.errors import choose
 from kdlab.losses.base import NonNegative, match_size
 from kdlab.losses.kd import KD
-from kdlab.losses.layers import convolution
+from kdlab.losses.layers import block
 from kdlab.registry import register
 
 
@@ -51,8 +51,7 @@ class FitNet(KD):
         stages = range(1, 1 + min(len(student.features), len(teacher.features)))
         number = choose("stage", self.stage, stages) - 1
         hint, target = student.features[number], teacher.features[number]
-        layer = convolution(hint.shape[1], target.shape[1], context.generator)
-        self.regressor = nn.Sequential(layer, nn.BatchNorm2d(target.shape[1]), nn.ReLU()).to(hint)
+        self.regressor = block(hint.shape[1], target.shape[1], 1, context.generator).to(hint)
 
     def hint_rows(self, hint: Tensor, target: Tensor) -> Tensor:
         """Mean squared distance of each row after regression, (B,)."""

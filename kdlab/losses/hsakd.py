@@ -13,6 +13,7 @@ from kdlab.losses.base import Batch, Context, Method, NonNegative, Positive, cro
 from kdlab.losses.layers import drawn, stages
 from kdlab.losses.sskd import frozen, select
 from kdlab.models import Outputs
+from kdlab.models.layers import initialise
 from kdlab.registry import register
 from kdlab.spec import TURNS
 
@@ -42,11 +43,7 @@ def new_stages(network: nn.Module, tap: int, generator: torch.Generator) -> nn.M
         )
     with torch.random.fork_rng(devices=[]):  # the layers' own initial weights are replaced below
         branch = network.branch(tap)
-    for layer in branch.modules():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu", generator=generator)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+    initialise(branch, generator)
     return branch
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -23,11 +24,18 @@ def small_classifier(inputs: int, num_classes: int) -> nn.Linear:
     return layer
 
 
-def initialise(model: nn.Module) -> None:
-    """He initialisation by fan-out for every convolution; BatchNorm starts as the identity by default."""
+def initialise(model: nn.Module, generator: torch.Generator | None = None) -> None:
+    """He initialisation by fan-out for every convolution, biases 0; BatchNorm starts as the identity by default.
+
+    Args:
+        model: changed in place.
+        generator: the stream of the weights; None is the global one.
+    """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def thin(x: Tensor, stride: int) -> Tensor:

@@ -40,9 +40,6 @@ class VGG(Network):
         for number, depth in enumerate(depths):
             setattr(self, f"block{number}", self._block(inputs[number], inputs[number + 1], depth))
         initialise(self)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.zeros_(module.bias)
         self.classifier = small_classifier(WIDTHS[-1], num_classes)
 
     @staticmethod
