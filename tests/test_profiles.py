@@ -69,7 +69,14 @@ def test_standard_has_the_weights_that_quick_was_tuned_to(monkeypatch, tmp_path)
     recipes.keep_tuned("quick", [{"method": "sp", "option": "weight", "factor": 0.25, "weight": 750.0}])
     one, other = (recipes.method(perspectives.profile(depth), "sp") for depth in DEPTHS)
     assert one == other and one.method_options == {"weight": 750.0}
-    assert [perspectives.profile(name).regime for name in PROFILES] == ["smoke", "lesson", "quick", "quick", "full", "paper"]
+    assert [perspectives.profile(name).regime for name in PROFILES] == [
+        "smoke",
+        "lesson",
+        "quick",
+        "quick",
+        "full",
+        "paper",
+    ]
     recipes.tuned.cache_clear()
 
 

@@ -131,7 +131,7 @@ class ResultsBrowser(RunsExplorer):
     def _run(self, chosen: Selection) -> Picture:
         """The picture of the chosen run; an error takes the place of what cannot be drawn."""
         key, row = chosen.run, chosen.table.loc[chosen.run]
-        title = f"Run {key[:8]}: {row['arm']}, seed {row['seed']}"
+        title, curve = f"Run {key[:8]}: {row['arm']}, seed {row['seed']}", ()
         try:
             published = sources.found(key, self.store, row["environment"])
             curve = (published.result if published else self.store.read(key, "result"))["curve"]
