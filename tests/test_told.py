@@ -260,7 +260,7 @@ def test_a_folder_in_words(tmp_path):
     assert counts == ", ".join(f"{s} {n.sum()} (lying {n[0]}, upright {n[1]})" for s, n in numbers.items())
     assert chance == "a linear model has not been fitted yet; the largest class (lying) is 68.8 % of val"
     assert datasheet.sentences(name, fit=True)[-1].startswith("a linear model on the pixels reaches 100.0 % on val; ")
-    assert datasheet.told(name).splitlines()[-1] == "  " + datasheet.sentences(name)[-1]
+    assert datasheet.text(name).splitlines()[-1] == "  " + datasheet.sentences(name)[-1]
 
 
 def test_counts_left_out_same_images_and_notes_are_told():
@@ -287,7 +287,7 @@ def test_chance_is_said_plainly(monkeypatch):
 
     def words(accuracy, above, source=even):
         monkeypatch.setattr(baseline, "fitted", lambda *given: {"val_accuracy": accuracy, "above_chance": above})
-        return datasheet._linear_words("x", None, source, kept, None, False)
+        return datasheet._linear_text("x", None, source, kept, None, False)
 
     share = "the largest class is 50.0 % of val"
     assert words(81.25, True) == f"a linear model on the pixels reaches 81.2 % on val; {share}"
@@ -309,7 +309,7 @@ def test_long_class_names_are_wrapped():
 
 def test_a_plan_tells_what_was_read_and_writes_nothing(fits):
     lines = lab.plan([SPEC]).describe().splitlines()
-    assert lines[:3] == datasheet.told("fashion", SIZES).splitlines() and "not been fitted yet" in lines[2]
+    assert lines[:3] == datasheet.text("fashion", SIZES).splitlines() and "not been fitted yet" in lines[2]
     assert lines[3] == "1 runs: 0 in the store, 1 to train" and not Store().root.exists() and not fits
     lab.linear("fashion", SIZES)
     assert "reaches" in lab.plan([SPEC]).describe().splitlines()[2]
@@ -326,7 +326,7 @@ def test_data_sets_are_told_once_each():
 def test_a_run_begins_with_what_was_read(capsys):
     lab.run([SPEC], workers=0)
     out = capsys.readouterr().out
-    assert out.startswith(datasheet.told("fashion", SIZES) + "\n1 runs: ") and "reaches" in out
+    assert out.startswith(datasheet.text("fashion", SIZES) + "\n1 runs: ") and "reaches" in out
     lab.run([SPEC], workers=0)
     assert capsys.readouterr().out == out.split("\n1 runs")[0] + "\nnothing to train: all 1 runs are in the store.\n"
 
@@ -336,13 +336,13 @@ def test_a_store_that_cannot_be_written_still_tells(monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    told = " ".join(datasheet.told("fashion", SIZES, fit=True).split())
+    told = " ".join(datasheet.text("fashion", SIZES, fit=True).split())
     assert "a linear model could not be kept (cannot write to " in told
     assert "No space left on device); the largest class is 10.0 % of val" in told
 
 
 def test_telling_needs_no_torch():
-    script = f"import sys; from kdlab.lab import datasheet; print(datasheet.told('fashion', {SIZES}, fit=True))\n"
+    script = f"import sys; from kdlab.lab import datasheet; print(datasheet.text('fashion', {SIZES}, fit=True))\n"
     script += "assert not {'torch', 'matplotlib'} & set(sys.modules), sys.modules.keys()"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and "a linear model on the pixels reaches" in done.stdout, done.stderr

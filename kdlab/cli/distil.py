@@ -64,7 +64,7 @@ def distil(
         print(todo.describe(), *describe_checkpoints(todo.todo), *filter(None, [said]), sep="\n  ")
         return None
     try:
-        return lab.run(specs, workers=workers, require_teacher=size.requires_teacher, said=said)
+        return lab.run(specs, workers=workers, require_teacher=size.requires_teacher, note=said)
     except PoorTeacher as error:
         print(show(error.table))
         raise

@@ -36,12 +36,12 @@ def data(name: str | None = None, sheet: Path | None = None) -> str:
     from kdlab.paths import home, write_file
     from kdlab.plotting.contact import contact_sheet
 
-    told = datasheet.told(name, fit=True)
+    text = datasheet.text(name, fit=True)
     page = contact_sheet(describe(name), [datasheet.title(name), *datasheet.sentences(name)])
     file = sheet or home() / "data" / f"{datasheet.file_name(name)}.png"
     with writing(file):
         write_file(file, page)
-    return f"{told}\n  contact sheet: {file}"
+    return f"{text}\n  contact sheet: {file}"
 
 
 def data_line(name: str) -> str:

@@ -19,7 +19,7 @@ from kdlab.spec import RunSpec
 WIDTH = 100
 
 
-def told(name: str, sizes: Sequence[int] | None = None, store: Store | None = None, fit: bool = False) -> str:
+def text(name: str, sizes: Sequence[int] | None = None, store: Store | None = None, fit: bool = False) -> str:
     """What a data set holds as it was read, in lines of at most WIDTH characters; arguments as in ``sentences``.
 
     Raises:
@@ -46,14 +46,14 @@ def sentences(
         fit: fit the linear model where the store has none, in seconds; without, say that it is not there yet.
     """
     source, kept = data.describe(name), dict(zip(data.SPLITS, data.sizes(name, sizes), strict=True))
-    linear = _linear_words(name, sizes, source, kept, store, fit)
+    linear = _linear_text(name, sizes, source, kept, store, fit)
     return [heading(source), images(source, kept), *remarks(source), linear]
 
 
-def told_of(specs: Iterable[RunSpec], store: Store | None = None, fit: bool = False) -> str:
-    """``told`` for each data set that some runs read, once each."""
+def texts(specs: Iterable[RunSpec], store: Store | None = None, fit: bool = False) -> str:
+    """``text`` for each data set that some runs read, once each."""
     pairs = dict.fromkeys((spec.data, spec.sizes) for spec in specs)
-    return "\n".join(told(name, sizes, store, fit) for name, sizes in pairs)
+    return "\n".join(text(name, sizes, store, fit) for name, sizes in pairs)
 
 
 def title(name: str) -> str:
@@ -104,7 +104,7 @@ def remarks(source: Source) -> list[str]:
     return lines + list(source.notes)
 
 
-def _linear_words(name, sizes, source: Source, kept: dict[str, int], store: Store | None, fit: bool) -> str:
+def _linear_text(name, sizes, source: Source, kept: dict[str, int], store: Store | None, fit: bool) -> str:
     counts = np.bincount(source.labels["val"][: kept["val"]], minlength=len(source.classes))
     which = f" ({source.classes[int(counts.argmax())]})" if counts.min() < counts.max() else ""
     share = f"the largest class{which} is {100 * counts.max() / counts.sum():.1f} % of val"

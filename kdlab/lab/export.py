@@ -47,22 +47,22 @@ def export(key: str, out: Path) -> str:
         raise SpecError(f"run {key} was not exported, since {', '.join(bad)} no longer match their checksums.")
     spec, result = RunSpec.from_dict(store.read(key, "spec")["spec"]), store.read(key, "result")
     weights = store.weights(key)
-    had = _had(store, key, spec, weights)
+    held = _held(store, key, spec, weights)
     target = absolute(out) / key
-    said = {"arch": spec.model, "run": key, "data": spec.data, "options": json.dumps(dict(spec.model_options))}
+    metadata = {"arch": spec.model, "run": key, "data": spec.data, "options": json.dumps(dict(spec.model_options))}
     files = {f"{name}.json": (store.root / key / f"{name}.json").read_bytes() for name in ("spec", "result")}
-    files[WEIGHTS] = save(weights, {**said, **{name: json.dumps(value) for name, value in had.items()}})
+    files[WEIGHTS] = save(weights, {**metadata, **{name: json.dumps(value) for name, value in held.items()}})
     if _answers(spec):
         files["method.safetensors"] = (store.root / key / "method.safetensors").read_bytes()
     here = f"str(Path(__file__).with_name({WEIGHTS!r}))"
-    files["load.py"] = f"from pathlib import Path\n\n{_lines(key, spec, result, had, here)}\n".encode()
+    files["load.py"] = f"from pathlib import Path\n\n{_lines(key, spec, result, held, here)}\n".encode()
     with writing(target):
         for name, content in files.items():
             write_file(target / name, content)
-    return f"exported to {target}\n\n{_lines(key, spec, result, had, repr(str(target / WEIGHTS)))}"
+    return f"exported to {target}\n\n{_lines(key, spec, result, held, repr(str(target / WEIGHTS)))}"
 
 
-def _had(store: Store, key: str, spec: RunSpec, weights: dict) -> dict[str, Any]:
+def _held(store: Store, key: str, spec: RunSpec, weights: dict) -> dict[str, Any]:
     """What the run recorded of its data; of an older run, which recorded nothing, what its weights tell."""
     if (store.root / key / "data.json").exists():
         return store.read(key, "data")
@@ -81,12 +81,12 @@ def _answers(spec: RunSpec) -> bool:
     return getattr(method, "predict", Method.predict) is not Method.predict
 
 
-def _lines(key: str, spec: RunSpec, result: dict, had: dict[str, Any], path: str) -> str:
+def _lines(key: str, spec: RunSpec, result: dict, held: dict[str, Any], path: str) -> str:
     """Python that loads the weights at ``path``, an expression, and gives logits as the run did."""
     options = {
         name: value for name, value in spec.model_options.items() if name != "weights"
     }  # the file's stand instead
-    numbers = [had.get("num_classes", len(had.get("classes", ())) or None), had.get("channels")]
+    numbers = [held.get("num_classes", len(held.get("classes", ())) or None), held.get("channels")]
     arguments = ", ".join([repr(spec.model), path, *map(repr, numbers)] + [f"{k}={v!r}" for k, v in options.items()])
     lines = ["import torch", "from kdlab.models import load_teacher", "", f"# {_words(key, spec, result)}"]
     if ":" in spec.model:
@@ -96,15 +96,15 @@ def _lines(key: str, spec: RunSpec, result: dict, had: dict[str, Any], path: str
             f"# the accuracy is that of {spec.method}, whose part (method.safetensors) is needed beside the student"
         )
     lines.append(f"model = load_teacher({arguments})  # in eval mode, without gradients")
-    if "classes" not in had:
+    if "classes" not in held:
         return "\n".join([*lines, "# this older run recorded neither class names nor normalisation: see its data"])
-    shape = f"(N, {had['channels']}, {had['height']}, {had['width']})"
+    shape = f"(N, {held['channels']}, {held['height']}, {held['width']})"
     lines += [
-        f"classes = {tuple(had['classes'])!r}",
-        f"mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in ({had['mean']!r}, {had['std']!r}))",
+        f"classes = {tuple(held['classes'])!r}",
+        f"mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in ({held['mean']!r}, {held['std']!r}))",
         "", "",
         "def logits(images):",
-        f'    """Class scores, float32 (N, {len(had["classes"])}), of images, uint8 {shape}."""',
+        f'    """Class scores, float32 (N, {len(held["classes"])}), of images, uint8 {shape}."""',
         "    return model((images.float() - 255 * mean) * (1 / (255 * std)))",
     ]  # fmt: skip
     return "\n".join(lines)

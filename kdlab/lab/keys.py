@@ -17,11 +17,11 @@ SCHEMA = 3  # raised when what every run draws, reads or counts changes
 
 def from_data(spec: RunSpec) -> dict[str, Any]:
     """The parts of a normal form that only the data tell, and the teacher's key, which stands on them too."""
-    told = {"data": data.fingerprint(spec.data), "sizes": data.sizes(spec.data, spec.sizes), "steps": steps(spec)}
-    return told | ({"teacher": teacher_key(spec.teacher)} if spec.teacher is not None else {})
+    data_parts = {"data": data.fingerprint(spec.data), "sizes": data.sizes(spec.data, spec.sizes), "steps": steps(spec)}
+    return data_parts | ({"teacher": teacher_key(spec.teacher)} if spec.teacher is not None else {})
 
 
-def normal(spec: RunSpec, told: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def normal(spec: RunSpec, data_parts: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The spec with everything that cannot matter taken out, and what decides a result beyond it put in.
 
     Defaults of options are dropped; without augmented rows the policy is dropped; a budget in any unit becomes steps;
@@ -29,9 +29,9 @@ def normal(spec: RunSpec, told: Mapping[str, Any] | None = None) -> dict[str, An
 
     Args:
         spec: the run.
-        told: what ``from_data`` gives where the data are; None asks it here.
+        data_parts: what ``from_data`` gives where the data are; None asks it here.
     """
-    told = from_data(spec) if told is None else told
+    data_parts = from_data(spec) if data_parts is None else data_parts
     augmented = spec.ratio > 0 and spec.augmentation != "weak"
     parts = {"models": spec.model, "losses": spec.method, "augment": spec.augmentation if augmented else "weak"}
     entries = {kind: find(kind, name) for kind, name in parts.items()}
@@ -47,7 +47,7 @@ def normal(spec: RunSpec, told: Mapping[str, Any] | None = None) -> dict[str, An
         rule["milestones"] = list(spec.optimiser.milestones)
     plain: dict[str, Any] = {
         "schema": SCHEMA,
-        **told,
+        **data_parts,
         "fraction": float(spec.fraction),
         "parts": parts,
         "revisions": {kind: entry.revision for kind, entry in entries.items()},

@@ -153,8 +153,8 @@ def _row(cells: Mapping[str, str]) -> Row:
     Raises:
         ValueError, KeyError, TypeError, IndexError: saying what does not.
     """
-    told = {name: json.loads(text) for name, text in cells.items() if text and name not in TEXT}
-    spec, numbers = told.pop("spec"), told
+    values = {name: json.loads(text) for name, text in cells.items() if text and name not in TEXT}
+    spec, numbers = values.pop("spec"), values
     row = Row(cells["key"], cells["environment"], cells["revision"], numbers, spec, cells["test_right"])
     if not row.environment:
         raise ValueError("names no environment")

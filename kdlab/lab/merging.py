@@ -100,22 +100,22 @@ def check(row: Row) -> str:
     Raises:
         SpecError: when the spec says another run than the key.
     """
-    kept = row.spec["normal"]
+    stored = row.spec["normal"]
     try:
         spec = RunSpec.from_dict(row.spec["spec"])
     except (KeyError, TypeError, AttributeError) as error:
         raise SpecError(f"the spec of run {row.key} is none that can be read: {error!r}.") from error
     try:
         data.facts(spec.data)
-        told, unchecked = from_data(spec), ""
+        data_parts, unchecked = from_data(spec), ""
     except SpecError:
-        told = {name: kept[name] for name in ("data", "sizes", "steps", "teacher") if name in kept}
+        data_parts = {name: stored[name] for name in ("data", "sizes", "steps", "teacher") if name in stored}
         unchecked = f"data {spec.data!r} are not here, so images, steps and teacher were taken as the rows say"
-    now = normal(spec, told)
+    now = normal(spec, data_parts)
     sizes = list(spec.sizes) if spec.sizes else now["sizes"]
     if digest(now) == row.key and sizes == now["sizes"] and ("teacher" in now) == (spec.teacher is not None):
         return unchecked
-    names = [name for name in sorted({*now, *kept}) if now.get(name) != kept.get(name)]
+    names = [name for name in sorted({*now, *stored}) if now.get(name) != stored.get(name)]
     raise SpecError(
         f"the spec of run {row.key} does not hash to that key here, but to {digest(now)}; they differ in "
         f"{', '.join(names) or 'sizes or teacher'}. It was made from other data, by another version, or was edited."

@@ -78,14 +78,14 @@ def describe_checkpoints(runs: Iterable[PlannedRun]) -> list[str]:
     Raises:
         SpecError: for a file that is none of weights, or whose weights do not fit the data.
     """
-    taught = {(run.teacher_key, run.spec.data): run for run in runs if run.checkpoint}
-    said = []
-    for run in taught.values():
+    checkpoints = {(run.teacher_key, run.spec.data): run for run in runs if run.checkpoint}
+    lines = []
+    for run in checkpoints.values():
         from kdlab.models.checkpoints import describe
 
         there = data.facts(run.spec.data)
-        said.append(describe(run.checkpoint, there["classes"], there["channels"]) + _other_rule(run.spec))
-    return said
+        lines.append(describe(run.checkpoint, there["classes"], there["channels"]) + _other_rule(run.spec))
+    return lines
 
 
 def _other_rule(spec: RunSpec) -> str:
@@ -139,11 +139,11 @@ def check_checkpoints(runs: Iterable[PlannedRun], store: Store) -> None:
     Raises:
         SpecError: for the first such file, with the reason.
     """
-    taught = {(run.teacher_key, run.spec.data, run.spec.sizes): run for run in runs if run.checkpoint}
-    for run in taught.values():
+    checkpoints = {(run.teacher_key, run.spec.data, run.spec.sizes): run for run in runs if run.checkpoint}
+    for run in checkpoints.values():
         from kdlab.models.heads import check_names
 
         weightfile.check_checkpoint(run.checkpoint)
         check_names(run.checkpoint, class_names(run.spec.data), run.spec.data)
-        if said := refused(run.checkpoint, run.spec.data, score(run, store)):
-            raise SpecError(said)
+        if problem := refused(run.checkpoint, run.spec.data, score(run, store)):
+            raise SpecError(problem)

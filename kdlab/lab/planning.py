@@ -73,7 +73,7 @@ class Plan:
                 without, nothing is written, and the lines say that it is not there.
         """
         with plan_memo():
-            read = datasheet.told_of((run.spec for run in self.runs.values()), self.store, fit)
+            read = datasheet.texts((run.spec for run in self.runs.values()), self.store, fit)
             return "\n".join(part for part in (read, *self._work()) if part)
 
     def _work(self) -> list[str]:

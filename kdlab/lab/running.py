@@ -40,7 +40,7 @@ def run(
     halt: threading.Event | None = None,
     store: Store | None = None,
     require_teacher: bool = True,
-    said: str = "",
+    note: str = "",
     from_ledger: bool = False,
 ) -> pd.DataFrame:
     """Train what is missing and return the table of all asked-for runs.
@@ -57,7 +57,7 @@ def run(
         require_teacher: train the students of a teacher that is trained here only if it is above chance on val
             (``teachers.weakness``); False is for trials too short for that, as in the smoke profile. A checkpoint
             must always be.
-        said: a line to print below the plan.
+        note: a line to print below the plan.
         from_ledger: rows of the ledger stand for runs, where nobody asks for weights (``plan``); each group has its
             seeds from one environment.
 
@@ -81,7 +81,7 @@ def run(
             todo = plan(*groups, workers=workers, store=store, from_ledger=from_ledger)
             checkpoints = networks.describe_checkpoints(todo.todo)
             if progress:
-                print(todo.describe(fit=True), *checkpoints, *filter(None, [said]), sep="\n  ", flush=True)
+                print(todo.describe(fit=True), *checkpoints, *filter(None, [note]), sep="\n  ", flush=True)
             if after:
                 after(set(todo.cached))
             if todo.cohorts:

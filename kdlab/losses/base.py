@@ -154,13 +154,15 @@ class Method(nn.Module):
         modes = {module: module.training for network in (student, teacher) if network for module in network.modules()}
         for module in modes:
             module.training = False
-        shown, taught = outputs(student, images), None if teacher is None else outputs(teacher, images)
-        self._check_outputs(shown, taught)
+        student_outputs = outputs(student, images)
+        teacher_outputs = None if teacher is None else outputs(teacher, images)
+        self._check_outputs(student_outputs, teacher_outputs)
         passes = None if train is None or teacher is None else partial(_pass, teacher, train, images.device)
         state = prepared.state_dict() if isinstance(prepared, nn.Module) else prepared
-        classes, size = shown.logits.shape[1], 0 if labels is None else len(labels)
+        classes, size = student_outputs.logits.shape[1], 0 if labels is None else len(labels)
         draw = generator(seed, "method")
-        self.setup(shown, taught, Context(classes, size, draw, seed, labels, student, teacher, passes, state))
+        context = Context(classes, size, draw, seed, labels, student, teacher, passes, state)
+        self.setup(student_outputs, teacher_outputs, context)
         for module, training in modes.items():
             module.training = training
         return self.to(images.device)

@@ -15,12 +15,12 @@ LOWEST, SPAN = 1.0, 20.0  # the learned temperature lies between LOWEST and LOWE
 
 @register("ctkd", revision=1, knowledge="logits", coupling="agnostic", needs=("teacher",), tune="kd_weight")
 class CTKD(Method):
-    """KD at a learned temperature, one for all rows, that climbs the loss which the student descends.
+    """KD at a learned temperature, one for all rows, that is trained to raise the loss which the student lowers.
 
     ``L = a mean_i CE(s_i, y_i) + b T^2 mean_i KL(softmax(t_i / T) || softmax(s_i / T))``, with
     ``T = 1 + 20 sigmoid(theta)`` and theta = 1 at first. The gradient of theta is multiplied by ``-l(p)``, where l
     rises from 0 to 1 along a cosine: ``l = (1 - cos(pi min(240 p / w, 1))) / 2`` at progress p. The factor T^2 is part
-    of the loss that theta climbs. This is the global variant of the paper, which starts at T = 15.6.
+    of the loss that theta raises. This is the global variant of the paper, which starts at T = 15.6.
 
     Args:
         ce_weight: a >= 0.

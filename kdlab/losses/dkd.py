@@ -113,7 +113,7 @@ class NKD(Method):
     least={"scd": {}, "mcd": {"classes": 3}},
 )  # fmt: skip
 class RLD(DKD):
-    """DKD that never teaches the teacher's mistakes: its confidence goes to the true class, its errors are left out.
+    """DKD without the teacher's mistakes: its confidence goes to the true class, its errors are left out.
 
     ``L = a mean_i CE(s_i, y_i) + w(p) mean_i [alpha KL(c^t_i || b^s_i) + beta T^2 KL(q^t_i || q^s_i)]``
 

@@ -49,7 +49,7 @@ def nd_rows(student: Tensor, teacher: Tensor, direction: Tensor) -> Tensor:
     tune="weight",
 )  # fmt: skip
 class KDPP(KD):
-    """KD++: KD plus ND, which wants the student's embeddings long and along the teacher's mean of their class.
+    """KD++: KD plus ND, which lengthens the student's embeddings along the teacher's mean of their class.
 
     ``L = L_KD + c mean_i (1 - f_i . c_yi / max(|f_i|, |g_i|))``, with f and g the embeddings of student and teacher and
     c_y the unit vector along the mean of g over the clean training images of class y. Where the widths differ, f is

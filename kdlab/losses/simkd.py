@@ -67,8 +67,8 @@ class SimKD(KD):
         target = F.adaptive_avg_pool2d(teacher.final, self.size)
         distance = F.mse_loss(self.project(student.final), target, reduction="none").mean((1, 2, 3))
         terms = super().rows(student, teacher, batch)
-        kept = {name: terms[name] for name in terms if getattr(self, f"{name}_weight") > 0}
-        return kept | {"simkd": self.weight * distance}
+        weighted = {name: terms[name] for name in terms if getattr(self, f"{name}_weight") > 0}
+        return weighted | {"simkd": self.weight * distance}
 
     def predict(self, model, x):
         """Logits (B, K) of the teacher's classifier on the student's projected map."""

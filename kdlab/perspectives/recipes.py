@@ -87,13 +87,13 @@ def keep_tuned(regime: str, rows: Iterable[Mapping[str, Any]]) -> Path:
     Returns:
         The file.
     """
-    kept = {(row["profile"], row["method"]): row for row in _choices()}
-    kept |= {(regime, row["method"]): {"profile": regime} | dict(row) for row in rows}
+    choices = {(row["profile"], row["method"]): row for row in _choices()}
+    choices |= {(regime, row["method"]): {"profile": regime} | dict(row) for row in rows}
     with writing(TUNED), TUNED.open("w", encoding="utf-8", newline="") as file:
         columns = ("profile", "method", "option", "factor", "weight")
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(kept[key] for key in sorted(kept))
+        writer.writerows(choices[key] for key in sorted(choices))
     tuned.cache_clear()
     return TUNED
 

@@ -92,8 +92,8 @@ def figures(table, verdicts, profile: Profile) -> dict:
     }  # fmt: skip
     figure = plotting.figure(2.5, plotting.PAGE)
     left, right = figure.subplots(1, 2)
-    taught = teachers(table)
-    plotting.interval_dots(left, taught)
+    compared = teachers(table)
+    plotting.interval_dots(left, compared)
     left.set_title("Teachers, by what they were trained on")
     rows = with_factors(table, students, ("by", "x")).sort_values("x", key=lambda x: x != "weak", kind="stable")
     plotting.line_with_interval(
@@ -102,6 +102,6 @@ def figures(table, verdicts, profile: Profile) -> dict:
     right.set_title("Their students")
     beside = plotting.figure(1.7, plotting.PAGE)
     first, second = beside.subplots(1, 2)
-    plotting.interval_dots(first, taught, value="ece", label="Calibration error (points)")
-    plotting.interval_dots(second, taught, value="test_entropy", label="Entropy of the answers (nats)")
+    plotting.interval_dots(first, compared, value="ece", label="Calibration error (points)")
+    plotting.interval_dots(second, compared, value="test_entropy", label="Entropy of the answers (nats)")
     return {"interaction": figure, "teachers": beside}

@@ -83,7 +83,7 @@ def tune(
         todo = lab.plan(specs, workers=workers or os.cpu_count() or 1)
         print(todo.describe(), *filter(None, [lengths(size)]), sep="\n")
         return None
-    found = lab.run(specs, workers=workers, require_teacher=size.requires_teacher, said=lengths(size))
+    found = lab.run(specs, workers=workers, require_teacher=size.requires_teacher, note=lengths(size))
     table = scored(tried, apart, found.loc[[lab.run_key(spec) for spec in specs]])
     _write(table, size, keep)
     return table
