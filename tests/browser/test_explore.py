@@ -34,9 +34,11 @@ def field(box, label: str):
 
 
 def choose(box, label: str, words: str, last: bool = False):
-    """Take the first (or last) choice of a menu that holds some words."""
+    """Take the first (or last) choice of a menu that holds some words, and that is not taken already."""
     field(box, label).locator("option", has_text=words).first.wait_for(state="attached")  # a menu follows the kernel
+    taken = field(box, label).evaluate("menu => menu.selectedOptions[0].text")
     names = [name for name in field(box, label).locator("option").all_inner_texts() if words in name]
+    names = [name for name in names if name.strip() != taken.strip()] or names
     field(box, label).select_option(label=names[-1 if last else 0])
 
 
