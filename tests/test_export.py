@@ -84,7 +84,7 @@ def same_logits(printed, images, key, folder, *paths):
     assert len(stored) == len(images) > 5
     for script in (printed.partition("\n\n")[2], "from load import logits, torch"):
         found = np.array(fresh(script + more, folder, target, *paths), dtype=np.float32)
-        assert np.array_equal(found, stored)
+        assert np.allclose(found, stored, rtol=1e-4, atol=1e-5)  # those in the store are a frozen network's
 
 
 MODELS = {
@@ -118,7 +118,8 @@ def test_the_exported_file_alone_names_a_teacher(kind, own, tmp_path):
     assert class_names(file) == test.classes
     model = load_teacher(teacher.arch, teacher.path, 10, 1, **teacher.options)
     with torch.no_grad():
-        assert np.array_equal(model(test.normalise(test.images)).numpy(), Store().logits(key)["test"])
+        found = model(test.normalise(test.images)).numpy()
+    assert np.allclose(found, Store().logits(key)["test"], rtol=1e-4, atol=1e-5)
 
 
 def test_an_exported_file_teaches_without_arch(tmp_path, monkeypatch, capsys):
