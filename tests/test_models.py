@@ -88,7 +88,7 @@ COUNTS_WITH_HEADS = {
 }
 LATER = ["vgg8", "vgg11", "ResNet50", "MobileNetV2", "MobileNetV2_s1", "ShuffleV1", "ShuffleV2"]
 COUNTS_10 = {"resnet20": 272_474, "resnet56": 855_770, "wrn_16_2": 691_674, "wrn_40_2": 2_243_546}
-SMALL = [f"resnet8_s2_w{width}" for width in (4, 8, 16, 32)]
+SMALL = [f"resnet8_s2_w{width}" for width in (4, 8, 16, 32, 64)]
 
 
 def count(model):

@@ -150,7 +150,7 @@ def test_the_check_at_the_end_can_fail(study, tmp_path, capsys):
     names = {"lab": lab, "plotting": plotting, "study": study, "table": table, "folder": tmp_path}
     names["document"] = study.save(table, tmp_path)
     exec(*sources, dict(names))
-    assert capsys.readouterr().out == "3 figures, 10 runs, all in the store\n"
+    assert capsys.readouterr().out == "3 figures, 10 runs, 0 from the ledger\n"
     with pytest.raises(AssertionError, match="lacks a seed"):
         exec(*sources, names | {"table": table.iloc[1:]})
     with pytest.raises(AssertionError, match="shows other runs"):

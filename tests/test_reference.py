@@ -8,6 +8,7 @@ from kdlab.augment.operations import SCALES, draw_signs
 from kdlab.data import load
 from kdlab.losses.base import Batch
 from kdlab.models import build, outputs
+from kdlab.models.frozen import frozen
 from kdlab.registry import create
 from kdlab.rng import generator, stream_seed
 from kdlab.spec import Budget, RunSpec
@@ -76,7 +77,7 @@ def simple_path(spec, train, teacher):
             augmented=view == 1, epoch=epoch, step=step, progress=number / STEPS,
         )  # fmt: skip
         with torch.no_grad():
-            said = [outputs(teacher, x) for x in views]
+            said = [outputs(frozen(teacher, x), x) for x in views]
         descent.param_groups[0]["lr"] = o.rate((number + 0.5) / STEPS)
         descent.zero_grad()
         sum(method(outputs(student, batch.x), type(said[0]).cat(said), batch).values()).backward()

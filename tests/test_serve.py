@@ -94,7 +94,7 @@ def test_the_launcher_s_code_imports_no_torch(launcher):
     code += "\nimport sys\nassert not {'torch', 'matplotlib'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("finished runs in the store: 0\n")
+    assert done.stdout.endswith("finished runs in store and ledger: 0\n")
 
 
 # --- command lines ------------------------------------------------------------------------------------------------

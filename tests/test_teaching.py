@@ -100,7 +100,7 @@ class TestEveryNotebook:
 
     def test_parameters_are_literals_and_the_first_code(self, path):
         known = notebooks.parameters(path)
-        assert known["profile"] == "quick" and known["interactive"] is None
+        assert known["profile"] == "lesson" and known["interactive"] is None
         first = code(read(path))[0]
         assert tagged(first, "parameters")
         assert all(isinstance(node, ast.Assign) for node in ast.parse(first.source).body)

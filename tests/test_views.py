@@ -110,9 +110,10 @@ def test_each_student_picks_for_itself_and_keeps_its_statistics(views):
      (PICK.replace(augmentation_options={"by": "student"}), 2 * N)],
 )  # fmt: skip
 def test_what_the_teacher_is_asked_is_counted(views, spec, rows):
-    asked, ask = [], views.teachers["t"].outputs
-    views.teachers["t"].outputs = lambda x: (asked.append(len(x)), ask(x))[1]
+    asked = []
     arm = Arm("a", spec, "t", 1).build(views, 10, 1)
+    ask = views._frozen_teacher("t", views.train.normalise(views.raw)).outputs
+    views._frozen["t"].outputs = lambda x: (asked.append(len(x)), ask(x))[1]
     asked.clear()
     views.at(0)
     arm.train_step(views)

@@ -61,7 +61,7 @@ def test_the_launcher_opens_and_runs(lab, page, screenshots):
     lab.open(serve.LAUNCHER)
     assert lab.errors() == []
     runs = len(list((lab.server.out / "runs").glob("*/done.json")))  # other tests of this server may have trained some
-    page.get_by_text(re.compile(rf"^kdlab [\d.]+, finished runs in the store: {runs}")).wait_for()
+    page.get_by_text(re.compile(rf"^kdlab [\d.]+, finished runs in store and ledger: {runs}")).wait_for()
     assert page.locator(".Toastify__toast").count() == 0, "nobody is asked about news"
 
 
