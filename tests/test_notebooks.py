@@ -159,7 +159,7 @@ def test_the_check_at_the_end_can_fail(study, tmp_path, capsys):
     accuracy = f'"test_accuracy": {table["test_accuracy"].iloc[0]}'
     assert accuracy in path.read_text()
     path.write_text(path.read_text().replace(accuracy, '"test_accuracy": 99.9', 1))
-    with pytest.raises(AssertionError, match="differs from the store"):
+    with pytest.raises(AssertionError, match="differs from store and ledger"):
         exec(*sources, names)
 
 

@@ -301,7 +301,11 @@ class TestOwnImages:
         explorer.control["run"].click()
         assert explorer.background.wait(PATIENCE)
         _settled(explorer)
-        assert explorer.where.value.startswith("6 of 6 runs") and " over weak2" in explorer.picture.value
+        assert (
+            explorer.where.value.startswith("6 of 6 runs")
+            and "weak2 " in explorer.picture.value
+            and "95 % interval" in explorer.picture.value
+        )
 
     @pytest.mark.parametrize(
         ("changes", "said"),
