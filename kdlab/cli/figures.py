@@ -69,7 +69,7 @@ def figures(
     wanted = {name: {lab.run_key(s) for s in study.specs} for name, study in studies.items()}
     try:
         lab.run(
-            *stages, workers=workers, require_teacher=size.requires_teacher, said=said, from_ledger=True,
+            *stages, workers=workers, require_teacher=size.requires_teacher, note=said, from_ledger=True,
             after=lambda keys: notebook_runs.start(n for n in names if wanted[n] <= keys),
         )  # fmt: skip
     except KeyboardInterrupt:
