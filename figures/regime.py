@@ -46,7 +46,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdlab import data, lab, models
 from kdlab.lab import baseline
-from kdlab.lab.networks import stored_network
+from kdlab.lab.networks import splits_of, stored_network
 from kdlab.lab.store import Store
 from kdlab.spec import Budget, Optimiser, RunSpec
 from kdlab.training import predict
@@ -167,8 +167,7 @@ def unseen(c: Candidate) -> list:
 
 def accuracy(spec: RunSpec, images: Sequence) -> float:
     """Accuracy in percent of a finished run's network on several sets together."""
-    splits = data.load(spec.data, sizes=spec.sizes)
-    network = stored_network(lab.run_key(spec), spec, splits, Store())
+    network = stored_network(lab.run_key(spec), spec, splits_of(spec), Store())
     right = [predict(network, part).argmax(1) == part.labels.numpy() for part in images]
     return 100 * np.concatenate(right).mean()
 

@@ -13,24 +13,22 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from kdlab.models.outputs import Outputs, Tapped, outputs
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
 
 class Frozen(nn.Module):
     """A network for inference in a precision of its own: takes float32 images, gives float32 outputs."""
 
     def __init__(self, network: nn.Module, precision: str, folded: bool):
         super().__init__()
-        self.network, self.dtype, self.folded = network, PRECISIONS[precision], folded
+        self.network, self.dtype, self.folded = network, getattr(torch, precision), folded
 
     def forward(self, x: Tensor) -> Tensor:
-        with self._cast(x) as cast:
-            return self.network(cast).float()
+        with self._cast(x) as given:
+            return self.network(given).float()
 
     def outputs(self, x: Tensor) -> Outputs:
         """What ``kdlab.models.outputs`` gives for the network, in float32."""
-        with self._cast(x) as cast:
-            return outputs(self.network, cast).full()
+        with self._cast(x) as given:
+            return outputs(self.network, given).full()
 
     @contextlib.contextmanager
     def _cast(self, x: Tensor) -> Iterator[Tensor]:
@@ -45,7 +43,7 @@ class LaidOut(nn.Module):
     """A convolution whose weights stand as oneDNN wants to read them, instead of being laid out anew at each call.
 
     Args:
-        conv: with a bias.
+        conv: of padding with zeros, with a bias or without.
         shape: of the maps that it will mostly read, (B, C, H, W); others are right too.
     """
 
@@ -79,60 +77,54 @@ def frozen(network: nn.Module, example: Tensor, precision: str = "float32") -> F
         return Frozen(network, precision, folded=False).eval()
     made = copy.deepcopy(network).eval().requires_grad_(False)
     made.to(memory_format=torch.contiguous_format)  # the same bits, however the network that trained lies in memory
-    for conv, norm in _pairs(made, example):
+    pairs, shapes = _pass(made, example)
+    for conv, norm in pairs:
         pair = cast(nn.Conv2d, made.get_submodule(conv)), cast(nn.BatchNorm2d, made.get_submodule(norm))
         made.set_submodule(conv, fuse_conv_bn_eval(*pair))
         made.set_submodule(norm, nn.Identity())
-    shapes = _shapes(made, example)
-    made.to(PRECISIONS[precision])
+    made.to(getattr(torch, precision))
     if example.device.type == "cpu" and torch.backends.mkldnn.is_available():
         for name, shape in shapes.items():
             made.set_submodule(name, LaidOut(cast(nn.Conv2d, made.get_submodule(name)), shape))
     return Frozen(made, precision, folded=True)
 
 
-def _pairs(network: nn.Module, example: Tensor) -> list[tuple[str, str]]:
-    """Names of convolutions and of the BatchNorm of the same block that reads nothing but what they give."""
+def _pass(network: nn.Module, example: Tensor) -> tuple[list[tuple[str, str]], dict[str, torch.Size]]:
+    """What one forward pass shows of the convolutions.
+
+    Returns:
+        Names of convolutions and of the BatchNorm of the same block that reads nothing but what they give; the shape of
+        what each convolution reads for a batch like the example, without those that read several.
+    """
     given: dict[int, tuple[str, Tensor]] = {}
-    found = []
+    pairs, shapes = [], {}
 
     def gives(name: str):
-        return lambda module, inputs, output: given.update({id(output): (name, output)})
+        def look(module, inputs, output):
+            given[id(output)] = name, output
+            if module.padding_mode == "zeros":
+                shapes.setdefault(name, set()).add(torch.Size((len(example), *inputs[0].shape[1:])))
+
+        return look
 
     def reads(name: str):
         def look(module, inputs):
             conv = given.get(id(inputs[0]), ("", None))[0]
             if conv and conv.rpartition(".")[0] == name.rpartition(".")[0]:
-                found.append((conv, name))
+                pairs.append((conv, name))
 
         return look
 
     hooks = [m.register_forward_hook(gives(name)) for name, m in _all(network, nn.Conv2d)]
     hooks += [m.register_forward_pre_hook(reads(name)) for name, m in _all(network, nn.BatchNorm2d)]
-    _run(network, example, hooks)
-    return found
-
-
-def _shapes(network: nn.Module, example: Tensor) -> dict[str, torch.Size]:
-    """The shape that each convolution with a bias reads; one that reads several is left out."""
-    found: dict[str, set[torch.Size]] = {}
-
-    def reads(name: str):
-        return lambda module, inputs: found.setdefault(name, set()).add(inputs[0].shape)
-
-    convs = [(name, conv) for name, conv in _all(network, nn.Conv2d) if conv.padding_mode == "zeros"]
-    _run(network, example, [conv.register_forward_pre_hook(reads(name)) for name, conv in convs])
-    return {name: shapes.pop() for name, shapes in found.items() if len(shapes) == 1}
+    try:
+        with torch.no_grad():
+            outputs(network, example[:1])  # a row shows it all: this is done at every evaluation
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return pairs, {name: found.pop() for name, found in shapes.items() if len(found) == 1}
 
 
 def _all(network: nn.Module, kind: type[nn.Module]) -> Iterator[tuple[str, nn.Module]]:
     return ((name, module) for name, module in network.named_modules() if isinstance(module, kind))
-
-
-def _run(network: nn.Module, example: Tensor, hooks: list) -> None:
-    try:
-        with torch.no_grad():
-            outputs(network, example)
-    finally:
-        for hook in hooks:
-            hook.remove()
