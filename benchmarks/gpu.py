@@ -16,20 +16,16 @@ import time
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from arms import TEACHER, arm, frozen, train_timed
 from images import colour
 from paired import pairs, report, spread
-from pillow_jda import Pairs, pillow, pillow_weak, to_pil
-from torch.utils.data import DataLoader, StackDataset, TensorDataset
+from plain import ORIGINALS, plain_steps
 
 from kdlab import data
-from kdlab.augment import POLICIES
 from kdlab.data.sets import Splits
-from kdlab.models import build
 from kdlab.training import Views
 
-BAR, ORIGINALS, TEMPERATURE = 10, 64, 4.0
+BAR = 10
 
 
 def wait(device: str) -> None:
@@ -40,35 +36,15 @@ def wait(device: str) -> None:
 
 def plain_loop(splits: Splits, given) -> float:
     """Seconds for a student image of the straightforward loop."""
-    probability, steps = POLICIES["cifar100"]
-    weak = pillow_weak(splits.train.mean, splits.train.std)
-    pictures = Pairs([to_pil(image) for image in splits.train.images], pillow, steps, probability, weak)
-    rows = StackDataset(pictures, TensorDataset(splits.train.labels))
-    loader = DataLoader(
-        rows, ORIGINALS, shuffle=True, drop_last=True, num_workers=given.loaders, persistent_workers=given.loaders > 0
-    )
-    teacher = frozen(given.teacher, splits, given.device)
-    student = build(given.student, len(splits.train.classes), 3, seed=1).to(given.device)
-    optimiser = torch.optim.SGD(student.parameters(), 0.05, momentum=0.9, weight_decay=5e-4)
-    done, started = 0, None
-    while done < given.steps:
-        for views, (label,) in loader:
-            if done == given.steps // 4:  # loaders and kernels have warmed up
-                wait(given.device)
-                started = time.perf_counter()
-            x, y = torch.cat(list(views)).to(given.device), label.repeat(2).to(given.device)
-            with torch.no_grad():
-                teacher_logits = teacher(x)
-            logits = student(x)
-            log_q, p = (logits / TEMPERATURE).log_softmax(1), (teacher_logits / TEMPERATURE).softmax(1)
-            optimiser.zero_grad()
-            (F.cross_entropy(logits, y) + TEMPERATURE**2 * F.kl_div(log_q, p, reduction="batchmean")).backward()
-            optimiser.step()
-            done += 1
-            if done == given.steps:
-                break
+    running, warm = plain_steps(splits, given.teacher, given.student, given.device, given.loaders), given.steps // 4
+    for _ in range(warm):  # loaders and kernels warm up
+        next(running)
     wait(given.device)
-    return (time.perf_counter() - started) / ((given.steps - given.steps // 4) * 2 * ORIGINALS)
+    started = time.perf_counter()
+    for _ in range(given.steps - warm):
+        next(running)
+    wait(given.device)
+    return (time.perf_counter() - started) / ((given.steps - warm) * 2 * ORIGINALS)
 
 
 def cohort(splits: Splits, given) -> tuple[float, dict]:

@@ -51,7 +51,7 @@ CASES = {
 def splits_of(case: str) -> Splits:
     """Fashion-MNIST as it is, or made 32 x 32 and colour."""
     grey = data.load("fashion", sizes=(6000, 100, 100))
-    return grey if case == "tiny" else Splits(*(colour(part) for part in grey))
+    return Splits(*(colour(part) for part in grey)) if case == "wrn" else grey
 
 
 def plain_steps(splits: Splits, teacher: str, student: str, device: str = "cpu", loaders: int = 0) -> Iterator[None]:
