@@ -16,6 +16,7 @@ from kdlab import data as datasets
 from kdlab import lab, perspectives, settings
 from kdlab.cli.distil import check_lengths
 from kdlab.errors import SpecError, choose
+from kdlab.lab.rows import finished
 from kdlab.lab.store import Store
 from kdlab.paths import home
 from kdlab.report import notebooks, pages
@@ -105,9 +106,7 @@ def _stages(studies: dict[str, perspectives.Study], whole_seeds: bool) -> list[l
 def _say_seeds(studies: dict[str, perspectives.Study], size: perspectives.Profile) -> None:
     """After an interruption: how many seeds are whole, from the first on, and how to draw these."""
     store, specs = Store(), [spec for study in studies.values() for spec in study.specs]
-    whole = itertools.takewhile(
-        lambda part: all(store.has(lab.run_key(spec)) for spec in part), perspectives.by_seed(specs)
-    )
+    whole = itertools.takewhile(lambda part: finished(part, store), perspectives.by_seed(specs))
     there = sum(1 for _ in whole)
     if there >= 2 and size.seeds == tuple(range(len(size.seeds))):
         print(f"{there} of {len(size.seeds)} seeds are whole: the same command with --seeds {there} draws them.")

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from kdlab.plotting import accuracy_line
 from kdlab.widgets import canvas
 from kdlab.widgets.drawing import Spot
 from kdlab.widgets.runs.panels import axes, pixels, stack, wiped
@@ -22,7 +23,7 @@ LINE = 34  # letters in a line of a label
 
 def line_chart(
     points: Sequence[Point], looks: Mapping[str, dict], caption: Callable[[Point], str], *, metric: str, xlabel: str,
-    ticks: Mapping[float, str], log: bool, limits: tuple[float, float] | None,
+    ticks: Mapping[float, str], log: bool, limits: tuple[float, float] | None, linear: float | None = None,
 ) -> tuple[bytes, tuple[Spot, ...]]:  # fmt: skip
     """Accuracy over the axis, and student images below it.
 
@@ -35,6 +36,7 @@ def line_chart(
         ticks: x to what stands there.
         log: logarithmic axis.
         limits: of the accuracy axis; None fits it to the points.
+        linear: what a linear model reaches on the same data, in percent, where known.
 
     Returns:
         The picture, and a spot for each point.
@@ -53,9 +55,13 @@ def line_chart(
             ax.set_xticks(list(ticks), _thinned(ticks, log))
             ax.minorticks_off()
             ax.set_xlim(_ends(list(ticks), log))
-        upper.set(ylabel=metric.replace("_", " ").capitalize() + " (%)")
+        label = metric.replace("_", " ").capitalize() + " (%)"
+        upper.set(ylabel=label)
+        if linear is not None:
+            accuracy_line(figure, linear, label=label)
         if limits:
-            upper.set_ylim(limits)
+            low, high = limits
+            upper.set_ylim(limits if linear is None else (min(low, linear - 0.5), max(high, linear + 0.5)))
         _cost_axis(lower, points)
         lower.set_xlabel(xlabel)
         _names(upper, ends, looks)

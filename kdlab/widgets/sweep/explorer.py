@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from kdlab.errors import choose
+from kdlab.lab.baseline import bar_of
 from kdlab.lab.store import Store
 from kdlab.widgets.drawing import Drawing
 from kdlab.widgets.runs.arms import looks
@@ -93,10 +94,12 @@ class BudgetExplorer(RunsExplorer):
             return nothing("No run fits these settings.", "Move a slider, or set method and augmentation to all.")
         methods = {p.line: p.runs[-1]["method"] for p in chosen.points}
         kinds = [(methods[line], line.removeprefix(f"{methods[line]} ")) for line in chosen.lines]
+        bar = bar_of(chosen.points[-1].runs[-1]["key"], self.store)
         png, spots = line_chart(
             chosen.points, dict(zip(chosen.lines, looks(kinds), strict=True)), lambda point: point_caption(point, s),
             metric=s["metric"], xlabel=axis(s), ticks={x: number(x) for x in sorted({p.x for p in chosen.points})},
             log=s["x"] != "ratio", limits=_limits(chosen) if s["still"] else None,
+            linear=bar.get(s["metric"]),
         )  # fmt: skip
         alt = (
             f"{s['metric'].replace('_', ' ')} over {axis(s)}, with student images below, "
