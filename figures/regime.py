@@ -20,7 +20,7 @@ points. (3), (5) and the linear model are never dropped. The cost of a candidate
 a student on two weak views of each original under its teacher, and a fortieth of its teacher's training.
 
 (5) was first meant as: two KD runs that differ in a replicate number alone differ by an SD of at most 0.4. No candidate
-comes near (0.6 to 1.1): such runs share no random draw, so that their difference carries the noise of both, and on the
+comes near (0.6 to 1.7): such runs share no random draw, so that their difference carries the noise of both, and on the
 2,000 images of val the sampling noise of a paired difference alone is sqrt(share of discordant images / 2000), 0.6 at
 the 7 % that were seen. What is compared in a perspective shares every draw that both have, as KD and CE do here. The SD
 of replicates stands in the table beside it. (3) and (5) are judged on the 2,000 images of val and the last 4,000

@@ -14,7 +14,7 @@ from kdlab.spec import Budget, RunSpec
 DEPTHS = ("quick", "standard")
 # Runs of one seed, teachers included, that each perspective adds to those of the perspectives before it.
 NEW = {
-    "quick": {"joint_augmentation": 9, "teacher_augmentation": 3, "ratio_sweep": 4, "few_shot": 7, "compatibility": 10},
+    "quick": {"joint_augmentation": 9, "teacher_augmentation": 3, "ratio_sweep": 3, "few_shot": 7, "compatibility": 9},
     "standard": {
         "joint_augmentation": 11, "teacher_augmentation": 3, "ratio_sweep": 6, "few_shot": 17, "compatibility": 30,
     },

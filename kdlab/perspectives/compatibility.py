@@ -21,14 +21,15 @@ REFUTED_BY = (
 )
 FORMULA = (
     "Feature, relation and contrastive methods have the hard and soft terms of KD, CE + T² KL with T = 4, plus their "
-    "own; logit methods have their published terms. One weight of each method was chosen on val at other seeds "
-    "(figures/tuning.csv)."
+    "own; logit methods have their published terms. Weights are those of the papers, but for those that `kdlab tune "
+    "--keep` chose on val at other seeds."
 )
 FIGURES = {
-    "gains": "Gain over KD by method and augmentation, at equal epochs (over KD on one weak view) and at equal student "
-    "images (over KD on matched ones: one weak view of twice the originals a step, for twice the epochs), and what an "
-    "additive model (method + augmentation) of the two-view cells leaves unexplained. Bold with a star: JDA differs "
-    "from weak2 by the corrected interval. Hatched: impossible, or one view not run in this profile.",
+    "gains": "Gain over KD by method and augmentation, at equal epochs (over KD on one weak view) and, but for "
+    "`quick`, at equal student images (over KD on matched ones: one weak view of twice the originals a step, for "
+    "twice the epochs); and what an additive model (method + augmentation) of the two-view cells leaves unexplained. "
+    "Bold with a star: JDA differs from weak2 by the corrected interval. Hatched: impossible, or one view not run in "
+    "this profile.",
     "shares": "What a two-view method's gain is made of: augmentation (JDA minus weak2), a second weak view (minus one "
     "view, at equal epochs and at equal student images), and the method's own loss (minus KD, both on weak2); effects "
     "paired by seed, with 95 % t-intervals. Hatched: impossible, not run in this profile, or KD itself.",
@@ -56,9 +57,9 @@ def cells(profile: Profile, method: str) -> dict[str, RunSpec]:
     one = recipes.method(profile, method)
     if one.views > 1:  # a method with views of its own is a competitor, not a row to be augmented
         return {OWN: one}
-    alone = {ALONE: one, MATCHED: recipes.matched(one)} if method in (profile.one_view or profile.grid) else {}
+    alone = {ALONE: one} | ({MATCHED: recipes.matched(one)} if profile.equal_images else {})
     return (
-        alone
+        (alone if method in (profile.one_view or profile.grid) else {})
         | {"weak2": recipes.weak2(one)}
         | {policy: recipes.augmented(one, profile, policy) for policy in profile.policies}
     )
@@ -143,14 +144,15 @@ def figures(table, verdicts, profile: Profile) -> dict:
     jda = [decided.get(f"{name}: JDA − weak2", False) for name in grid.index]
     marks = pd.DataFrame(False, index=grid.index, columns=grid.columns).assign(jda=jda)
     first = label(profile.grid[0])
+    equal = grid[[MATCHED, *augmented]] - grid.loc[first, MATCHED], "gain (points)"
     panels = {
         "Equal epochs": (grid[[ALONE, *augmented, *own]] - grid.loc[first, ALONE], "gain (points)"),
-        "Equal student images": (grid[[MATCHED, *augmented]] - grid.loc[first, MATCHED], "gain (points)"),
+        **({"Equal student images": equal} if profile.equal_images else {}),
         "Residual": (additive_residual(grid[augmented]), "residual (points)"),
     }
     figure = plotting.figure(0.8 + 0.19 * len(grid), plotting.PAGE)
     widths = [len(values.columns) for values, _ in panels.values()]
-    axes = figure.subplots(1, 3, width_ratios=widths)
+    axes = figure.subplots(1, len(panels), width_ratios=widths)
     for ax, (title, (values, words)) in zip(axes, panels.items(), strict=True):
         values = values.rename(columns={MATCHED: "matched"})
         stars = marks.reindex(columns=values.columns, fill_value=False)
@@ -159,5 +161,7 @@ def figures(table, verdicts, profile: Profile) -> dict:
         ax.set_title(title)
         if ax is not axes[0]:
             ax.set_yticks([])
-    effects = plotting.effects(shares(table, profile), [f"{words} (points)" for words in SHARES])
+    made = zip(SHARES, shares(table, profile).items(), strict=True)
+    drawn = {f"{words} (points)": panel for words, panel in made if panel[1]}
+    effects = plotting.effects(dict(drawn.values()), list(drawn))
     return {"gains": figure, "shares": effects}

@@ -17,7 +17,8 @@ REFUTED_BY = "Shares inside the range no better than none (all weak) or no bette
 FORMULA = "KD: CE + T² KL(teacher || student), T = 4. Same originals and same rows a step for every share."
 FIGURES = {
     "shares": "Test accuracy over the share of augmented rows, two rows per original; 0 is weak2, 1/2 is JDA.",
-    "copies": "Test accuracy over augmented copies per original, at equal epochs and at equal student images.",
+    "copies": "Test accuracy over augmented copies per original, at equal epochs and, but for `quick`, at equal "
+    "student images.",
 }
 
 
@@ -32,14 +33,15 @@ def copies_arm(copies: int, unit: str) -> str:
 
 
 def arms(profile: Profile) -> dict[str, RunSpec]:
-    """Shares of two rows per original; copies at equal epochs, and at the images of one copy."""
+    """Shares of two rows per original; copies at equal epochs and, where the profile says so, at those of one copy."""
     kd = recipes.kd(profile)
     made = {share_arm(r): recipes.augmented(kd, profile, ratio=r) if r else recipes.weak2(kd) for r in profile.shares}
     images = recipes.equal_images(profile)
     for copies in profile.copies:
         spec = recipes.augmented(kd, profile, views=copies + 1, ratio=copies / (copies + 1)) if copies else kd
         made[copies_arm(copies, "epochs")] = spec
-        made[copies_arm(copies, "images")] = spec.replace(budget=replace(images))
+        if profile.equal_images:
+            made[copies_arm(copies, "images")] = spec.replace(budget=replace(images))
     return made
 
 
@@ -68,7 +70,8 @@ def contrasts(profile: Profile) -> list[Contrast]:
 def figures(table, verdicts, profile: Profile) -> dict:
     """Accuracy over the share of augmented rows, and over copies."""
     shares = {share_arm(r): (100 * r, "jda") for r in profile.shares}
-    copies = {copies_arm(c, unit): (c, f"equal {unit}") for c in profile.copies for unit in ("epochs", "images")}
+    units = ("epochs", "images") if profile.equal_images else ("epochs",)
+    copies = {copies_arm(c, unit): (c, f"equal {unit}") for c in profile.copies for unit in units}
     first, second = plotting.figure(), plotting.figure()
     plotting.line_with_interval(
         first.subplots(), with_factors(table, shares, ("share", "by")), "share", by="by",
