@@ -23,12 +23,12 @@ WITH_UV  = { $(PIP) uv && $(UV) $(PINS) $(1); } || { echo "uv could not install;
 install  = $(if $(filter uv,$(INSTALLER)),$(WITH_UV),$(WITH_PIP))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures publish test test-units test-notebooks lint golden readme teaching lab clean conda-check
+.PHONY: help setup figures publish test test-units test-browser test-notebooks test-pages lint golden readme teaching lab clean conda-check
 
 help: ## list the targets and the settings
 	@echo "make TARGET [SETTING=value ...]"
 	@echo
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "Settings: PROFILE=smoke|quick|standard|full|paper  ARGS='further options of kdlab figures'"
 	@echo "          PYTHON=python3.12  VENV=.venv  INSTALLER=uv|pip  CONSTRAINTS= (empty: newest versions)"
@@ -43,10 +43,18 @@ publish: $(VENV)/.ready ## copy the finished figures of PROFILE (here: standard)
 	$(BIN)/python -c "from kdlab.report import publish, readme; publish('$(PROFILE)'); readme.write()"
 
 test: lint ## lint, unit tests, a real browser where there is one, and every notebook
-	@$(MAKE) --no-print-directory -j$(JOBS) test-units test-notebooks
+	@$(MAKE) --no-print-directory -j$(JOBS) test-units test-pages
 
-test-units: $(VENV)/.ready-test ## unit tests and browser tests
-	$(BIN)/python -m pytest
+test-units: $(VENV)/.ready-test ## unit tests
+	$(BIN)/python -m pytest --ignore=tests/browser
+
+test-browser: $(VENV)/.ready-test ## the launcher, the explorers and the gallery in a real browser, where there is one
+	$(BIN)/python -m pytest tests/browser
+
+# One after the other, which is about as long as the unit tests take.
+test-pages:
+	@status=0; for part in notebooks browser; do \
+	  $(MAKE) --no-print-directory test-$$part || status=$$?; done; exit $$status
 
 NBVAL = $(BIN)/python -m pytest -o filterwarnings=default -p no:cacheprovider --nbval-current-env --nbval-cell-timeout=300
 
