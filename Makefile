@@ -5,6 +5,7 @@ VENV        ?= .venv
 INSTALLER   ?= uv
 CONSTRAINTS ?= constraints.txt
 PROFILE     ?= quick
+DATA        ?=
 ARGS        ?=
 JOBS        ?= 2
 
@@ -30,17 +31,17 @@ help: ## list the targets and the settings
 	@echo
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "Settings: PROFILE=smoke|quick|standard|full|paper  ARGS='further options of kdlab figures'"
+	@echo "Settings: PROFILE=smoke|quick|standard|full|paper  DATA=cifar10|...  ARGS='further options of kdlab figures'"
 	@echo "          PYTHON=python3.12  VENV=.venv  INSTALLER=uv|pip  CONSTRAINTS= (empty: newest versions)"
 
 setup: $(VENV)/.ready ## build the environment; again only when pyproject.toml or constraints.txt change
 
 figures: $(VENV)/.ready ## train what is missing, run the notebooks, draw figures, verdicts and the gallery
-	$(BIN)/kdlab figures --profile $(PROFILE) $(ARGS)
+	$(BIN)/kdlab figures --profile $(PROFILE) $(if $(DATA),--data $(DATA)) $(ARGS)
 
 publish: PROFILE = standard
 publish: $(VENV)/.ready ## copy the finished figures of PROFILE (here: standard) to figures/ and refresh the README
-	$(BIN)/python -c "from kdlab.report import publish, readme; publish('$(PROFILE)'); readme.write()"
+	$(BIN)/python -c "from kdlab.report import publish, readme; publish('$(PROFILE)', data='$(DATA)' or None); readme.write()"
 
 test: lint ## lint, unit tests, a real browser where there is one, and every notebook
 	@$(MAKE) --no-print-directory -j$(JOBS) test-units test-pages

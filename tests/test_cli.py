@@ -93,6 +93,8 @@ def runs():
         ("data fashon", "data must be one of .*'fashon'. Did you mean 'fashion'?"),
         ("data folder:nowhere", "the folder '/.*nowhere' does not exist"),
         ("data cifar10", "the data root '/.*/data' .* set KDLAB_DATA"),
+        ("data --download", "--download needs the name of the data"),
+        ("data folder:photos --download", "data to download must be one of .*'cifar10'"),
         ("methods kdd", "method must be one of .*'kdd'. Did you mean 'kd'?"),
         ("augmentations rotat", "augmentation must be one of .*'rotat'. Did you mean 'rotate'?"),
         ("augmentations --data fashon", "data must be one of .*'fashon'. Did you mean 'fashion'?"),
@@ -232,7 +234,7 @@ def test_data_tells_what_was_read_and_draws_it(kdlab, tmp_path):
 def test_data_without_a_name_lists_what_is_here(kdlab):
     code, out, _ = kdlab("data")
     assert code == 0 and "data fashion: 12000 train, 2000 val, 10000 test, 10 classes\n" in out
-    assert f"data cifar10: not here; looked under {str(data_root(None))!r}, set KDLAB_DATA to look elsewhere\n" in out
+    assert f"data cifar10: not here; looked under {str(data_root(None))!r}, set KDLAB_DATA to look elsewhere; " in out
     assert "data folder:PATH:" in out
 
 

@@ -58,15 +58,21 @@ def write_figure(figures: Path, name: str, caption: str, alt: str, width: int = 
     (figures / f"{name}.csv").write_text("arm,seed\n")
 
 
-def write_study(figures: Path, perspective: str, outcome: str, effect: float = 0.8) -> None:
-    """What a finished notebook leaves in the figures folder."""
+def write_study(figures: Path, perspective: str, outcome: str, effect: float = 0.8, **more: str) -> None:
+    """What a finished notebook leaves in the figures folder; without ``data``, as before there were two data sets."""
     figures.mkdir(parents=True, exist_ok=True)
     name = f"{perspective}-gain"
     write_figure(figures, name, "Accuracy <gain>, 6 seeds.", f"Dots of {perspective}")
     verdict = {"name": "JDA - weak2", "role": "claim", "unit": "points", "n": 6, "outcome": outcome}
     verdict |= {"effect": effect, "low": effect - 0.5, "high": effect + 0.5, "reason": "Six seeds say so."}
     study = {"perspective": perspective, "title": perspective.replace("_", " "), "question": "Is it so?"}
-    study |= {"claim": "It is.", "overall": outcome, "profile": "quick", "figures": [name], "verdicts": [verdict]}
+    study |= {
+        "claim": "It is.",
+        "overall": outcome,
+        "profile": "quick",
+        "figures": [name],
+        "verdicts": [verdict],
+    } | more
     (figures / f"{perspective}.verdict.json").write_text(json.dumps(study))
 
 
@@ -209,7 +215,8 @@ def test_the_script_finds_what_it_asks_for(tmp_path):
     ids = set(re.findall(r'id="([^"]+)"', page))
     asked = set(re.findall(r'ById\("([\w-]+)"\)', script))
     assert asked == {"filter", "summary", "shown"} and asked | {"few_shot", "row-few_shot", "few_shot-gain"} <= ids
-    assert '<section id="few_shot" data-outcome="undecided">' in page
+    assert '<section id="few_shot" data-outcome="undecided" data-show="few_shot" data-set="fashion">' in page
+    assert "dataset" in script and {"show", "set", "outcome"} == set(re.findall(r'chosen\("(\w+)"', script))
     for name in ("about", "says", "frame"):
         assert f'querySelector(".{name}")' in script and f'class="{name}"' in page
     assert re.search(r'<figure [^>]*>\s*<a href="figures/few_shot-gain.svg"[^>]*><img', page)
@@ -430,6 +437,108 @@ def test_tuning_is_published_and_kept(tmp_path):
     (source / "tuning.csv").write_text("method,chosen\nat,True\n")
     report.publish("quick", target)
     assert "at,True" in (target / "tuning.csv").read_text()
+
+
+# --- two data sets ------------------------------------------------------------------------------------------------
+
+CIFAR = {"data": "cifar10", "data_title": "CIFAR-10"}
+
+
+def two_sets(figures: Path) -> None:
+    """A published set of two perspectives, and another data set that has one of them."""
+    write_study(figures, "ratio_sweep", "undecided")
+    write_study(figures, "few_shot", "contradicted")
+    write_study(figures / "cifar10", "few_shot", "supported", effect=1.2, **CIFAR)
+
+
+def test_the_gallery_shows_both_sets_side_by_side(tmp_path):
+    two_sets(tmp_path)
+    page = pages.gallery(tmp_path, figures=tmp_path).read_text()
+    sections = re.findall(r'<section id="(\S+)" data-outcome="(\w+)" data-show="(\w+)" data-set="(\w+)">', page)
+    assert sections == [
+        ("ratio_sweep", "undecided", "ratio_sweep", "fashion"), ("few_shot", "contradicted", "few_shot", "fashion"),
+        ("cifar10-few_shot", "supported", "few_shot", "cifar10"),
+    ]  # fmt: skip
+    heads = re.findall(r'<th scope="col" data-set="(\w+)">On (.*?)</th>', page)
+    assert heads == [("fashion", "Fashion-MNIST"), ("cifar10", "CIFAR-10")]
+    few, ratio = (
+        re.search(rf'<tr id="row-{name}">.*?</tr>', page, re.S).group() for name in ("few_shot", "ratio_sweep")
+    )
+    assert re.findall(r'href="#(\S+)"><span class="badge (\w+)"', re.sub(r">\s+<", "><", few)) == [
+        ("few_shot", "contradicted"), ("cifar10-few_shot", "supported")
+    ]  # fmt: skip
+    assert "not there" in ratio and "not there" not in few
+    assert re.findall(r'name="set" value="(\w+)" aria-pressed="false">(.*?)<', page) == heads
+    assert re.findall(r'name="show" value="(\w+)"', page) == ["ratio_sweep", "few_shot"], "one button a perspective"
+    assert re.findall(r'<figure id="(\S+)"', page) == ["ratio_sweep-gain", "few_shot-gain", "cifar10-few_shot-gain"]
+    assert len(set(re.findall(r'\bid="([^"]+)"', page))) == len(re.findall(r'\bid="([^"]+)"', page))
+    assert 'src="cifar10/few_shot-gain.png"' in page and "few shot on CIFAR-10" in page
+    for link in links(page):
+        assert (tmp_path / link).is_file(), link
+
+
+def test_one_set_has_no_word_of_sets(tmp_path):
+    write_study(tmp_path / "figures", "few_shot", "supported", **CIFAR)
+    page = pages.gallery(tmp_path).read_text().split("<script>")[0]
+    assert 'name="set"' not in page and "CIFAR-10" not in page and '<th scope="col">Verdict</th>' in page
+
+
+def test_the_readme_has_a_column_for_each_set(tmp_path):
+    write_study(tmp_path, "few_shot", "contradicted")
+    assert "| the paper's claim | verdict |" in readme.verdict_block(tmp_path)
+    two_sets(tmp_path)
+    block = readme.verdict_block(tmp_path)
+    assert "| perspective | the paper's claim | on Fashion-MNIST | on CIFAR-10 |" in block
+    assert "| It is. | **contradicted** | **supported** |" in block and "| It is. | **undecided** | – |" in block
+    pairs = [re.findall(r'src="(\S+)" width="49%" alt="(.*?)"', part) for part in block.split("<p>")[1:]]
+    assert pairs == [
+        [("figures/ratio_sweep-gain.png", "Dots of ratio_sweep")],
+        [("figures/few_shot-gain.png", "Dots of few_shot"),
+         ("figures/cifar10/few_shot-gain.png", "On CIFAR-10: Dots of few_shot")],
+    ]  # fmt: skip
+
+
+def contents(folder: Path, *beside: str) -> dict[str, bytes]:
+    """The files of a published set; other sets, gallery and lessons are left out."""
+    files = [p for p in folder.rglob("*") if p.is_file() and not {*p.relative_to(folder).parts} & {*beside, "teaching"}]
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files if p.name != "index.html"}
+
+
+def test_publishing_one_set_leaves_the_other(tmp_path, teaching):
+    write_lesson(teaching, "01_start", "# Start\n\nHere.")
+    target, page = (
+        tmp_path / "figures",
+        '<a href="../index.html#few_shot">home</a> <a href="teaching/01_start.html">1</a>',
+    )
+    target.mkdir()
+    for folder, outcome, more in (("quick", "undecided", {}), ("quick-cifar10", "supported", CIFAR)):
+        write_study(tmp_path / "out" / folder / "figures", "few_shot", outcome, **more)
+        (tmp_path / "out" / folder / "notebooks").mkdir()
+        (tmp_path / "out" / folder / "notebooks" / "few_shot.html").write_text(page)
+    (target / "regime.csv").write_text("width,gap\n")
+    report.publish("quick", target)
+    first = contents(target)
+    assert {"few_shot-gain.png", "regime.csv", "notebooks/few_shot.html"} <= first.keys()
+
+    report.publish("quick", target, data="cifar10")
+    second = contents(target / "cifar10")
+    assert contents(target, "cifar10") == first, "published names and files stay"
+    assert second.keys() == first.keys() - {"regime.csv"}
+    linked = links(second["notebooks/few_shot.html"].decode())
+    assert linked == ["../../index.html", "../../notebooks/teaching/01_start.html"]
+    assert all((target / "cifar10" / "notebooks" / link).is_file() for link in linked)
+    assert b'index.html#cifar10-few_shot"' in second["notebooks/few_shot.html"]
+    gallery = (target / "index.html").read_text()
+    assert 'href="cifar10/notebooks/few_shot.html"' in gallery and 'id="cifar10-few_shot"' in gallery
+
+    (target / "cifar10" / "regime.csv").write_text("of its own")
+    (target / "cifar10" / "renamed-since.png").write_bytes(b"old")
+    for data in (None, "cifar10"):
+        report.publish("quick", target, data=data)
+    assert contents(target, "cifar10") == first
+    assert contents(target / "cifar10") == second | {"regime.csv": b"of its own"}
+    with pytest.raises(SpecError, match="'quick-cifar100'. Run `make figures PROFILE=quick DATA=cifar100` first"):
+        report.publish("quick", target, data="cifar100")
 
 
 # --- the README's tables ------------------------------------------------------------------------------------------

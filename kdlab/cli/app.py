@@ -140,11 +140,12 @@ def export(key: str, out: Annotated[Path, typer.Option(help="folder to write to"
 def data(
     name: Annotated[Optional[str], typer.Argument(help="fashion, folder:PATH ...; none lists all")] = None,  # noqa: UP045
     sheet: Annotated[Optional[Path], typer.Option(help="write the contact sheet to this png file")] = None,  # noqa: UP045
+    download: Annotated[bool, typer.Option("--download", help="fetch what is missing: cifar10 ...")] = False,
 ) -> None:
     """What a data set holds as it is read: classes, images, oddities, a linear model, and a contact sheet."""
     from kdlab.cli import tables
 
-    print(tables.data(name, sheet))
+    print(tables.data(name, sheet, download))
 
 
 @app.command()

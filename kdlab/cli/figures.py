@@ -18,7 +18,7 @@ from kdlab.cli.distil import check_lengths
 from kdlab.errors import SpecError, choose
 from kdlab.lab.rows import finished
 from kdlab.lab.store import Store
-from kdlab.paths import home
+from kdlab.perspectives.places import folder
 from kdlab.report import notebooks, pages
 from kdlab.spec import RunSpec
 from kdlab.stats import health_line
@@ -66,7 +66,7 @@ def figures(
         todo = lab.plan(*stages, workers=workers or os.cpu_count() or 1, from_ledger=True)
         print(todo.describe(), *filter(None, [said]), sep="\n")
         return True
-    notebook_runs = NotebookRuns(size.name, {name: given | extra[name] for name in names}, started)
+    notebook_runs = NotebookRuns(size, {name: given | extra[name] for name in names}, started)
     wanted = {name: {lab.run_key(s) for s in study.specs} for name, study in studies.items()}
     try:
         lab.run(
@@ -116,13 +116,13 @@ class NotebookRuns:
     """Runs notebooks in threads while training goes on; each notebook is a kernel of its own.
 
     Args:
-        profile: name of the profile.
+        size: the profile, with its data.
         parameters: of each notebook, by its name.
         started: clock at the start, for the times printed.
     """
 
-    def __init__(self, profile: str, parameters: dict[str, dict[str, Any]], started: float):
-        self.profile, self.folder, self.parameters, self.started = profile, home() / profile, parameters, started
+    def __init__(self, size: perspectives.Profile, parameters: dict[str, dict[str, Any]], started: float):
+        self.profile, self.folder, self.parameters, self.started = size.name, folder(size), parameters, started
         self.pool = futures.ThreadPoolExecutor(2)
         self.outcomes: dict[str, futures.Future[notebooks.Outcome]] = {}
         self.lock = threading.Lock()

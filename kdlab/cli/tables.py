@@ -16,18 +16,21 @@ PREPARING = "Preparations: they train a teacher's parts for the methods that rea
 SECTIONS = ("Args:", "Attributes:", "Raises:", "Returns:")
 
 
-def data(name: str | None = None, sheet: Path | None = None) -> str:
+def data(name: str | None = None, sheet: Path | None = None, download: bool = False) -> str:
     """What a data set holds as it was read, with a contact sheet as png; or which data sets there are.
 
     Args:
         name: as in ``data.load``; None lists all names.
         sheet: where the png goes; None takes a file under the data's name in ``home()/data``.
+        download: fetch first what is missing of it.
 
     Raises:
-        SpecError: for data that cannot be read, or a file that cannot be written.
+        SpecError: for data that cannot be fetched or read, or a file that cannot be written.
     """
-    from kdlab.data import READERS, describe
+    from kdlab.data import READERS, describe, fetch
 
+    if name is None and download:
+        raise SpecError("--download needs the name of the data, as in `kdlab data cifar10 --download`.")
     if name is None:
         own = "data folder:PATH: your own images, one sub-folder for each class"
         return "\n".join([*map(data_line, READERS), own, "", "`kdlab data NAME` shows one, with a contact sheet."])
@@ -36,7 +39,8 @@ def data(name: str | None = None, sheet: Path | None = None) -> str:
     from kdlab.paths import home, write_file
     from kdlab.plotting.contact import contact_sheet
 
-    text = datasheet.text(name, fit=True)
+    said = "\n".join([*_wrapped(fetch(name), WIDTH, 2), ""]) if download else ""
+    text = said + datasheet.text(name, fit=True)
     page = contact_sheet(describe(name), [datasheet.title(name), *datasheet.sentences(name)])
     file = sheet or home() / "data" / f"{datasheet.file_name(name)}.png"
     with writing(file):
@@ -52,7 +56,8 @@ def data_line(name: str) -> str:
     try:
         READERS[name][0](root)
     except SpecError:
-        return f"data {name}: not here; looked under {str(root)!r}, set KDLAB_DATA to look elsewhere"
+        where = f"looked under {str(root)!r}, set KDLAB_DATA to look elsewhere"
+        return f"data {name}: not here; {where}; `kdlab data {name} --download` fetches it"
     try:
         found = facts(name)
     except SpecError as error:

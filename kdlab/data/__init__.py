@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdlab import paths
-from kdlab.data import cifar, folder, idx
+from kdlab.data import cifar, download, folder, idx
 from kdlab.data.names import PREFIX, absolute
 from kdlab.data.source import SPLITS, Reader, Source, digest_files
 from kdlab.errors import SpecError, choose
@@ -32,6 +32,7 @@ __all__ = [
     "absolute",
     "describe",
     "facts",
+    "fetch",
     "fingerprint",
     "load",
     "train_size",
@@ -43,7 +44,6 @@ READERS = {
     "cifar10": (cifar.cifar10_files, cifar.read_cifar10, 1),
     "cifar100": (cifar.cifar100_files, cifar.read_cifar100, 1),
 }
-DOWNLOADS = {"fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 NAMES = (*READERS, "folder:PATH")
 DESCRIPTIONS = {
     "fashion": "Fashion-MNIST, bundled balanced subset",
@@ -68,7 +68,7 @@ def load(
         name: one of ``NAMES``.
         root: folder of the files; default ``$KDLAB_DATA``, else ``data`` in the current folder.
         sizes: (train, val, test) images to keep, or None for all.
-        download: fetch missing files with torchvision first.
+        download: fetch missing files first, as ``fetch`` does.
 
     Returns:
         Splits(train, val, test) of ImageSets.
@@ -81,7 +81,7 @@ def load(
     from kdlab.data.sets import ImageSet, Splits, channel_statistics
 
     if download:
-        _download(name, data_root(root))
+        fetch(name, root)
     reader = _reader(name, root)
     source = reader.read()
     counts = _counts(source, sizes)
@@ -102,6 +102,24 @@ def load(
             for split, n in counts.items()
         )
     )
+
+
+def fetch(name: str, root: str | Path | None = None) -> str:
+    """Fetch the published files of a data set that are not here: once, checked, going on where it was cut.
+
+    Args:
+        name: ``fashion-mnist``, ``cifar10`` or ``cifar100``; ``fashion`` comes with kdlab.
+        root: as in ``load``.
+
+    Returns:
+        A sentence that says what was done, and where the files are.
+
+    Raises:
+        SpecError: for other names, and when files cannot be fetched, written or verified.
+    """
+    if name in READERS and name not in download.SETS:
+        return f"data {name!r}: comes with kdlab; nothing was fetched"
+    return download.fetch(choose("data to download", name, download.SETS), data_root(root), READERS[name][0])
 
 
 @memoised
@@ -219,15 +237,3 @@ def _counts(source: Source, sizes: tuple[int, int, int] | None) -> dict[str, int
                     f"sizes: {size} balanced {split} images need {needed} of class {name!r}, which has {there}."
                 )
     return dict(zip(SPLITS, sizes, strict=True))
-
-
-def _download(name: str, root: Path) -> None:
-    if name in READERS and name not in DOWNLOADS:
-        return
-    import torchvision.datasets
-
-    builder: Any = getattr(torchvision.datasets, DOWNLOADS[choose("data to download", name, DOWNLOADS)])
-    try:
-        builder(root=str(root), download=True)
-    except (OSError, RuntimeError) as error:
-        raise SpecError(f"data {name!r} cannot be downloaded to {str(root)!r}: {error}.") from error

@@ -158,14 +158,14 @@ def locate(
     else:
         state = "lacks" if root.is_dir() else "does not exist; it should hold"
         state = f"{state} {missing} in one of the folders {', '.join(folders)}. "
-    raise SpecError(f"data {data!r}: the data root {str(root)!r} {state}{_supply(root, archive)}")
+    raise SpecError(f"data {data!r}: the data root {str(root)!r} {state}{_supply(data, root, archive)}")
 
 
-def _supply(root: Path, archive: str | None) -> str:
+def _supply(data: str, root: Path, archive: str | None) -> str:
     if archive and (root / archive).is_file():
         packed, place = shlex.quote(str(root / archive)), shlex.quote(str(root))
         return f"Unpack the archive that lies there: tar xzf {packed} -C {place}"
-    return "Give root=, set KDLAB_DATA, or call load(..., download=True)."
+    return f"Give root=, set KDLAB_DATA, or let `kdlab data {data} --download` fetch them."
 
 
 def _plain_or_gz(path: Path) -> Path | None:

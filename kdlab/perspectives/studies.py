@@ -13,13 +13,14 @@ from typing import Any
 import pandas as pd
 
 from kdlab import lab, plotting, stats
-from kdlab.data import DESCRIPTIONS, SPLITS, facts
+from kdlab.data import describe, sizes
 from kdlab.errors import choose
 from kdlab.lab import baseline
+from kdlab.lab.datasheet import file_name, heading
 from kdlab.lab.right import right_in
 from kdlab.lab.rows import finished
-from kdlab.paths import absolute, home, write_file
-from kdlab.perspectives import NAMES
+from kdlab.paths import absolute, write_file
+from kdlab.perspectives import NAMES, places
 from kdlab.perspectives.conclusions import conclusion
 from kdlab.perspectives.profiles import PROFILES, Profile, profile
 from kdlab.spec import RunSpec
@@ -118,15 +119,15 @@ class Study:
         return conclusion(verdicts, findings, smoke=self.profile.name == "smoke")
 
     def folder(self, given: Path | str | None = None) -> Path:
-        """Where figures go: the given folder, or ``out/<profile>/figures``."""
-        return absolute(given) if given else home() / self.profile.name / "figures"
+        """Where figures go: the given folder, or ``figures`` in the profile's (``places.folder``)."""
+        return absolute(given) if given else places.folder(self.profile) / "figures"
 
     def save(self, table: pd.DataFrame, folder: Path | str | None = None) -> dict[str, Any]:
         """Write figures, their data and the verdict.
 
         Args:
             table: from ``table`` or ``run``.
-            folder: None takes ``out/<profile>/figures``.
+            folder: None takes the profile's, as of ``folder``.
 
         Returns:
             The verdict document that ``<name>.verdict.json`` holds.
@@ -144,6 +145,7 @@ class Study:
             )  # fmt: skip
         document = {
             "perspective": self.name, "profile": self.profile.name, "title": self.module.TITLE,
+            "data": file_name(self.profile.data), "data_title": places.data_title(self.profile.data),
             "question": self.module.QUESTION, "claim": self.module.CLAIM, "overall": stats.overall(verdicts),
             "health": [vars(finding) for finding in findings],
             "verdicts": json.loads(stats.as_table(verdicts).to_json(orient="records", double_precision=15)),
@@ -175,10 +177,10 @@ class Study:
         """Data, networks, formula, budget, seeds, interval and selection rule, in that order."""
         p = self.profile
         b, t = p.budget, p.teacher_budget
-        train, val, test = p.sizes or (facts(p.data)[split] for split in SPLITS)
+        train, val, test = sizes(p.data, p.sizes)
         return (
-            f"{self.shows(name)} Data: {DESCRIPTIONS.get(p.data, _folder(p.data))}, "
-            f"{train:,} train, {val:,} val and {test:,} test images. "
+            f"{self.shows(name)} Data: {places.described(p.data)}, "
+            f"{train:,} train, {val:,} val and {test:,} test images; {heading(describe(p.data))}. "
             f"Teacher {p.teacher} ({t.amount:g} epochs), student {p.student} ({b.amount:g} epochs, "
             f"{b.originals_per_step} originals a step). {self.module.FORMULA} "
             f"{len(p.seeds)} seeds, each with its own teacher, initial weights, order and augmentation; "
@@ -242,9 +244,3 @@ def _figures(
     for figure in made.values() if size.name == "smoke" else ():
         plotting.watermark(figure, "smoke")
     return made
-
-
-def _folder(name: str) -> str:
-    """A folder of images in a caption: its own name, without the path to it."""
-    path, _, options = name.partition("?")
-    return f"folder {Path(path).name}{f' ({options})' if options else ''}"

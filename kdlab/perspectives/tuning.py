@@ -17,10 +17,10 @@ import pandas as pd
 from kdlab import lab, settings
 from kdlab.errors import SpecError
 from kdlab.lab.unfinished import writing
-from kdlab.paths import home
 from kdlab.perspectives import PROFILES, Profile, lengths, recipes
 from kdlab.perspectives import profile as find_profile
 from kdlab.perspectives.notebook_parameters import seeds as distinct
+from kdlab.perspectives.places import folder
 from kdlab.registry import find, preparations
 from kdlab.spec import RunSpec
 
@@ -91,7 +91,7 @@ def tune(
 
 def _write(table: pd.DataFrame, size: Profile, keep: bool) -> None:
     """Print the table, write it to the profile's folder and, with ``keep``, the choice to the tuned weights."""
-    target = home() / size.name / "tuning.csv"
+    target = folder(size) / "tuning.csv"
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(target, index=False)

@@ -22,10 +22,12 @@ from kdlab import __version__
 from kdlab.errors import SpecError, choose
 from kdlab.lab import datasheet, ledger, merging, sources
 from kdlab.lab.store import Store
-from kdlab.paths import CHECKOUT, home, settle, write_file
+from kdlab.paths import CHECKOUT, settle, write_file
+from kdlab.perspectives import places
+from kdlab.perspectives import profile as find_profile
 from kdlab.perspectives.notebook_parameters import literal
 from kdlab.report.notebook_page import html
-from kdlab.report.pages import gallery, lessons, load_verdicts, unfinished
+from kdlab.report.pages import anchor, gallery, lessons, load_verdicts, unfinished
 
 NOTEBOOKS = CHECKOUT / "notebooks" / "perspectives"
 PUBLISHED = ("png", "svg", "csv", "json")
@@ -141,40 +143,37 @@ def _execute(template: Path, executed: Path, values: dict[str, Any]) -> str:
     return ""
 
 
-def publish(profile: str = "quick", target: Path | None = None) -> Path:
-    """Replace the committed set of figures by a finished profile's, with its gallery page, notebooks and lessons.
+def publish(profile: str = "quick", target: Path | None = None, data: str | None = None) -> Path:
+    """Replace a committed set of figures by a finished profile's, with its notebooks, the gallery and the lessons.
 
-    What the profile does not make (``regime.csv`` and its like, ``tuning.csv`` where nothing was tuned) stays in
-    place, and so does the ledger, to which the runs behind the figures and their teachers are added.
+    The profile's own data are published in the target itself, any other in a folder of its name below it; what stands
+    in the other's place stays. So does what the profile does not make (``regime.csv`` and its like, ``tuning.csv``
+    where nothing was tuned), and the ledger, to which the runs behind the figures and their teachers are added.
 
     Args:
         profile: whose figures to publish.
-        target: folder to replace; None takes the checkout's ``figures/``.
+        target: folder of the published sets; None takes the checkout's ``figures/``.
+        data: data set that the profile was given; None means its own.
 
     Raises:
         SpecError: when there is nothing to publish, a notebook has not finished, or a run behind a figure is neither
             in the store nor in the ledger.
     """
-    source, target = home() / profile, target or CHECKOUT / "figures"
+    size = find_profile(profile, data=data)
+    source, place, target = places.folder(size), places.other_data(size), target or CHECKOUT / "figures"
+    again = f"`make figures PROFILE={profile}{f' DATA={data}' if data else ''}`"
     if not load_verdicts(source / "figures"):
-        raise SpecError(f"Nothing to publish for profile {profile!r}. Run `make figures PROFILE={profile}` first.")
+        raise SpecError(f"Nothing to publish for profile {source.name!r}. Run {again} first.")
     if failed := unfinished(source / "notebooks"):
-        raise SpecError(
-            f"Not published: {', '.join(failed)} did not finish. Run `make figures PROFILE={profile}` again."
-        )
+        raise SpecError(f"Not published: {', '.join(failed)} did not finish. Run {again} again.")
     fresh, old = target.with_name(f".{target.name}.new"), target.with_name(f".{target.name}.old")
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    (fresh / "notebooks").mkdir(parents=True)
-    for path in source.glob("figures/*"):
-        if path.suffix[1:] in PUBLISHED:
-            shutil.copy(path, fresh)
-    for page in source.glob("notebooks/*.html"):
-        shutil.copy(page, fresh / "notebooks")
-    for path in [*target.glob("regime.*"), target / "tuning.csv", source / "tuning.csv"]:
-        if path.exists():  # the profile's own table replaces an earlier one
-            shutil.copy(path, fresh)
-    _keep_rows(fresh, target, profile)
+    fresh.mkdir(parents=True)
+    for path in _staying(target, place):
+        shutil.copytree(path, fresh / path.name) if path.is_dir() else shutil.copy(path, fresh)
+    _fill(fresh / place, source, target / place, place)
+    _keep_rows(fresh / place, fresh / "ledger", profile)
     lessons(fresh)
     gallery(fresh, figures=fresh)
     if target.exists():
@@ -184,15 +183,37 @@ def publish(profile: str = "quick", target: Path | None = None) -> Path:
     return target
 
 
-def _keep_rows(fresh: Path, target: Path, profile: str) -> None:
-    """Put the ledger into a new set of figures: the rows there were, and those of the runs behind its figures.
+def _staying(target: Path, place: str) -> list[Path]:
+    """What stands in the published folder and is not of the set that is replaced."""
+    if place:
+        return [path for path in target.glob("*") if path.name != place]
+    return [path for path in target.glob("*") if path.name == "ledger" or any(path.glob("*.verdict.json"))]
+
+
+def _fill(own: Path, source: Path, before: Path, place: str) -> None:
+    """The figures and notebooks of one set, and what there was that no notebook makes."""
+    (own / "notebooks").mkdir(parents=True)
+    for path in source.glob("figures/*"):
+        if path.suffix[1:] in PUBLISHED:
+            shutil.copy(path, own)
+    for page in source.glob("notebooks/*.html"):
+        text = page.read_text(encoding="utf-8")
+        if place:  # gallery and lessons are those of all sets, a folder above
+            text = text.replace('href="../index.html#', f'href="../../index.html#{anchor(place, "")}')
+            text = text.replace('href="teaching/', 'href="../../notebooks/teaching/')
+        write_file(own / "notebooks" / page.name, text)
+    for path in [*before.glob("regime.*"), before / "tuning.csv", source / "tuning.csv"]:
+        if path.exists():  # the profile's own table replaces an earlier one
+            shutil.copy(path, own)
+
+
+def _keep_rows(own: Path, rows_of_all: Path, profile: str) -> None:
+    """Add the runs behind a set of figures to the ledger beside it.
 
     Raises:
         SpecError: when a run is in neither store nor ledger, or disagrees with its row.
     """
-    if (target / "ledger").is_dir():
-        shutil.copytree(target / "ledger", fresh / "ledger")
-    shown = [pd.read_csv(path, dtype=str) for path in sorted(fresh.glob("*-*.csv"))]
+    shown = [pd.read_csv(path, dtype=str) for path in sorted(own.glob("*-*.csv"))]
     shown = [table[["key", "environment", "teacher_key", "data"]] for table in shown if "teacher_key" in table]
     if not shown:
         return
@@ -204,5 +225,5 @@ def _keep_rows(fresh: Path, target: Path, profile: str) -> None:
         rows, lost = merging.rows_of(store, made)
         if lost:
             raise SpecError(f"Not published: run {min(lost)} cannot be written to the ledger: {lost[min(lost)]}")
-        path = fresh / "ledger" / f"{profile}-{datasheet.file_name(name)}{ledger.SUFFIX}"
+        path = rows_of_all / f"{profile}-{datasheet.file_name(name)}{ledger.SUFFIX}"
         ledger.add(path, [*filter(None, found), *rows])

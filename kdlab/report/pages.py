@@ -8,15 +8,18 @@ from __future__ import annotations
 import os
 import re
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from kdlab.paths import CHECKOUT, write_file
 from kdlab.perspectives import NAMES
+from kdlab.perspectives.places import data_title
 from kdlab.report.notebook_page import finite, heading, html, read_json, render, template
 from kdlab.stats import health_line
 
 TEACHING = CHECKOUT / "notebooks" / "teaching"
+FIRST = "fashion"  # what studies of before there were two data sets are about
 # Pixels; figures are drawn one column or two columns wide, and two of one column stand side by side.
 BROAD = 1000
 # A sentence has ended, and another begins.
@@ -24,10 +27,31 @@ SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9])")
 
 
 def load_verdicts(figures: Path) -> list[dict[str, Any]]:
-    """The ``*.verdict.json`` of a figures folder, in the order of the perspectives."""
+    """The ``*.verdict.json`` of a figures folder and of the data sets in folders below it.
+
+    Returns:
+        Studies in the order of the perspectives, of each the folder's own first; ``folder`` is where one lies, empty
+        for the folder itself, and ``data`` and ``data_title`` name its data set.
+    """
     order = {name: position for position, name in enumerate(NAMES)}
-    studies = [read_json(path) for path in sorted(figures.glob("*.verdict.json"))]
+    studies = []
+    for path in [*sorted(figures.glob("*.verdict.json")), *sorted(figures.glob("*/*.verdict.json"))]:
+        place = "" if path.parent == figures else path.parent.name
+        studies.append({"data": FIRST, "data_title": data_title(FIRST)} | read_json(path) | {"folder": place})
     return sorted(studies, key=lambda study: order.get(study["perspective"], len(order)))
+
+
+def data_sets(studies: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """The data sets of some studies, name to title: first that of the folder itself."""
+    return {s["data"]: s["data_title"] for s in sorted(studies, key=lambda s: s["folder"])}
+
+
+def by_perspective(studies: Iterable[dict[str, Any]]) -> list[dict[str, dict[str, Any]]]:
+    """Of each perspective its studies, by data set."""
+    groups: dict[str, dict[str, dict[str, Any]]] = {}
+    for study in studies:
+        groups.setdefault(study["perspective"], {})[study["data"]] = study
+    return list(groups.values())
 
 
 def unfinished(notebooks: Path) -> list[str]:
@@ -40,11 +64,13 @@ def gallery(folder: Path, figures: Path | None = None, teaching: Path | None = N
     """Write ``folder/index.html`` from the verdicts and figures of the notebooks.
 
     A notebook without its done marker is shown as failed or unfinished, with none of its numbers. A lesson is listed
-    when ``lessons`` has made its page.
+    when ``lessons`` has made its page. Where folders below ``figures`` hold further data sets, the page shows them all,
+    a column of the summary each.
 
     Args:
         folder: a profile's folder, with ``notebooks/`` in it.
-        figures: where the verdicts and figures lie; None takes ``folder/figures``.
+        figures: where the verdicts and figures lie; None takes ``folder/figures``. Further data sets have their
+            ``notebooks/`` in their own folder below it.
         teaching: folder of the teaching notebooks; None takes the checkout's.
 
     Returns:
@@ -52,21 +78,29 @@ def gallery(folder: Path, figures: Path | None = None, teaching: Path | None = N
     """
     figures = figures or folder / "figures"
     open_ones = unfinished(folder / "notebooks")
-    finished = [study for study in load_verdicts(figures) if study["perspective"] not in open_ones]
+    finished = [s for s in load_verdicts(figures) if s["folder"] or s["perspective"] not in open_ones]
+    sets = data_sets(finished) or {FIRST: data_title(FIRST)}
     studies = [_for_template(study, figures, folder) for study in finished]
-    nothing = {"claim": "", "verdicts": [], "figures": []}
+    nothing = {"claim": "", "verdicts": [], "figures": [], "folder": "", "data": next(iter(sets))}
     studies += [nothing | {"perspective": name, "title": name.replace("_", " ")} for name in open_ones]
     for study in studies:
-        page = f"notebooks/{study['perspective']}.html"
+        page = (Path(study["folder"]) / "notebooks" / f"{study['perspective']}.html").as_posix()
         study["notebook"] = page if (folder / page).is_file() else ""
+        study["id"] = anchor(study["folder"], study["perspective"])
         # The page is written when a notebook ends, well or not; without one it is running, or was interrupted.
         study.setdefault("overall", "failed" if study["notebook"] else "unfinished")
-    profile = finished[0]["profile"] if finished else folder.name
+    profile = ", ".join(dict.fromkeys(study["profile"] for study in finished)) or folder.name
     listed = [heading(path) for path in _numbered(teaching or TEACHING)]
     listed = [lesson for lesson in listed if (folder / "notebooks" / "teaching" / lesson["page"]).is_file()]
-    values = {"studies": studies, "lessons": listed, "profile": profile, "script": template("gallery.js")}
+    shown = {"studies": studies, "rows": by_perspective(studies), "sets": sets}
+    values = shown | {"lessons": listed, "profile": profile, "script": template("gallery.js")}
     write_file(folder / "index.html", render("gallery.html", **values))
     return folder / "index.html"
+
+
+def anchor(folder: str, name: str) -> str:
+    """The place in the gallery of a study or figure of a data set; those of the first are named plainly."""
+    return f"{folder}-{name}" if folder else name
 
 
 def lessons(folder: Path, teaching: Path | None = None) -> list[Path]:
@@ -107,7 +141,9 @@ def _for_template(study: dict[str, Any], figures: Path, folder: Path) -> dict[st
     ends = ("effect", "low", "high")
     verdicts = [v | {"drawn": all(finite(v[end]) for end in ends)} for v in study["verdicts"]]
     reach = max((abs(v[end]) for v in verdicts if v["drawn"] for end in ends), default=0)
-    drawn = [_figure(figures / name, folder) for name in study["figures"]]
+    drawn = [_figure(figures / study["folder"] / name, folder) for name in study["figures"]]
+    for figure in drawn:
+        figure["id"] = anchor(study["folder"], figure["name"])
     _lay_out(drawn)
     told = {"health_line": health_line(study["health"])} if "health" in study else {}  # older studies have none
     return study | told | {"verdicts": verdicts, "figures": drawn, "reach": reach or 1}

@@ -8,12 +8,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from kdlab.errors import SpecError
 from kdlab.paths import CHECKOUT, write_file
 from kdlab.perspectives import NAMES
 from kdlab.registry import Entry
-from kdlab.report.pages import load_verdicts
+from kdlab.report.pages import by_perspective, data_sets, load_verdicts
 from kdlab.report.parts import by_knowledge, families, mixes_or_picks, preparing, summary
 
 BLOCKS = ("verdicts", "methods", "augmentations")
@@ -82,22 +83,33 @@ def perspective_block() -> str:
 
 
 def verdict_block(figures: Path) -> str:
-    """The verdicts, and the first figure of each perspective."""
+    """The verdicts, a column for each published data set, and the first figure of each perspective."""
     studies = load_verdicts(figures)
     if not studies:
         return "_Nothing published yet: `make figures`, then `make publish`._"
-    rows = []
-    for study in studies:
-        page = f"notebooks/perspectives/{study['perspective']}.ipynb"
-        rows.append((f"[{study['title']}]({page})", study["claim"], f"**{study['overall']}**"))
-    images = []
-    for study in studies:
-        stem = study["figures"][0]
-        alt = json.loads((figures / f"{stem}.json").read_text(encoding="utf-8"))["alt"]
-        images.append(f'<img src="figures/{stem}.png" width="49%" alt="{escape(alt)}">')
-    table = _table(("perspective", "the paper's claim", "verdict"), rows)
+    sets, perspectives = data_sets(studies), by_perspective(studies)
+    verdicts = [f"on {title}" for title in sets.values()] if len(sets) > 1 else ["verdict"]
+    rows, images = [], []
+    for own in perspectives:
+        first = next(iter(own.values()))
+        page = f"notebooks/perspectives/{first['perspective']}.ipynb"
+        outcomes = [f"**{own[name]['overall']}**" if name in own else "–" for name in sets]
+        rows.append((f"[{first['title']}]({page})", first["claim"], *outcomes))
+        images.append([_image(figures, own[name]) for name in sets if name in own])
+    table = _table(("perspective", "the paper's claim", *verdicts), rows)
     gallery_line = "Captions, intervals and numbers are in the gallery, `figures/index.html`."
-    return "\n".join([table, "", "<p>", *images, "</p>", "", gallery_line])
+    # One set: two perspectives in a row; several: a row for each perspective.
+    lines = [[image for own in images for image in own]] if len(sets) == 1 else images
+    paragraphs = [line for own in lines for line in ("<p>", *own, "</p>", "")]
+    return "\n".join([table, "", *paragraphs, gallery_line])
+
+
+def _image(figures: Path, study: Mapping[str, Any]) -> str:
+    """A study's first figure."""
+    stem = (Path(study["folder"]) / study["figures"][0]).as_posix()
+    alt = json.loads((figures / f"{stem}.json").read_text(encoding="utf-8"))["alt"]
+    where = f"On {study['data_title']}: " if study["folder"] else ""
+    return f'<img src="figures/{stem}.png" width="49%" alt="{escape(where + alt)}">'
 
 
 def method_block(tests: Path = CHECKOUT / "tests") -> str:

@@ -1,5 +1,6 @@
 """The gallery in a browser: filter, enlargement, links, schemes and widths. Made anew from the published figures."""
 
+import json
 import re
 import shutil
 
@@ -229,3 +230,36 @@ def test_print_shows_every_caption_whole(gallery):
     gallery.emulate_media(media="screen")
     gallery.evaluate("dispatchEvent(new Event('afterprint'))")
     assert not made.is_visible(), "what was folded is folded again"
+
+
+@pytest.fixture
+def two_sets(page, site, tmp_path):
+    """The published set, and two of its perspectives again as those of another data set."""
+    folder = shutil.copytree(site, tmp_path / "figures")
+    (folder / "cifar10").mkdir()
+    for study in pages.load_verdicts(site)[:2]:
+        for path in folder.glob(f"{study['perspective']}[-.]*"):
+            shutil.copy(path, folder / "cifar10")
+        named = folder / "cifar10" / f"{study['perspective']}.verdict.json"
+        named.write_text(json.dumps(json.loads(named.read_text()) | {"data": "cifar10", "data_title": "CIFAR-10"}))
+    pages.gallery(folder, folder)
+    page.goto((folder / "index.html").as_uri())
+    return page
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_filter_by_data_set(two_sets, studies, size):
+    two_sets.set_viewport_size({"width": size[0], "height": size[1]})
+    names = [study["perspective"] for study in studies]
+    own = [f"cifar10-{name}" for name in names[:2]]
+    everything = [names[0], own[0], names[1], own[1], *names[2:]]
+    assert shown(two_sets) == (everything, names) and two_sets.evaluate(FITS)
+    two_sets.locator("button[value=cifar10]").click()
+    assert shown(two_sets) == (own, names[:2]) and two_sets.url.endswith("#set=cifar10")
+    cells = "all => all.filter(e => e.offsetHeight).map(e => e.dataset.set)"
+    assert set(two_sets.eval_on_selector_all("#summary td[data-set]", cells)) == {"cifar10"}
+    two_sets.locator(f"button[value={names[1]}]").click()
+    assert shown(two_sets) == (own[1:], names[1:2])
+    two_sets.evaluate(f"location.hash = '{names[3]}'")
+    two_sets.wait_for_function("!document.querySelector('section[hidden]')")
+    assert pressed(two_sets) == ["all"], "a filter does not hide what a link leads to"

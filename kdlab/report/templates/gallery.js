@@ -2,6 +2,7 @@
 const filter = document.getElementById("filter");
 const find = filter.querySelector("input");
 const buttons = [...filter.querySelectorAll("button")];
+const summary = document.getElementById("summary");
 const sections = [...document.querySelectorAll("section[data-outcome]")];
 const text = (element) => element.textContent.toLowerCase();
 const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
@@ -11,7 +12,8 @@ let wanted = new URLSearchParams();
 function apply() {
   const words = (wanted.get("find") || "").toLowerCase().split(/\s+/).filter(Boolean);
   const chosen = (name, value) => !wanted.has(name) || wanted.get(name) === value;
-  let perspectives = 0, figures = 0;
+  const perspectives = new Set();
+  let figures = 0;
   for (const section of sections) {
     const about = text(section.querySelector(".about"));
     const fits = (more) => words.every((word) => (about + more).includes(word));
@@ -20,17 +22,21 @@ function apply() {
       figure.hidden = !fits(text(figure.querySelector("figcaption")));
       if (!figure.hidden) found += 1;
     }
-    const shown = chosen("show", section.id) && chosen("outcome", section.dataset.outcome) && (found > 0 || fits(""));
-    section.hidden = document.getElementById(`row-${section.id}`).hidden = !shown;
-    if (shown) perspectives += 1, figures += found;
+    const { show, set, outcome } = section.dataset;
+    const asked = chosen("show", show) && chosen("set", set) && chosen("outcome", outcome);
+    section.hidden = !(asked && (found > 0 || fits("")));
+    if (!section.hidden) perspectives.add(show), figures += found;
   }
+  // A row has a cell for each data set.
+  for (const row of summary.querySelectorAll("tr[id]")) row.hidden = !perspectives.has(row.id.replace("row-", ""));
+  for (const cell of summary.querySelectorAll("[data-set]")) cell.hidden = !chosen("set", cell.dataset.set);
   for (const button of buttons) {
     const pressed = button.name ? wanted.get(button.name) === button.value : !wanted.toString();
     button.setAttribute("aria-pressed", pressed);
   }
-  document.getElementById("summary").hidden = perspectives === 0;
+  summary.hidden = perspectives.size === 0;
   document.getElementById("shown").textContent =
-    `${count(figures, "figure")} of ${count(perspectives, "perspective")} shown`;
+    `${count(figures, "figure")} of ${count(perspectives.size, "perspective")} shown`;
 }
 
 function arrive() {
