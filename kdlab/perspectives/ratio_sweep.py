@@ -54,14 +54,14 @@ def contrasts(profile: Profile) -> list[Contrast]:
             "interior shares − none",
             mean | {share_arm(0.0): -1},
             text="is some better than none?",
-            subject="The interior shares",
+            subject="The mean of the interior shares",
             reference="none",
         ),
         Contrast(
             "interior shares − all",
             mean | {share_arm(1.0): -1},
             text="is some better than all?",
-            subject="The interior shares",
+            subject="The mean of the interior shares",
             reference="all",
         ),
     ]

@@ -180,7 +180,8 @@ def _verdict(contrast: Contrast, values: pd.Series, flags, judged: Judged, stric
 
 def _sentence(verdict: Verdict) -> str:
     contrast, n = verdict.contrast, verdict.n
-    unit, margin = contrast.unit, f"{contrast.margin:g} {contrast.unit}"
+    unit, one = contrast.unit, contrast.unit.removesuffix("s")
+    margin = f"{contrast.margin:g} {one if contrast.margin == 1 else unit}"
     if verdict.needed is None:
         why = "all differences are equal" if n > 1 else "an interval needs at least 2 seeds"
         return f"{contrast.name}: undecided, {n} seed{'s' * (n != 1)}; {why}."
