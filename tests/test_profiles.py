@@ -132,7 +132,7 @@ def test_an_interruption_tells_how_many_seeds_are_whole(monkeypatch, capsys, who
     there = {lab.run_key(s) for study in studies.values() for s in study.specs if s.seed < whole}
     there |= {lab.run_key(studies[NAMES[0]].specs[-1])}  # some of the last seed too
     monkeypatch.setattr(figures, "Store", lambda: type("Store", (), {"has": lambda self, key: key in there})())
-    figures._say_seeds(studies, studies[NAMES[0]].profile)
+    figures._say_seeds(studies)
     printed = capsys.readouterr().out
     assert said in printed if said else printed == ""
 

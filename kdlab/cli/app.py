@@ -70,6 +70,8 @@ def figures(
     teacher_epochs: TeacherEpochsOption = None,
     originals: OriginalsOption = None,
     workers: WorkersOption = None,
+    until: Annotated[Optional[str], typer.Option(help="decided: add seeds while looking, until claims are")] = None,  # noqa: UP045
+    at_most: Annotated[Optional[str], typer.Option(help="with --until: 90m, 2h, 1h30m; then no seed is added")] = None,  # noqa: UP045
     plan: Annotated[bool, typer.Option("--plan", help="say what would be trained, and stop")] = False,
     p: Annotated[Optional[list[str]], typer.Option("-p", help="notebook parameter, key=value")] = None,  # noqa: UP045
 ) -> None:
@@ -78,7 +80,8 @@ def figures(
 
     given = {"data": data, "teacher": teacher, "student": student, "seeds": seeds}
     given |= {"epochs": epochs, "steps": steps, "teacher_epochs": teacher_epochs, "originals": originals}
-    done = figures(names or None, profile, given, p or [], workers=workers, only_plan=plan)
+    asked = {"workers": workers, "only_plan": plan, "until": until, "at_most": at_most}
+    done = figures(names or None, profile, given, p or [], **asked)
     raise typer.Exit(0 if done else 1)
 
 

@@ -10,10 +10,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from kdlab import data as datasets
 from kdlab import lab, perspectives, settings
+from kdlab.cli import looking
 from kdlab.cli.distil import check_lengths
 from kdlab.errors import SpecError, choose
 from kdlab.lab.rows import finished
@@ -32,8 +34,12 @@ def figures(
     *,
     workers: int | None = None,
     only_plan: bool = False,
+    until: str | None = None,
+    at_most: str | None = None,
 ) -> bool:
     """Train the union of what the perspectives need, and run each notebook as soon as its runs exist.
+
+    With ``until``, whole seeds are added while looking, and the notebooks are run at the end (``kdlab.cli.looking``).
 
     Args:
         names: perspectives; None means all of them.
@@ -43,6 +49,8 @@ def figures(
         parameters: ``key=value`` strings for the notebooks.
         workers: processes; None takes the profile's number.
         only_plan: describe the work and stop.
+        until: ``"decided"`` adds seeds until every claim is.
+        at_most: a length of time such as ``2h``, after which none is added; goes with ``until``.
 
     Returns:
         True when every notebook reached its done marker.
@@ -50,6 +58,7 @@ def figures(
     started = time.monotonic()
     settings.check()
     check_lengths(given)
+    limit = looking.time_limit(until, at_most)
     given = {k: v for k, v in given.items() if v is not None}
     names = [choose("perspective", n, perspectives.NAMES) for n in dict.fromkeys(names or perspectives.NAMES)]
     extra = _parameters(names, parameters)
@@ -64,21 +73,42 @@ def figures(
     workers = size.workers if workers is None else workers
     if only_plan:
         todo = lab.plan(*stages, workers=workers or os.cpu_count() or 1, from_ledger=True)
-        print(todo.describe(), *filter(None, [said]), sep="\n")
+        more = looking.describe(studies, limit, workers or os.cpu_count() or 1, todo) if limit else ""
+        print(todo.describe(), *filter(None, [said, more]), sep="\n")
         return True
     notebook_runs = NotebookRuns(size, {name: given | extra[name] for name in names}, started)
+    train = partial(lab.run, workers=workers, require_teacher=size.requires_teacher, note=said, from_ledger=True)
+    if limit:
+        return _looked(notebook_runs, looking.until_decided(studies, stages, limit, started, train))
+    return _planned(notebook_runs, studies, stages, train)
+
+
+def _planned(
+    notebook_runs: NotebookRuns, studies: dict[str, perspectives.Study], stages: list[list[RunSpec]], train
+) -> bool:
+    """Train the studies at their own seeds, and run each notebook as soon as its runs exist."""
     wanted = {name: {lab.run_key(s) for s in study.specs} for name, study in studies.items()}
     try:
-        lab.run(
-            *stages, workers=workers, require_teacher=size.requires_teacher, note=said, from_ledger=True,
-            after=lambda keys: notebook_runs.start(n for n in names if wanted[n] <= keys),
-        )  # fmt: skip
+        train(*stages, after=lambda keys: notebook_runs.start(n for n in studies if wanted[n] <= keys))
     except KeyboardInterrupt:
-        _say_seeds(studies, size)
+        _say_seeds(studies)
         raise
     finally:
         notebook_runs.wait()
     return notebook_runs.gallery()
+
+
+def _looked(notebook_runs: NotebookRuns, studies: dict[str, perspectives.Study]) -> bool:
+    """Run the notebooks of the studies to which seeds were added while looking, each at its own seeds."""
+    for name, study in studies.items():
+        notebook_runs.parameters[name] |= {"seeds": list(study.profile.seeds), "design": study.profile.design}
+    try:
+        notebook_runs.start(studies)
+    finally:
+        notebook_runs.wait()
+    if few := [name for name in notebook_runs.parameters if name not in studies]:
+        print(f"not drawn, with fewer than two whole seeds: {', '.join(few)}", file=sys.stderr)
+    return notebook_runs.gallery() and not few
 
 
 def _parameters(names: Sequence[str], parameters: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -103,11 +133,11 @@ def _stages(studies: dict[str, perspectives.Study], whole_seeds: bool) -> list[l
     ]
 
 
-def _say_seeds(studies: dict[str, perspectives.Study], size: perspectives.Profile) -> None:
+def _say_seeds(studies: dict[str, perspectives.Study]) -> None:
     """After an interruption: how many seeds are whole, from the first on, and how to draw these."""
     store, specs = Store(), [spec for study in studies.values() for spec in study.specs]
     whole = itertools.takewhile(lambda part: finished(part, store), perspectives.by_seed(specs))
-    there = sum(1 for _ in whole)
+    there, size = sum(1 for _ in whole), next(iter(studies.values())).profile
     if there >= 2 and size.seeds == tuple(range(len(size.seeds))):
         print(f"{there} of {len(size.seeds)} seeds are whole: the same command with --seeds {there} draws them.")
 

@@ -16,6 +16,11 @@ OVERALL = {
     "is neither evidence for an effect nor evidence that there is none.",
 }
 
+LOOKED = (
+    "Seeds were added while looking, so not the paired t-test judges but the sequential t-test, whose 5 % hold however "
+    "often one looks; the intervals of effects are 95 % confidence sequences, which hold at every look."
+)
+
 
 def conclusion(
     verdicts: Sequence[stats.Verdict], findings: Iterable[stats.Finding] | None = None, smoke: bool = False
@@ -31,6 +36,8 @@ def conclusion(
     lines = [] if findings is None else [stats.health_line(findings), ""]
     claim = "The effect claimed is" if outcome == "negligible" else "The claim is"
     lines += [f"**{claim} {outcome} on these data, networks and budgets.** {OVERALL[outcome]}", ""]
+    if any(v.design == "sequential" for v in verdicts):
+        lines += [LOOKED, ""]
     for verdict in verdicts:
         role = verdict.contrast.role
         lines.append(f"- {'' if role == 'claim' else f'({role}) '}{verdict.reason}")

@@ -13,7 +13,7 @@ from typing import Any
 from kdlab.errors import SpecError, check_integer, choose
 
 LENGTHS = ("epochs", "steps", "originals", "teacher_epochs")
-PARAMETERS = ("profile", "seeds", "data", "student", "teacher", *LENGTHS, "out_dir")
+PARAMETERS = ("profile", "seeds", "data", "student", "teacher", *LENGTHS, "design", "out_dir")
 INJECTED = "# Parameters"  # the line that papermill writes above the cell that it puts in
 
 

@@ -17,6 +17,7 @@ from kdlab.perspectives import budgets
 from kdlab.perspectives.notebook_parameters import LENGTHS, seeds
 from kdlab.registry import catalogue
 from kdlab.spec import Budget, Optimiser
+from kdlab.stats.judging import DESIGNS
 
 PROFILE = "KDLAB_PROFILE"
 
@@ -45,6 +46,8 @@ class Profile:
         student: the student's model: a name, and options after a question mark (``kdlab.foreign.split_options``).
         teacher: the teacher's model.
         seeds: run seeds; each has its own teacher.
+        design: ``"fixed"``, the number of seeds was decided before anyone looked, or ``"sequential"``, they were added
+            while looking; it chooses the test.
         budget, teacher_budget: of a student and of a teacher, in epochs.
         optimiser, teacher_optimiser: of students and of teachers.
         policy: the joint augmentation's policy.
@@ -91,8 +94,10 @@ class Profile:
     teacher_precision: str = "float32"
     whole_seeds: bool = False
     workers: int | None = None
+    design: str = "fixed"
 
     def __post_init__(self):
+        choose("design", self.design, DESIGNS)
         object.__setattr__(self, "data", absolute(self.data))
 
     @property

@@ -30,6 +30,9 @@ CONTRASTS = (
     "effect is negligible."
 )
 
+LOOKED = {"fixed": "", "sequential": ", added while looking (verdicts by the sequential t-test)"}
+BARS = {"fixed": "95 % t-intervals", "sequential": "95 % t-intervals, those of contrasts 95 % confidence sequences"}
+
 
 @dataclass(frozen=True)
 class Study:
@@ -85,7 +88,7 @@ class Study:
 
     def verdicts(self, table: pd.DataFrame) -> list[stats.Verdict]:
         """Decide the contrasts."""
-        return stats.decide(table, self.contrasts, right_in(table))
+        return stats.decide(table, self.contrasts, right_in(table), self.profile.design)
 
     def bar(self) -> dict[str, Any]:
         """What a linear model reaches on the study's data, as of ``lab.baseline.bar``; fitted in seconds, once."""
@@ -150,6 +153,7 @@ class Study:
             "health": [vars(finding) for finding in findings],
             "verdicts": json.loads(stats.as_table(verdicts).to_json(orient="records", double_precision=15)),
             "figures": names, "runs": int(table["key"].nunique()), "seeds": list(self.profile.seeds),
+            "design": self.profile.design,
         }  # fmt: skip
         write_file(folder / f"{self.name}.verdict.json", json.dumps(document, indent=1))
         return document
@@ -157,7 +161,7 @@ class Study:
     def _overrides(self) -> dict[str, Any]:
         """What differs from the named profile, so that a figure can be redrawn from its json."""
         base, own = PROFILES[self.profile.name], self.profile
-        fields = ("seeds", "data", "student", "teacher")
+        fields = ("seeds", "data", "student", "teacher", "design")
         changed = {f: getattr(own, f) for f in fields if getattr(own, f) != getattr(base, f)}
         if (own.budget, own.teacher_budget) != (base.budget, base.teacher_budget):  # all, so that no folder is read
             b, t = own.budget, own.teacher_budget
@@ -183,8 +187,9 @@ class Study:
             f"{train:,} train, {val:,} val and {test:,} test images; {heading(describe(p.data))}. "
             f"Teacher {p.teacher} ({t.amount:g} epochs), student {p.student} ({b.amount:g} epochs, "
             f"{b.originals_per_step} originals a step). {self.module.FORMULA} "
-            f"{len(p.seeds)} seeds, each with its own teacher, initial weights, order and augmentation; "
-            "points are seeds, bars 95 % t-intervals, effects are paired by seed; the dotted line is a linear model. "
+            f"{len(p.seeds)} seeds{LOOKED[p.design]}, each with its own teacher, initial weights, order and "
+            f"augmentation; points are seeds, bars {BARS[p.design]}, effects are paired by seed; the dotted line is a "
+            "linear model. "
             "Last epoch, test set scored once; nothing was selected on it."
         )
 
@@ -223,7 +228,7 @@ def redraw(path: Path | str):
     table, record = plotting.load(path)
     meta = record["meta"]
     module, size = _module(meta["perspective"]), profile(meta["profile"], **meta["overrides"])
-    verdicts = stats.decide(table, module.contrasts(size))
+    verdicts = stats.decide(table, module.contrasts(size), design=size.design)
     return _figures(module, table, verdicts, size, meta.get("linear"))[meta["figure"]]
 
 

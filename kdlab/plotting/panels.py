@@ -17,6 +17,7 @@ from kdlab.stats import Verdict, interval
 
 MINUS = "\u2212"
 EFFECT = "Effect (points), 95 % intervals"
+SEQUENCE = "Effect (points), 95 % confidence sequences"
 
 OUTCOME_LOOKS = {
     "supported": {"color": "#0072B2", "marker": "o", "markeredgecolor": "white"},
@@ -118,14 +119,14 @@ def _line(ax: Axes, at: np.ndarray, wide: pd.DataFrame, look: dict) -> None:
     ax.plot(at, [m.mean for m in means], **look, lw=1.2, ms=5.5, mec="white", mew=0.7, zorder=4)
 
 
-def contrast_panel(ax: Axes, verdicts: Sequence[Verdict], *, label: str = EFFECT) -> Axes:
+def contrast_panel(ax: Axes, verdicts: Sequence[Verdict], *, label: str | None = None) -> Axes:
     """A forest plot: one row per contrast with its interval, its seeds, its numbers and its outcome in words.
 
     The zero line is drawn through, and a band from minus to plus the margin of each contrast.
 
     Args:
         verdicts: from ``stats.decide``, all in one unit; a row needs about 0.6 inches of height.
-        label: of the effect axis, with the unit.
+        label: of the effect axis, with the unit; None says what the bars are.
     """
     names = []
     for row, verdict in enumerate(verdicts):
@@ -149,7 +150,7 @@ def contrast_panel(ax: Axes, verdicts: Sequence[Verdict], *, label: str = EFFECT
     ax.autoscale_view(scaley=False)
     ax.tick_params(axis="y", length=0)
     ax.grid(True, axis="x")
-    ax.set_xlabel(label)
+    ax.set_xlabel(label or (SEQUENCE if any(v.design == "sequential" for v in verdicts) else EFFECT))
     return ax
 
 
@@ -202,8 +203,8 @@ def _numbers(verdict: Verdict) -> str:
     """``+0.62 [+0.31, +0.93]; paired t, Holm p = 0.004``, or only the effect where there is no spread to judge by."""
     if verdict.needed is None:
         return f"{verdict.effect:+.2f} (n = {verdict.n})".replace("-", MINUS)
-    bounds = f"{verdict.effect:+.2f} [{verdict.low:+.2f}, {verdict.high:+.2f}]".replace("-", MINUS)
-    return f"{bounds}; {verdict.p_text}"
+    bounds = f" [{verdict.low:+.2f}, {verdict.high:+.2f}]" if verdict.bounded else ""
+    return f"{verdict.effect:+.2f}{bounds}".replace("-", MINUS) + f"; {verdict.p_text}"
 
 
 def heatmap(

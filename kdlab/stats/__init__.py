@@ -17,12 +17,15 @@ from kdlab.stats.inference import (
     tost,
     tost_power,
 )
+from kdlab.stats.judging import DESIGNS
+from kdlab.stats.sequential import confidence_sequence, log_e_values, sequence_critical, sequential_p
 from kdlab.stats.tables import additive_residual, arm_table, paired_differences, with_factors
 from kdlab.stats.verdicts import OUTCOMES, Verdict, as_table, decide, overall, paired
 
 __all__ = [
-    "OUTCOMES", "Contrast", "Finding", "Interval", "Verdict", "additive_residual", "arm_table", "as_table", "decide",
-    "health", "health_line", "holm", "image_error", "interval", "overall", "paired", "paired_differences", "power_of",
-    "sampling_noise", "seeds_needed", "sign_flip_floor", "sign_flip_p", "smallest_detectable", "smallest_margin",
-    "t_test_p", "tost", "tost_power", "with_factors",
+    "DESIGNS", "OUTCOMES", "Contrast", "Finding", "Interval", "Verdict", "additive_residual", "arm_table", "as_table",
+    "confidence_sequence", "decide", "health", "health_line", "holm", "image_error", "interval", "log_e_values",
+    "overall", "paired", "paired_differences", "power_of", "sampling_noise", "seeds_needed", "sequence_critical",
+    "sequential_p", "sign_flip_floor", "sign_flip_p", "smallest_detectable", "smallest_margin", "t_test_p", "tost",
+    "tost_power", "with_factors",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ The percentile bootstrap is not here: over a handful of seeds its 95 % interval 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from scipy import special  # scipy.stats takes seconds to import, and planning n
 from kdlab.errors import SpecError
 
 POWER = 0.8
+Critical = Callable[[int, float], float]  # seeds and level to a t statistic
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(400)
 
 
@@ -65,13 +66,18 @@ def t_test_p(differences: Sequence[float] | np.ndarray, null: float = 0.0, side:
     return float({"two-sided": 2 * min(below, above), "greater": above, "less": below}[side])
 
 
-def tost(differences: Sequence[float] | np.ndarray, margin: float) -> float:
-    """p-value of two one-sided t-tests: small when the mean lies within ``+-margin``.
+def tost(differences: Sequence[float] | np.ndarray, margin: float, p: Callable[..., float] = t_test_p) -> float:
+    """p-value of two one-sided tests: small when the mean lies within ``+-margin``.
+
+    Args:
+        differences: one number per seed.
+        margin: > 0.
+        p: of the differences, the null hypothesis and the side; ``t_test_p`` or ``sequential_p``.
 
     Reference: Schuirmann, "A comparison of the two one-sided tests procedure and the power approach for
     assessing the equivalence of average bioavailability", J. Pharmacokinetics and Biopharmaceutics 1987.
     """
-    return max(t_test_p(differences, -margin, "greater"), t_test_p(differences, margin, "less"))
+    return max(p(differences, -margin, "greater"), p(differences, margin, "less"))
 
 
 def sign_flip_p(differences: Sequence[float] | np.ndarray) -> float:
@@ -118,7 +124,17 @@ def holm(pvalues: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def power_of(effect: float, sd: float, n: int, alpha: float = 0.05) -> float:
+def two_sided(n: int, alpha: float) -> float:
+    """The absolute t statistic from which n seeds are significant, by the two-sided t-test."""
+    return float(special.stdtrit(n - 1, 1 - alpha / 2))
+
+
+def one_sided(n: int, alpha: float) -> float:
+    """The t statistic from which n seeds are significant, by the one-sided t-test."""
+    return float(special.stdtrit(n - 1, 1 - alpha))
+
+
+def power_of(effect: float, sd: float, n: int, alpha: float = 0.05, critical: Critical = two_sided) -> float:
     """Power of the two-sided paired t-test on the effect's own side, by the noncentral t.
 
     Args:
@@ -126,12 +142,13 @@ def power_of(effect: float, sd: float, n: int, alpha: float = 0.05) -> float:
         sd: standard deviation of the differences between seeds, > 0.
         n: seeds, >= 2.
         alpha: significance level.
+        critical: of the t statistic; ``sequence_critical`` gives the sequential test's power at the look at n seeds.
     """
-    critical = special.stdtrit(n - 1, 1 - alpha / 2)
-    return float(1 - special.nctdtr(n - 1, abs(effect) * math.sqrt(n) / sd, critical))
+    least = critical(n, alpha)
+    return float(1 - special.nctdtr(n - 1, abs(effect) * math.sqrt(n) / sd, least)) if math.isfinite(least) else 0.0
 
 
-def tost_power(margin: float, sd: float, n: int, alpha: float = 0.05) -> float:
+def tost_power(margin: float, sd: float, n: int, alpha: float = 0.05, critical: Critical = one_sided) -> float:
     """Power of ``tost`` where there is truly no effect: both of its tests must reject, in the same sample.
 
     They do where ``|z| < d - t u``, with z standard normal, ``d = margin sqrt(n) / sd``, t the critical value of
@@ -143,12 +160,13 @@ def tost_power(margin: float, sd: float, n: int, alpha: float = 0.05) -> float:
         sd: standard deviation of the differences between seeds, > 0.
         n: seeds, >= 2.
         alpha: level of each of the two tests.
+        critical: of the t statistic of each; see ``power_of``.
     """
     freedom, distance = n - 1, margin * math.sqrt(n) / sd
-    critical = float(special.stdtrit(freedom, 1 - alpha))
+    least = critical(n, alpha)
     # all but 1e-16 of u on either side, and nothing beyond the largest u at which anything is rejected
     low, high = (math.sqrt(special.chdtri(freedom, tail) / freedom) for tail in (1 - 1e-16, 1e-16))
-    high = min(high, distance / critical)
+    high = min(high, distance / least)
     if high <= low:
         return 0.0
     u = low + (high - low) * (NODES + 1) / 2
@@ -156,11 +174,13 @@ def tost_power(margin: float, sd: float, n: int, alpha: float = 0.05) -> float:
         math.log(2) + freedom / 2 * math.log(freedom / 2) - special.gammaln(freedom / 2)
         + (freedom - 1) * np.log(u) - freedom * u**2 / 2
     )  # fmt: skip
-    rejected = 2 * special.ndtr(distance - critical * u) - 1
+    rejected = 2 * special.ndtr(distance - least * u) - 1
     return float((high - low) / 2 * (WEIGHTS * rejected * np.exp(log_density)).sum())
 
 
-def smallest_margin(sd: float, n: int, power: float = POWER, alpha: float = 0.05) -> float:
+def smallest_margin(
+    sd: float, n: int, power: float = POWER, alpha: float = 0.05, critical: Critical = one_sided
+) -> float:
     """The margin within which n seeds place no true effect, by ``tost``, with the given power.
 
     Args:
@@ -168,30 +188,35 @@ def smallest_margin(sd: float, n: int, power: float = POWER, alpha: float = 0.05
         n: seeds.
         power: in (0, 1).
         alpha: level of each of the two tests.
+        critical: see ``power_of``.
 
     Returns:
-        The margin in the unit of ``sd``; NaN where n < 2 or sd is not a positive number.
+        The margin in the unit of ``sd``; NaN where n < 2, n seeds cannot reach the level, or sd is not a positive
+        number.
     """
-    if n < 2 or not sd > 0:
+    if n < 2 or not sd > 0 or math.isinf(critical(n, alpha)):
         return math.nan
     low, high = 0.0, 1.0
-    while tost_power(high, 1.0, n, alpha) < power:
+    while tost_power(high, 1.0, n, alpha, critical) < power:
         low, high = high, 2 * high
     for _ in range(50):
         middle = (low + high) / 2
-        low, high = (low, middle) if tost_power(middle, 1.0, n, alpha) >= power else (middle, high)
+        low, high = (low, middle) if tost_power(middle, 1.0, n, alpha, critical) >= power else (middle, high)
     return high * sd
 
 
-def smallest_detectable(sd: float, n: int, power: float = POWER, alpha: float = 0.05) -> float:
-    """The effect that n seeds show with the given power; NaN where n < 2 or sd is not a positive number."""
-    if n < 2 or not sd > 0:
+def smallest_detectable(
+    sd: float, n: int, power: float = POWER, alpha: float = 0.05, critical: Critical = two_sided
+) -> float:
+    """The effect that n seeds show with the given power; NaN where ``smallest_margin`` is."""
+    if n < 2 or not sd > 0 or math.isinf(critical(n, alpha)):
         return math.nan
-    critical = special.stdtrit(n - 1, 1 - alpha / 2)
-    return float(special.nctdtrinc(n - 1, 1 - power, critical) * sd / math.sqrt(n))
+    return float(special.nctdtrinc(n - 1, 1 - power, critical(n, alpha)) * sd / math.sqrt(n))
 
 
-def seeds_needed(effect: float, sd: float, power: float = POWER, alpha: float = 0.05, test=power_of) -> int:
+def seeds_needed(
+    effect: float, sd: float, power: float = POWER, alpha: float = 0.05, test: Callable[..., float] = power_of
+) -> int:
     """The fewest seeds (at least 2) that show an effect with the given power.
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from kdlab.stats.images import image_error
 from kdlab.stats.inference import (
     POWER,
     interval,
+    one_sided,
     power_of,
     seeds_needed,
     sign_flip_floor,
@@ -22,8 +24,10 @@ from kdlab.stats.inference import (
     smallest_detectable,
     smallest_margin,
     tost_power,
+    two_sided,
 )
-from kdlab.stats.judging import ALPHA, Judged, judge
+from kdlab.stats.judging import ALPHA, FIXED, SEQUENTIAL, Judged, judge
+from kdlab.stats.sequential import confidence_sequence, sequence_critical
 from kdlab.stats.tables import paired_differences
 
 OUTCOMES = ("supported", "contradicted", "negligible", "undecided")
@@ -36,20 +40,25 @@ class Verdict:
     Args:
         contrast: the comparison that was judged.
         differences: the contrast's value per seed.
-        effect, low, high: their mean and 95 % t-interval.
-        p: of the paired t-test for a difference (see ``decide``); NaN without a spread to judge by.
+        effect, low, high: their mean and 95 % t-interval; of a sequential design the 95 % confidence sequence, infinite
+            while too few seeds bound anything.
+        p: of the test for a difference (see ``judge``); NaN without a spread to judge by.
         p_equivalence: of the test that there is no effect of the margin's size; likewise.
         p_holm, p_equivalence_holm: both after Holm's correction over both p of all claims; as they are for a control.
         tests: the names of the two tests.
-        sign_flip, floor: the exact sign-flip p for zero effect, and the smallest one that n seeds can give.
+        sign_flip, floor: the exact sign-flip p for zero effect, and the smallest one that n seeds can give; NaN in a
+            sequential design, for which there is none.
         outcome: one of ``OUTCOMES``.
         reason: a sentence with the numbers.
         detectable: the smallest true effect (for no-effect expectations: the smallest margin, if there is
-            truly no effect) that these seeds decide with 80 % power at Holm's strictest step.
-        needed: seeds that would decide an effect (a margin) of ``contrast.margin`` so; None without a spread.
+            truly no effect) that these seeds decide with 80 % power at Holm's strictest step, in a sequential design by
+            a look at all of them; NaN where so few never do.
+        needed: seeds that would decide an effect (a margin) of ``contrast.margin`` so; None without a spread. Looks on
+            the way may decide it sooner.
         image_error: standard error of the effect over the test images (``image_error``); NaN where it is not known. It
             takes no part in the outcome.
         flags: what a reader must know about the rows.
+        design: ``"fixed"``, judged by the t-test, or ``"sequential"``, by the sequential t-test.
     """
 
     contrast: Contrast
@@ -70,6 +79,12 @@ class Verdict:
     needed: int | None
     image_error: float = math.nan
     flags: tuple[str, ...] = ()
+    design: str = FIXED
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the interval has two ends."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
 
     @property
     def n(self) -> int:
@@ -100,22 +115,25 @@ class Verdict:
 
 
 def decide(
-    table: pd.DataFrame, contrasts: Sequence[Contrast], right: Callable[[str], np.ndarray | None] | None = None
-) -> list[Verdict]:
+    table: pd.DataFrame, contrasts: Sequence[Contrast], right: Callable[[str], np.ndarray | None] | None = None,
+    design: str = FIXED,
+) -> list[Verdict]:  # fmt: skip
     """Judge contrasts by their paired differences over seeds; see ``judge`` for the rule.
 
     Args:
         table: runs with ``arm``, ``seed`` and the metrics in the contrasts' units (accuracies in percent).
         contrasts: what to judge.
         right: key of a run to which test images it answers right, for ``Verdict.image_error``; None leaves that out.
+        design: ``"fixed"``, or ``"sequential"`` where seeds were added while looking; there is a look after every seed,
+            in the order of their numbers.
     """
     samples = [paired_differences(table, c.weights, c.metric) for c in contrasts]
-    judged = judge([sample.to_numpy() for sample, _ in samples], contrasts)
+    judged = judge([sample.to_numpy() for sample, _ in samples], contrasts, design)
     claims = sum(contrast.role == "claim" for contrast in contrasts)
     verdicts = []
     for contrast, sample, found in zip(contrasts, samples, judged, strict=True):
         strictest = ALPHA / (2 * claims) if contrast.role == "claim" else ALPHA
-        verdict = _verdict(contrast, *sample, found, strictest)
+        verdict = _verdict(contrast, *sample, found, strictest, design)
         if right and contrast.metric == "test_accuracy":
             verdict = replace(verdict, image_error=image_error(table, contrast.weights, right))
         verdicts.append(verdict)
@@ -156,30 +174,40 @@ def as_table(verdicts: Iterable[Verdict]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*from_contrast, *own, "flags", "reason"])
 
 
-def _verdict(contrast: Contrast, values: pd.Series, flags, judged: Judged, strictest: float) -> Verdict:
+def _verdict(contrast: Contrast, values: pd.Series, flags, judged: Judged, strictest: float, design: str) -> Verdict:
     """Put the numbers of one contrast together; ``strictest`` is the alpha of Holm's first step."""
-    n, bounds = len(values), interval(values)
-    smallest, test = smallest_detectable, power_of
-    if contrast.expects != "positive":
-        smallest, test = smallest_margin, tost_power
+    n, looking = len(values), design == SEQUENTIAL
+    bounds = (confidence_sequence if looking else interval)(values)
     detectable, needed = math.nan, None
     if not math.isnan(judged.p):
-        sd = float(values.std())
-        detectable = smallest(sd, n, POWER, strictest)
-        needed = seeds_needed(contrast.margin, sd, POWER, strictest, test)
-    floor = sign_flip_floor(n) if n else math.nan
-    if n and floor > ALPHA:
+        detectable, needed = _plans(contrast, float(values.std()), n, strictest, looking)
+    floor = sign_flip_floor(n) if n and not looking else math.nan
+    if floor > ALPHA:
         flags = (*flags, f"the sign-flip test cannot reach {ALPHA:.2g} with {n} seeds")
+    if bounds.low > bounds.high:
+        flags = (*flags, "the looks exclude one another, as one confidence sequence in twenty may")
     verdict = Verdict(
         contrast=contrast, differences=dict(zip(values.index.tolist(), values.tolist(), strict=True)),
-        effect=bounds.mean, low=bounds.low, high=bounds.high, **judged._asdict(),
-        sign_flip=sign_flip_p(values), floor=floor, reason="", detectable=detectable, needed=needed, flags=flags,
+        effect=bounds.mean, low=bounds.low, high=bounds.high, **judged._asdict(), floor=floor,
+        sign_flip=math.nan if looking else sign_flip_p(values), reason="", detectable=detectable, needed=needed,
+        flags=flags, design=design,
     )  # fmt: skip
     return replace(verdict, reason=_sentence(verdict))
 
 
+def _plans(contrast: Contrast, sd: float, n: int, alpha: float, looking: bool) -> tuple[float, int]:
+    """``Verdict.detectable`` and ``Verdict.needed`` for differences with a spread."""
+    if contrast.expects == "positive":
+        critical = sequence_critical if looking else two_sided
+        smallest, test = smallest_detectable, partial(power_of, critical=critical)
+    else:
+        critical = sequence_critical if looking else one_sided
+        smallest, test = smallest_margin, partial(tost_power, critical=critical)
+    return smallest(sd, n, POWER, alpha, critical), seeds_needed(contrast.margin, sd, POWER, alpha, test)
+
+
 def _sentence(verdict: Verdict) -> str:
-    contrast, n = verdict.contrast, verdict.n
+    contrast, n, looking = verdict.contrast, verdict.n, verdict.design == SEQUENTIAL
     unit, one = contrast.unit, contrast.unit.removesuffix("s")
     margin = f"{contrast.margin:g} {one if contrast.margin == 1 else unit}"
     if verdict.needed is None:
@@ -187,14 +215,16 @@ def _sentence(verdict: Verdict) -> str:
         return f"{contrast.name}: undecided, {n} seed{'s' * (n != 1)}; {why}."
     undecided, positive = verdict.outcome == "undecided", contrast.expects == "positive"
     ps = f"{verdict.p_text}; {verdict.p_named(True)}" if undecided and positive else verdict.p_text
-    bounds = f" [{verdict.low:+.2f}, {verdict.high:+.2f}]".replace("-", "\u2212")
-    numbers = f"{contrast.sentence(verdict.effect, bounds)} (95 % interval over {n} seeds; {ps})"
+    bounds = f" [{verdict.low:+.2f}, {verdict.high:+.2f}]".replace("-", "\u2212") if verdict.bounded else ""
+    drawn = "95 % confidence sequence" if looking else "95 % interval"
+    over = f"{drawn} over {n} seeds" if verdict.bounded else f"{n} seeds, too few for a {drawn}"
+    numbers = f"{contrast.sentence(verdict.effect, bounds)} ({over}; {ps})"
     if undecided:
         shows = "can show" if positive else "can rule out effects beyond"
-        return (
-            f"{numbers}: undecided; with this spread {n} seeds {shows} {verdict.detectable:.1f} {unit}, and "
-            f"{margin} would take {verdict.needed} seeds."
-        )
+        these = f"{n} seeds {shows} {verdict.detectable:.1f} {unit}, and "
+        these = these if math.isfinite(verdict.detectable) else ""
+        takes = f"{margin} would take {'at most ' * looking}{verdict.needed} seeds"
+        return f"{numbers}: undecided; with this spread {these}{takes}."
     size = {
         ("positive", "supported"): f", but smaller than {margin}" * verdict.small,
         ("positive", "contradicted"): f", but by less than {margin}" * verdict.small,
