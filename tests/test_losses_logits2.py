@@ -204,19 +204,52 @@ def pairs(rows=40, seed=0):
     return teacher, Batch.of(torch.zeros(rows, dtype=torch.long), origin=origin, view=view)
 
 
-def test_ccd_weightings_take_one_thing_away_each():
+def weights_restated(t, origin, view, weighting, centred, permutation):
+    """Every weight by itself, from the text of the class; ``permutation`` of the pairs in the order of addresses."""
+    t = t - t.mean(1, keepdims=True) if centred else t
+    first = {o: row for row, (o, v) in enumerate(zip(origin, view, strict=True)) if v == 0}
+    paired = sorted((o, v, row) for row, (o, v) in enumerate(zip(origin, view, strict=True)) if v > 0 and o in first)
+    norm = np.sqrt((t**2).sum(1))
+    w = {row: 1 + t[first[o]] @ t[row] / (norm[first[o]] * norm[row]) for o, _, row in paired}
+    mean, rows = sum(w.values()) / len(w), list(w)
+    changed = {
+        "cosine": w,
+        "normalised": {row: value / mean for row, value in w.items()},
+        "constant": dict.fromkeys(w, mean),
+        "shuffled": {row: w[rows[place]] for row, place in zip(rows, permutation, strict=True)},
+    }[weighting]
+    return np.array([changed.get(row, 1.0) for row in range(len(t))])
+
+
+@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize("weighting", ["cosine", "normalised", "constant", "shuffled"])
+def test_ccd_weights_restated_in_numpy(weighting, centred):
     teacher, batch = pairs()
-    paired = torch.arange(40).ge(20) & torch.arange(40).lt(39)
-    plain = ccd_weights(teacher, batch, "cosine")
-    mean = plain[paired].mean()
-    of = {name: ccd_weights(teacher, batch, name) for name in ("normalised", "constant", "shuffled")}
-    for weights in of.values():
-        assert weights[~paired].eq(1).all()
-    torch.testing.assert_close(of["normalised"][paired], plain[paired] / mean)
-    torch.testing.assert_close(of["constant"][paired], mean.expand(19))
-    assert torch.equal(of["shuffled"].sort().values, plain.sort().values)
-    assert not torch.equal(of["shuffled"], plain)
-    assert mean.sub(1).abs() > 1e-3  # so that a mean of 1 is not by chance
+    teacher, batch = replace(teacher, logits=teacher.logits + 0.5), replace(batch, epoch=3, step=7)
+    permutation = torch.randperm(19, generator=generator(context().seed, "ccd", 3, 7)).tolist()
+    expected = weights_restated(
+        teacher.logits.numpy(), batch.origin.tolist(), batch.view.tolist(), weighting, centred, permutation
+    )
+    found = ccd_weights(teacher, batch, weighting, centred=centred)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12)
+    second = found[20:39]
+    if weighting == "normalised":
+        assert second.mean().item() == pytest.approx(1, abs=1e-12)
+    if weighting == "shuffled":
+        plain = ccd_weights(teacher, batch, "cosine", centred=centred)
+        assert torch.equal(found.sort().values, plain.sort().values) and not torch.equal(found, plain)
+
+
+def test_ccd_of_constant_weights_is_kd_with_its_augmented_rows_scaled():
+    teacher, batch = pairs()
+    student = random_outputs(40, 8, seed=5)
+    scale = ccd_weights(teacher, batch, "cosine")[20:39].mean()
+    factor = torch.ones(40, dtype=torch.float64)
+    factor[20:39] = scale
+    kd = create("losses", "kd").rows(student, teacher, batch)
+    loss = create("losses", "ccd", weighting="constant")(student, teacher, batch)
+    torch.testing.assert_close(loss["ccd"], (factor * kd["kd"]).mean())
+    torch.testing.assert_close(loss["ce"], kd["ce"].mean())
 
 
 def test_ccd_means_are_those_of_the_loss():

@@ -17,6 +17,7 @@ NEW = {
     "quick": {"joint_augmentation": 9, "teacher_augmentation": 3, "ratio_sweep": 3, "few_shot": 7, "compatibility": 9},
     "standard": {
         "joint_augmentation": 11, "teacher_augmentation": 3, "ratio_sweep": 6, "few_shot": 17, "compatibility": 30,
+        "ccd": 6,
     },
 }  # fmt: skip
 
@@ -30,11 +31,21 @@ def keys(name: str, depth: str, **given) -> dict[str, RunSpec]:
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_runs_of_a_seed_are_counted(depth):
     seen, added = set(), {}
-    for name in NAMES:
+    for name in perspectives.profile(depth).perspectives or NAMES:
         own = set(keys(name, depth))
         added[name], seen = len(own - seen), seen | own
     assert added == NEW[depth]
-    assert len(seen) == sum(NEW[depth].values()) <= {"quick": 40, "standard": 70}[depth]
+    assert len(seen) == sum(NEW[depth].values()) <= {"quick": 40, "standard": 75}[depth]
+
+
+def test_quick_has_its_five_perspectives_and_the_other_profiles_have_all(monkeypatch):
+    """Somebody waits for quick; what it leaves out runs there by its name."""
+    asked = []
+    monkeypatch.setattr(figures, "_stages", lambda studies, whole: asked.append(list(studies)) or [[]])
+    for depth, named in (("quick", None), ("standard", None), ("smoke", None), ("quick", ["ccd"])):
+        figures.figures(named, depth, {}, [], only_plan=True)
+    assert asked == [list(NEW["quick"]), list(NAMES), list(NAMES), ["ccd"]]
+    assert set(NAMES) - set(NEW["quick"]) == {"ccd"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -145,7 +156,8 @@ def table(study) -> pd.DataFrame:
     draw = np.random.default_rng(0)
     rows = [
         {"arm": arm, "seed": seed, "diverged": False, "test_accuracy": 80 + 0.3 * place + draw.normal(),
-         "test_ece": 0.05, "test_entropy": 0.4}
+         "test_ece": 0.05, "test_entropy": 0.4, "student_images": 200, "teacher_forwards": 100, "steps": 10,
+         "seconds": 1.0, "parameters": 3000, "method_parameters": 500}
         for place, arm in enumerate(study.arms) for seed in study.profile.seeds
     ]  # fmt: skip
     return pd.DataFrame(rows)

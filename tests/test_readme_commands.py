@@ -33,6 +33,7 @@ AS_WRITTEN = [
 ]  # fmt: skip
 ADDED = dict.fromkeys(AS_WRITTEN, "") | {
     "kdlab figures": "--plan",
+    "kdlab figures ccd": "--plan",
     "kdlab figures --profile standard": "--plan",
     "kdlab figures --profile standard --seeds 7": "--plan",
     "kdlab figures ratio_sweep --seeds 10": "--plan",

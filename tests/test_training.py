@@ -29,6 +29,7 @@ ARMS = {
     "jda 1/4": KD_JDA.replace(ratio=0.25),
     "fitnet": KD_JDA.replace(method="fitnet"),  # its regressor has weights and batch norm of its own
     "ccd, clean": KD_JDA.replace(method="ccd", teacher_view="clean"),
+    "ccd, shuffled": KD_JDA.replace(method="ccd", method_options={"weighting": "shuffled"}),  # draws at each step
     "cutmix": KD_JDA.replace(augmentation="cutmix", ratio=0.25, hard_labels="plain"),
     "picked": KD_JDA.replace(augmentation="cutmix_pick", augmentation_options={"by": "student"}),
     "picked by teacher": KD_JDA.replace(augmentation="cutmix_pick"),

@@ -59,7 +59,7 @@ def _refuse(message: str) -> int:
 
 @app.command()
 def figures(
-    names: Annotated[Optional[list[str]], typer.Argument(help="perspectives; none means all")] = None,  # noqa: UP045
+    names: Annotated[Optional[list[str]], typer.Argument(help="perspectives; none means the profile's own")] = None,  # noqa: UP045
     profile: ProfileOption = None,
     data: DataOption = None,
     teacher: TeacherOption = None,

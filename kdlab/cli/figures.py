@@ -42,7 +42,7 @@ def figures(
     With ``until``, whole seeds are added while looking, and the notebooks are run at the end (``kdlab.cli.looking``).
 
     Args:
-        names: perspectives; None means all of them.
+        names: perspectives; None means those of the profile.
         profile: smoke, quick, standard, full or paper.
         given: profile fields to change (data, teacher, student, seeds, epochs, steps, originals, teacher_epochs);
             None leaves one alone.
@@ -60,7 +60,8 @@ def figures(
     check_lengths(given)
     limit = looking.time_limit(until, at_most)
     given = {k: v for k, v in given.items() if v is not None}
-    names = [choose("perspective", n, perspectives.NAMES) for n in dict.fromkeys(names or perspectives.NAMES)]
+    names = names or perspectives.profile(profile).perspectives or perspectives.NAMES
+    names = [choose("perspective", name, perspectives.NAMES) for name in dict.fromkeys(names)]
     extra = _parameters(names, parameters)
     studies = {name: perspectives.study(name, profile, **given | extra[name]) for name in names}
     for name, study in studies.items():  # a notebook's kernel stands elsewhere

@@ -2,7 +2,10 @@
 
 A perspective is a module of this folder with ``TITLE``, ``QUESTION``, ``CLAIM``, ``REFUTED_BY``, ``FORMULA``,
 ``FIGURES``, ``arms(profile)``, ``contrasts(profile)`` and ``figures(table, verdicts, profile)``; ``study`` makes it
-ready to run. ``NAMES`` are those in the folder, in the order of their first lines: claim (a), claim (b) and so on.
+ready to run. One whose figures show more than the runs' table also has ``measure(profile)``, which takes that from
+trained networks; its ``figures`` gets the result as a fourth argument, and a figure's json keeps its part.
+
+``NAMES`` are those in the folder, in the order of their first lines: claim (a), claim (b) and so on.
 """
 
 from __future__ import annotations

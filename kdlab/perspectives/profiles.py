@@ -64,6 +64,7 @@ class Profile:
         matched: also run the compute-matched controls: a student with twice the originals a step and twice the
             epochs, a teacher on two weak views.
         precision, teacher_precision: of what is trained, and of the teacher's forward passes.
+        perspectives: what ``kdlab figures`` runs when none is named, in their order; empty takes all there are.
         whole_seeds: train one seed of all perspectives after another, so that an interruption leaves whole seeds;
             else one perspective after another, so that the first figure comes early.
         workers: processes; 0 trains where the notebook runs, None takes one per core.
@@ -92,6 +93,7 @@ class Profile:
     matched: bool = False
     precision: str = "float32"
     teacher_precision: str = "float32"
+    perspectives: tuple[str, ...] = ()
     whole_seeds: bool = False
     workers: int | None = None
     design: str = "fixed"
@@ -160,6 +162,8 @@ _QUICK = dataclasses.replace(
     _STANDARD, name="quick", seeds=tuple(range(QUICK_SEEDS)), whole_seeds=False,
     operations=("rotation",), copies=(0, 1), fractions=(0.1, 1.0), step_fractions=(0.1,),
     methods=("kd", "ccd", "dkd", "dist", "fitnet", "sp"), one_view=("kd",), equal_images=False,
+    # Somebody waits for quick: a new perspective makes it no longer, and is run there by its name.
+    perspectives=("joint_augmentation", "teacher_augmentation", "ratio_sweep", "few_shot", "compatibility"),
 )  # fmt: skip
 # The grids of full and paper.
 _DENSE: dict[str, Any] = {

@@ -98,10 +98,22 @@ class Study:
         """What is wrong with the runs, before a verdict is read from them; nothing where all is well."""
         return stats.health(table, self.contrasts, self.bar(), right_in(table))
 
-    def figures(self, table: pd.DataFrame, verdicts: list[stats.Verdict] | None = None) -> dict[str, Any]:
-        """Draw the perspective: figure name to matplotlib Figure."""
-        line = self.bar()["test_accuracy"]
-        return _figures(self.module, table, verdicts or self.verdicts(table), self.profile, line)
+    def measured(self) -> dict[str, Any]:
+        """What figures show beside the table, by figure name: JSON-like, made anew from networks of the store."""
+        return self.module.measure(self.profile) if hasattr(self.module, "measure") else {}
+
+    def figures(
+        self, table: pd.DataFrame, verdicts: list[stats.Verdict] | None = None, measured: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Draw the perspective: figure name to matplotlib Figure.
+
+        Args:
+            table: from ``table`` or ``run``.
+            verdicts: of it; None decides the contrasts.
+            measured: from ``measured``; None measures.
+        """
+        line, measured = self.bar()["test_accuracy"], self.measured() if measured is None else measured
+        return _figures(self.module, table, verdicts or self.verdicts(table), self.profile, line, measured)
 
     def summary(self, table: pd.DataFrame) -> pd.DataFrame:
         """Accuracy beside cost, one row per arm, as of ``stats.arm_table``, with the mean val accuracy of the teachers.
@@ -136,15 +148,16 @@ class Study:
             The verdict document that ``<name>.verdict.json`` holds.
         """
         folder, bar = self.folder(folder), self.bar()
-        verdicts, findings = self.verdicts(table), self.health(table)
+        verdicts, findings, measured = self.verdicts(table), self.health(table), self.measured()
         names = []
-        for name, figure in self.figures(table, verdicts).items():
+        for name, figure in self.figures(table, verdicts, measured).items():
             names.append(f"{self.name}-{name}")
             plotting.save(
                 figure, folder, names[-1], caption=self.caption(name), alt=self.alt(name, verdicts),
                 table=table.drop(columns=["seconds", "revision"], errors="ignore"),  # these differ between machines
                 meta={"perspective": self.name, "figure": name, "profile": self.profile.name,
-                      "overrides": self._overrides(), "linear": bar["test_accuracy"]},
+                      "overrides": self._overrides(), "linear": bar["test_accuracy"]}
+                | ({"measured": measured[name]} if name in measured else {}),
             )  # fmt: skip
         document = {
             "perspective": self.name, "profile": self.profile.name, "title": self.module.TITLE,
@@ -229,19 +242,22 @@ def redraw(path: Path | str):
     meta = record["meta"]
     module, size = _module(meta["perspective"]), profile(meta["profile"], **meta["overrides"])
     verdicts = stats.decide(table, module.contrasts(size), design=size.design)
-    return _figures(module, table, verdicts, size, meta.get("linear"))[meta["figure"]]
+    measured = {meta["figure"]: meta["measured"]} if "measured" in meta else {}
+    return _figures(module, table, verdicts, size, meta.get("linear"), measured)[meta["figure"]]
 
 
 def _figures(
-    module: ModuleType, table: pd.DataFrame, verdicts: list[stats.Verdict], size: Profile, linear: float | None
-) -> dict[str, Any]:
+    module: ModuleType, table: pd.DataFrame, verdicts: list[stats.Verdict], size: Profile, linear: float | None,
+    measured: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
     """The perspective's own figures and the forest plot of its contrasts, with what must stand on all of them.
 
     That is the linear model's test accuracy, where there is an axis for it, the number of seeds where it is small, and
     "smoke" across those of that profile.
     """
+    beside = (measured,) if hasattr(module, "measure") else ()
     with plotting.theme():
-        made = module.figures(table, verdicts, size) | {"contrasts": plotting.forest(verdicts)}
+        made = module.figures(table, verdicts, size, *beside) | {"contrasts": plotting.forest(verdicts)}
         for figure in made.values():
             if linear is not None:
                 plotting.accuracy_line(figure, linear)
