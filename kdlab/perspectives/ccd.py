@@ -13,7 +13,7 @@ from kdlab.perspectives import recipes, weight_shares
 from kdlab.perspectives.profiles import Profile
 from kdlab.plotting.look import FAINT, INK
 from kdlab.spec import RunSpec
-from kdlab.stats import Contrast, arm_table
+from kdlab.stats import Contrast, interval
 
 TITLE = "Weights by the teacher's confidence"
 QUESTION = "Does a student learn more when each augmented image counts by how far its teacher agrees with itself on it?"
@@ -107,14 +107,16 @@ def costs(table: pd.DataFrame) -> pd.DataFrame:
         labelled ``before`` the student trained and ``during``; and weights of networks in memory while it trains: of
         the ``student``, ``student's heads`` (dropped afterwards), ``teacher`` and ``teacher's heads`` (to be kept).
     """
-    accuracy, first = arm_table(table), table.groupby("arm", sort=False).first()
-    rows = {}
-    for arm in (arm for arm in COMPARED if arm in accuracy.index):
+    first, rows = table.groupby("arm", sort=False).first(), {}
+    for arm in (arm for arm in COMPARED if arm in first.index):
+        finished = table[(table["arm"] == arm) & ~table["diverged"].astype(bool)]
+        accuracy = interval(finished["test_accuracy"])
         mine, heads = first.loc[arm], first.loc[HEADS] if arm == "hsakd" else None
         held = (mine["parameters"], mine["method_parameters"], first.loc[TEACHER, "parameters"],
                 0 if heads is None else heads["method_parameters"])  # fmt: skip
         rows[LABELS.get(arm, "CCD")] = {
-            **accuracy.loc[arm, ["test_accuracy", "low", "high"]], "student images": mine["student_images"],
+            "test_accuracy": accuracy.mean, "low": accuracy.low, "high": accuracy.high,
+            "student images": mine["student_images"],
             BEFORE: 0 if heads is None else heads["teacher_forwards"], DURING: mine["teacher_forwards"],
             **dict(zip(HELD, held, strict=True)),
         }  # fmt: skip
