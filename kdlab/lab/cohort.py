@@ -87,7 +87,24 @@ def cohorts(
         runs.sort(key=lambda run: (run.reads_maps, repr(run.fusion_key)))
         size = math.ceil(len(runs) / math.ceil(len(runs) / LARGEST))
         made += [cohort(runs[start : start + size], rank, keys, costs) for start in range(0, len(runs), size)]
-    return sorted(made, key=lambda one: one.order)
+    return in_order(made)
+
+
+def in_order(made: Sequence[Cohort]) -> list[Cohort]:
+    """Cohorts by their ``order``, none before one whose runs it needs: a teacher may itself have learned from one."""
+    place = {key: number for number, one in enumerate(made) for key in one.runs}
+    waits = [{place[key] for key in one.needs & place.keys()} - {number} for number, one in enumerate(made)]
+    ready, sorted_ones = [(made[n].order, n) for n, before in enumerate(waits) if not before], []
+    heapq.heapify(ready)
+    while ready:
+        _, first = heapq.heappop(ready)
+        sorted_ones.append(made[first])
+        for number, before in enumerate(waits):
+            if first in before:
+                before.remove(first)
+                if not before:
+                    heapq.heappush(ready, (made[number].order, number))
+    return sorted_ones
 
 
 def cohort(runs: Sequence[PlannedRun], rank: int, missing: set[str], costs: Costs) -> Cohort:
@@ -155,7 +172,7 @@ def balanced(cohorts: list[Cohort], workers: int, costs: Costs) -> list[Cohort]:
         if last is None or end <= UNEVEN * even or len(last.runs) < 2:
             break
         halves = [cohort(part, last.rank, last.needs, costs) for part in _halves(last)]
-        cut = sorted([*(one for one in cohorts if one is not last), *halves], key=lambda one: one.order)
+        cut = in_order([*(one for one in cohorts if one is not last), *halves])
         if makespan(cut, workers)[0] >= end:
             break
         cohorts = cut
