@@ -70,7 +70,7 @@ def arms(profile: Profile) -> dict[str, RunSpec]:
     made |= {f"ccd {name}": made["ccd"].replace(method_options=options) for name, options in VARIANTS.items()}
     hsakd = recipes.method(profile, "hsakd")
     if refusal(hsakd) is None:
-        made |= {HEADS: hsakd.teacher, "hsakd": hsakd}
+        made |= {HEADS: recipes.method(profile, "hsakd_heads"), "hsakd": hsakd}
     return made | {"kd again": kd.replace(replicate=1)}
 
 

@@ -33,7 +33,8 @@ def measure(specs: Iterable[RunSpec]) -> dict[str, Any]:
     """
     from kdlab.lab import Store, run_key
 
-    there = [spec for spec in specs if spec.teacher and Store().has(run_key(spec.teacher))]
+    store = Store()
+    there = [spec for spec in specs if isinstance(spec.teacher, RunSpec) and store.has(run_key(spec.teacher))]
     if not there:
         return {}
     from kdlab.lab.replay import Replay
