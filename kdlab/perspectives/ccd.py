@@ -203,7 +203,7 @@ def _pairs(found: list[dict[str, Any]] | None):
     if not found:
         return _blank()
     figure = plotting.figure(6.2, plotting.PAGE)
-    for part, end in zip(figure.subfigures(2), ("most", "least"), strict=True):
+    for part, end in zip(figure.subfigures(2, squeeze=False)[:, 0], ("most", "least"), strict=True):
         shown = [picture for picture in found if picture["end"] == end]
         part.suptitle(f"{end.capitalize()} weight", x=0.01, ha="left", fontweight="bold", fontsize=8)
         for column, picture in zip(part.subplots(2, len(shown), squeeze=False).T, shown, strict=True):
