@@ -80,8 +80,8 @@ def figures(
 
     given = {"data": data, "teacher": teacher, "student": student, "seeds": seeds}
     given |= {"epochs": epochs, "steps": steps, "teacher_epochs": teacher_epochs, "originals": originals}
-    asked = {"workers": workers, "only_plan": plan, "until": until, "at_most": at_most}
-    done = figures(names or None, profile, given, p or [], **asked)
+    looking = {"until": until, "at_most": at_most}
+    done = figures(names or None, profile, given, p or [], workers=workers, only_plan=plan, **looking)
     raise typer.Exit(0 if done else 1)
 
 

@@ -85,7 +85,7 @@ def sequential_p(differences: Sequence[float] | np.ndarray, null: float = 0.0, s
     _, mean, squares = _moments(differences)
     if not len(differences) or squares[-1] == 0:
         return math.nan
-    counts = {"two-sided": True, "greater": mean > null, "less": mean < null}[side]
+    counts = {"two-sided": np.full(len(mean), True), "greater": mean > null, "less": mean < null}[side]
     return math.exp(-float(np.where(counts, log_e_values(differences, null), 0.0).max(initial=0.0)))
 
 
