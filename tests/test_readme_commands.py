@@ -67,6 +67,7 @@ NOT_RUN = {
     "make conda-check": "says itself that there is no conda; tests/test_setup.py runs it",
     "conda env create -f environment.yml": "there is no conda; tests/test_setup.py compares the file",
     "conda activate kdlab": "there is no conda",
+    "kdlab figures --until decided --at-most 2h": "trains for hours; tests/test_looking.py does so with a stand-in",
     "kdlab data cifar10 --download": "downloads; tests/test_download.py does so from a server of its own",
     "make publish DATA=cifar10": "writes into the checkout; tests/test_report.py publishes elsewhere",
 }
