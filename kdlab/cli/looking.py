@@ -163,7 +163,7 @@ def _say(grown: Mapping[str, Study], found: Mapping[str, Sequence[str]], started
     """One line per study that was looked at."""
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     for name, claims in found.items():
-        said = f"undecided: {', '.join(claims)}" if claims else "every claim is decided"
+        said = f"undecided: {'; '.join(claims)}" if claims else "every claim is decided"
         print(f"[{minutes:02d}:{seconds:02d}] {name}, {len(grown[name].profile.seeds)} seeds: {said}", flush=True)
 
 

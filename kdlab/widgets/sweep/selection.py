@@ -14,7 +14,7 @@ from kdlab.errors import SpecError, choose
 from kdlab.lab.sources import STORE
 from kdlab.lab.store import Store
 from kdlab.paths import CHECKOUT
-from kdlab.perspectives import PROFILES, Profile, profile
+from kdlab.perspectives import Profile, profile
 from kdlab.plotting import load
 from kdlab.widgets.runs.arms import ACCURACIES
 from kdlab.widgets.runs.read import read
@@ -62,15 +62,9 @@ def published() -> pd.DataFrame:
 
 
 def published_profile() -> Profile:
-    """The profile that the published figures were made in; of several, the one that trains what they show.
-
-    Its name alone may mean another regime by now.
-    """
-    table, information = load(PUBLISHED / FILES[0])
-    shown = {*zip(table["student"], table["budget_amount"], strict=True)}
-    meta = information["meta"]
-    sizes = [profile(name, **meta["overrides"]) for name in (meta["profile"], *PROFILES)]
-    return next((size for size in sizes if (size.student, size.budget.amount) in shown), sizes[0])
+    """The profile that the published figures were made in."""
+    meta = load(PUBLISHED / FILES[0])[1]["meta"]
+    return profile(meta["profile"], **meta["overrides"])
 
 
 def stored(store: Store, own: bool = False) -> pd.DataFrame:
