@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from scipy import stats as scipy_stats
 from test_widgets_results import JDA, KD, PNG, TEACHER, WEAK2, shown_png, write_run
 
@@ -22,8 +23,8 @@ from kdlab.cli.distil import distil
 from kdlab.errors import SpecError
 from kdlab.lab.keys import steps
 from kdlab.lab.store import Store
-from kdlab.paths import CHECKOUT
 from kdlab.perspectives import recipes
+from kdlab.plotting import save
 from kdlab.plotting.look import LOOKS
 from kdlab.spec import Budget, Checkpoint, RunSpec
 from kdlab.widgets import BudgetExplorer
@@ -32,13 +33,34 @@ from kdlab.widgets.sweep import lines, selection
 from kdlab.widgets.sweep.captions import number
 from kdlab.widgets.sweep.commands import command
 
-FIGURES = CHECKOUT / "figures"
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory):
+    """A folder with the two figures as ``standard`` publishes them, of four seeds of made-up runs."""
+    out = tmp_path_factory.mktemp("published")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KDLAB_OUT", str(out))
+        for file in selection.FILES:
+            name, _, figure = file.removesuffix(".json").partition("-")
+            study = perspectives.study(name, "standard", seeds=4)
+            for run in lab.plan(study.specs).todo:
+                mean = 14 if run.spec.role == "teacher" else 8 * run.spec.ratio - 20 * (1 - run.spec.fraction)
+                write_run(run.spec, mean)
+            meta = {"perspective": name, "figure": figure, "profile": "standard", "overrides": {"seeds": [0, 1, 2, 3]}}
+            save(Figure(), out / "figures", f"{name}-{figure}", caption="", alt="", table=study.table(), meta=meta)
+    return out / "figures"
+
+
+@pytest.fixture(autouse=True)
+def as_published(figures, monkeypatch):
+    """Explorers read that folder: what is really published grows with every seed."""
+    monkeypatch.setattr(selection, "PUBLISHED", figures)
 
 
 @pytest.fixture(scope="module")
-def published():
+def published(figures):
     """The rows of the two published figures, each run once, by pandas alone."""
-    records = [json.loads((FIGURES / name).read_text(encoding="utf-8"))["data"] for name in selection.FILES]
+    records = [json.loads((figures / name).read_text(encoding="utf-8"))["data"] for name in selection.FILES]
     return pd.DataFrame([row for rows in records for row in rows]).drop_duplicates("key")
 
 
