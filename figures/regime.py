@@ -1,6 +1,6 @@
 """How the regime of the quick and standard profiles is chosen: by a rule, on val, that does not look at the claims.
 
-    .venv/bin/python figures/regime.py [--workers 2]
+    .venv/bin/python figures/regime.py [--data cifar10] [--workers 2]
 
 A candidate is a number of training images, originals a step, a peak rate, a student, a teacher and a number of epochs E
 of both; the teacher is trained on the student's images, as in the papers. Seeds from 100 on, none of which any
@@ -24,7 +24,7 @@ comes near (0.6 to 1.7): such runs share no random draw, so that their differenc
 2,000 images of val the sampling noise of a paired difference alone is sqrt(share of discordant images / 2000), 0.6 at
 the 7 % that were seen. What is compared in a perspective shares every draw that both have, as KD and CE do here. The SD
 of replicates stands in the table beside it. (3) and (5) are judged on the 2,000 images of val and the last 4,000
-training images, on which no candidate trains.
+training images, on which no candidate trains; for CIFAR-10 likewise, on other candidates (``SEARCHES``).
 
 No augmentation but the weak one, no CCD, no test accuracy enters any of it.
 """
@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,19 +54,50 @@ from kdlab.training import predict
 
 HERE = Path(__file__)
 VAL, TEST = 2000, 10000
-UNSEEN = 8000  # training images from here on are in no candidate's training set
 WIDEST = 0.63  # 0.4 sqrt(12) / t(0.975, 11)
 FEW, MANY = (100, 101, 102), (100, 101, 102, 103, 104, 105)
 TEACHES = 40  # runs of one seed that share a teacher
-# Images, originals a step, peak rate, epochs: what decides how far a student is trained.
-SETTINGS = (
-    (500, 32, 0.1, 120), (500, 32, 0.1, 240), (500, 64, 0.1, 240),
-    (1000, 32, 0.1, 60), (1000, 32, 0.1, 120), (1000, 64, 0.1, 120), (1000, 64, 0.2, 120), (1000, 64, 0.1, 240),
-    (2000, 32, 0.1, 60), (2000, 64, 0.1, 60), (2000, 64, 0.1, 120),
-    (4000, 64, 0.1, 30), (4000, 64, 0.1, 60),
-)  # fmt: skip
-PAIRS = ((4, 16), (4, 32), (8, 32))
-MORE = ((1000, 32, 0.1, 120, 16, 64),)
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is tried on a data set.
+
+    Args:
+        settings: images, originals a step, peak rate, epochs: what decides how far a student is trained.
+        pairs: widths of student and teacher, each tried with all settings.
+        more: settings with their widths.
+        unseen: the training images from here on, 4,000 at most, are in no candidate's training set.
+    """
+
+    settings: tuple[tuple[int, int, float, int], ...]
+    pairs: tuple[tuple[int, int], ...]
+    more: tuple[tuple[int, int, float, int, int, int], ...]
+    unseen: int
+
+
+SEARCHES = {
+    "fashion": Search(
+        settings=(
+            (500, 32, 0.1, 120), (500, 32, 0.1, 240), (500, 64, 0.1, 240),
+            (1000, 32, 0.1, 60), (1000, 32, 0.1, 120), (1000, 64, 0.1, 120), (1000, 64, 0.2, 120), (1000, 64, 0.1, 240),
+            (2000, 32, 0.1, 60), (2000, 64, 0.1, 60), (2000, 64, 0.1, 120),
+            (4000, 64, 0.1, 30), (4000, 64, 0.1, 60),
+        ),
+        pairs=((4, 16), (4, 32), (8, 32)), more=((1000, 32, 0.1, 120, 16, 64),), unseen=8000,
+    ),
+    "cifar10": Search(
+        settings=(
+            (2000, 64, 0.1, 60), (2000, 64, 0.1, 120), (2000, 64, 0.1, 240),
+            (3000, 64, 0.1, 60), (3000, 64, 0.1, 120), (5000, 64, 0.1, 30), (5000, 64, 0.1, 60), (5000, 64, 0.1, 120),
+        ),
+        pairs=((8, 32), (16, 32)), unseen=10000,
+        more=(
+            (2000, 32, 0.1, 120, 16, 32), (2000, 64, 0.2, 120, 16, 32),
+            (2000, 64, 0.1, 60, 16, 64), (2000, 64, 0.1, 120, 16, 64),
+        ),
+    ),
+}  # fmt: skip
 # Bars of the rule, strictest first: (gain from E to 2 E, lead of the teacher, whether images must be what is short).
 BARS = (
     ("all", 1.0, 2.0, True),
@@ -79,6 +111,7 @@ BARS = (
 class Candidate:
     """One regime: student and teacher are widths of resnet8_s2, both are trained for ``epochs`` on ``images``."""
 
+    data: str
     images: int
     originals: int
     lr: float
@@ -89,7 +122,7 @@ class Candidate:
     def ce(self, seed: int, *, width: int | None = None, images: int = 1, epochs: float = 1, **changes) -> RunSpec:
         """CE on one weak view of each original; ``images`` and ``epochs`` are multiples of the candidate's."""
         return RunSpec(
-            data="fashion",
+            data=self.data,
             sizes=(images * self.images, VAL, TEST),
             model=f"resnet8_s2_w{width or self.student}",
             budget=Budget(epochs * self.epochs, originals_per_step=self.originals),
@@ -120,23 +153,26 @@ class Candidate:
 
     def cost(self) -> float:
         """Multiply-adds (in 1e12) of one student on two views, with its share of the teacher."""
-        student, teacher = macs(self.student), macs(self.teacher)
+        student, teacher = macs(self.student, self.data), macs(self.teacher, self.data)
         rows = self.epochs * (self.images // self.originals) * self.originals
         return rows * (2 * (3 * student + teacher) + 3 * teacher / TEACHES) / 1e12
 
 
-def macs(width: int) -> int:
-    """Multiply-adds of one image of 28 x 28 through resnet8_s2 of a width: a stem of stride 2, a block a stage."""
-    network = models.build(f"resnet8_s2_w{width}", 10, 1, seed=0)
+@functools.cache
+def macs(width: int, name: str) -> int:
+    """Multiply-adds of one image of a data set through resnet8_s2 of a width: a stem of stride 2, a block a stage."""
+    channels, height, side = data.describe(name).shape
+    network = models.build(f"resnet8_s2_w{width}", 10, channels, seed=0)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, 1, 28, 28))
+        network(torch.zeros(1, channels, height, side))
     return counter.get_total_flops() // 2
 
 
-def candidates() -> list[Candidate]:
-    """All of them, cheapest first."""
-    every = [Candidate(*setting, *pair) for setting in SETTINGS for pair in PAIRS] + [Candidate(*more) for more in MORE]
-    return sorted(every, key=Candidate.cost)
+def candidates(name: str) -> list[Candidate]:
+    """All of a data set, cheapest first."""
+    tried = SEARCHES[name]
+    every = [(*setting, *pair) for setting in tried.settings for pair in tried.pairs] + [*tried.more]
+    return sorted((Candidate(name, *fields) for fields in every), key=Candidate.cost)
 
 
 def val(runs: Sequence[dict[str, RunSpec]], table: pd.DataFrame) -> pd.DataFrame:
@@ -151,7 +187,7 @@ def judge_first(c: Candidate, table: pd.DataFrame) -> dict[str, float]:
     mean = val([c.first(seed) for seed in FEW], table).mean().rename({"teacher": "teacher_val"})
     return {
         **mean,
-        "linear": baseline.linear("fashion", (c.images, VAL, TEST))["val_accuracy"],
+        "linear": baseline.linear(c.data, (c.images, VAL, TEST))["val_accuracy"],
         "gain_2E": mean["ce_2E"] - mean["ce"],
         "gain_2N": mean["ce_2N"] - mean["ce"],
         "lead": mean["teacher_val"] - mean["ce"],
@@ -160,9 +196,9 @@ def judge_first(c: Candidate, table: pd.DataFrame) -> dict[str, float]:
 
 def unseen(c: Candidate) -> list:
     """Val and the last training images, normalised as the candidate's own."""
-    whole, own = data.load("fashion"), data.load("fashion", sizes=(c.images, VAL, TEST)).train
-    rest = whole.train.take(torch.arange(UNSEEN, len(whole.train)))
-    return [dataclasses.replace(images, mean=own.mean, std=own.std) for images in (whole.val, rest)]
+    whole, own, first = data.load(c.data), data.load(c.data, sizes=(c.images, VAL, TEST)), SEARCHES[c.data].unseen
+    rest = whole.train.take(torch.arange(first, min(first + 4000, len(whole.train))))
+    return [dataclasses.replace(images, mean=own.train.mean, std=own.train.std) for images in (own.val, rest)]
 
 
 def accuracy(spec: RunSpec, images: Sequence) -> float:
@@ -202,9 +238,9 @@ def holds(row: dict[str, float]) -> bool:
     return row["low"] > 0 and row["sd"] <= WIDEST
 
 
-def search(workers: int | None = None) -> pd.DataFrame:
+def search(name: str, workers: int | None = None) -> pd.DataFrame:
     """Train, judge, choose: one row a candidate, cheapest first; the chosen one says by which bars."""
-    every = candidates()
+    every = candidates(name)
     table = lab.run([spec for seed in FEW for c in every for spec in c.first(seed).values()], workers=workers)
     rows = [dataclasses.asdict(c) | {"cost": c.cost()} | judge_first(c, table) for c in every]
     for name, *bars in BARS:
@@ -222,11 +258,14 @@ def search(workers: int | None = None) -> pd.DataFrame:
 
 
 def main() -> None:
-    """Search, print, and write regime.csv beside this file."""
+    """Search, print, and write regime.csv, or regime-cifar10.csv, beside this file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="fashion", choices=[*SEARCHES])
     parser.add_argument("--workers", type=int, default=None, help="processes; one per core")
-    found = search(parser.parse_args().workers)
-    found.round(3).to_csv(HERE.with_suffix(".csv"), index=False)
+    given = parser.parse_args()
+    found = search(given.data, given.workers)
+    target = HERE.with_suffix(".csv") if given.data == "fashion" else HERE.with_name(f"regime-{given.data}.csv")
+    found.drop(columns="data").round(3).to_csv(target, index=False)
     print(found.round(2).to_string())
 
 
