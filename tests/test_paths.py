@@ -166,6 +166,9 @@ def test_what_is_said_by_hand_is_taken(cwd):
 def test_bundled_data_keep_the_profile_s_numbers():
     assert perspectives.profile("smoke", data="cifar10", student="resnet20").budget == PROFILES["smoke"].budget
     assert perspectives.lengths(PROFILES["quick"]) == ""
+    assert "chosen for 'fashion', not for 'cifar10'" in perspectives.lengths(
+        perspectives.profile("quick", data="cifar10")
+    )
     quick, said = PROFILES["quick"], perspectives.lengths(perspectives.profile("quick", epochs=9))
     assert f"for {quick.sizes[0]:,} training images" in said
     assert f"9 epochs of a student ({quick.budget.amount:g} in quick)" in said

@@ -253,7 +253,7 @@ def profile(name: str | None = None, **overrides) -> Profile:
 
 
 def lengths(size: Profile) -> str:
-    """Where a profile's lengths are not those of the profile that it is named after: both, in a line; else empty.
+    """What to know of a profile that is not as it is named: data that its regime was not chosen for, other lengths.
 
     Args:
         size: the profile as it will train.
@@ -264,8 +264,11 @@ def lengths(size: Profile) -> str:
         "epochs of a student": (size.budget.amount, named.budget.amount),
         "epochs of a teacher": (size.teacher_budget.amount, named.teacher_budget.amount),
     }
+    other = size.regime == "quick" and size.data != DATA
+    known = f"the networks and lengths of {size.name} were chosen for {DATA!r}, not for {size.data!r}." * other
     if all(now == before for now, before in pairs.values()):
-        return ""
+        return known
     images = f" for {train_size(size.data, size.sizes):,} training images"
     changes = ", ".join(f"{now:g} {what} ({before:g} in {size.name})" for what, (now, before) in pairs.items())
-    return f"lengths{images}: {changes}; --originals, --epochs or --steps, --teacher-epochs set others."
+    changed = f"lengths{images}: {changes}; --originals, --epochs or --steps, --teacher-epochs set others."
+    return "\n".join(filter(None, (known, changed)))
