@@ -86,7 +86,13 @@ def start(command: Callable[[int], list[str]], folder: Path, notebooks: Path, re
     token, port = secrets.token_hex(16), serve.free_port(20000 + secrets.randbelow(20000))
     home = folder / "home"
     home.mkdir()
-    places = {"HOME": home, "IPYTHONDIR": home / "ipython", "KDLAB_OUT": folder / "out", "MPLCONFIGDIR": home / "mpl"}
+    places = {
+        "HOME": home,
+        "IPYTHONDIR": home / "ipython",
+        "KDLAB_OUT": folder / "out",
+        "KDLAB_LEDGER": folder / "ledger",
+        "MPLCONFIGDIR": home / "mpl",
+    }
     places |= {f"JUPYTER_{part}_DIR": home / part for part in ("CONFIG", "DATA", "RUNTIME")}
     environment = serve.environment(folder / "settings", token) | {k: str(v) for k, v in places.items()}
     with open(folder / "log", "w") as log:
