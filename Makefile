@@ -53,7 +53,7 @@ test-browser: $(VENV)/.ready-test ## the launcher, the explorers and the gallery
 	$(BIN)/python -m pytest tests/browser
 
 # One after the other, which is about as long as the unit tests take.
-test-pages:
+test-pages: ## test-notebooks, then test-browser
 	@status=0; for part in notebooks browser; do \
 	  $(MAKE) --no-print-directory test-$$part || status=$$?; done; exit $$status
 

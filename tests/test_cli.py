@@ -94,7 +94,7 @@ def runs():
         ("data folder:nowhere", "the folder '/.*nowhere' does not exist"),
         ("data cifar10", "the data root '/.*/data' .* set KDLAB_DATA"),
         ("data --download", "--download needs the name of the data"),
-        ("data folder:photos --download", "data to download must be one of .*'cifar10'"),
+        ("data folder:photos --download", "data to download must be one of .*cifar10"),
         ("methods kdd", "method must be one of .*'kdd'. Did you mean 'kd'?"),
         ("augmentations rotat", "augmentation must be one of .*'rotat'. Did you mean 'rotate'?"),
         ("augmentations --data fashon", "data must be one of .*'fashon'. Did you mean 'fashion'?"),

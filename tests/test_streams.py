@@ -106,7 +106,7 @@ def test_a_spec_given_as_a_teacher_becomes_one():
 @pytest.mark.parametrize("name", NAMES)
 def test_in_every_perspective_arms_of_one_role_share_streams_and_teachers_have_their_own(name):
     for spec in study(name, "smoke").specs:
-        assert spec.streams in ("student", "teacher")
+        assert spec.streams in ("student", "teacher", "preparation/1")
         for above in lab.lineage(spec)[:-1]:
             assert above.streams != spec.streams
     if name == "joint_augmentation":
