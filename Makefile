@@ -47,10 +47,10 @@ test: lint ## lint, unit tests, a real browser where there is one, and every not
 	@$(MAKE) --no-print-directory -j$(JOBS) test-units test-pages
 
 test-units: $(VENV)/.ready-test ## unit tests
-	$(BIN)/python -m pytest --ignore=tests/browser
+	$(BIN)/python -m pytest --ignore=tests/browser --ignore-glob='tests/test_widgets*'
 
-test-browser: $(VENV)/.ready-test ## the launcher, the explorers and the gallery in a real browser, where there is one
-	$(BIN)/python -m pytest tests/browser
+test-browser: $(VENV)/.ready-test ## the explorers; they, the launcher and the gallery in a real browser, where there is one
+	$(BIN)/python -m pytest tests/browser tests/test_widgets*.py
 
 # One after the other, which is about as long as the unit tests take.
 test-pages: ## test-notebooks, then test-browser
