@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures as futures
-import itertools
 import json
 import os
 import sys
@@ -18,8 +17,6 @@ from kdlab import lab, perspectives, settings
 from kdlab.cli import looking
 from kdlab.cli.distil import check_lengths
 from kdlab.errors import SpecError, choose
-from kdlab.lab.rows import finished
-from kdlab.lab.store import Store
 from kdlab.perspectives.places import folder
 from kdlab.report import notebooks, pages
 from kdlab.spec import RunSpec
@@ -73,8 +70,9 @@ def figures(
     said = "\n".join(dict.fromkeys(filter(None, (perspectives.lengths(s.profile) for s in studies.values()))))
     workers = size.workers if workers is None else workers
     if only_plan:
-        todo = lab.plan(*stages, workers=workers or os.cpu_count() or 1, from_ledger=True)
-        more = looking.describe(studies, limit, workers or os.cpu_count() or 1, todo) if limit else ""
+        processes = workers or os.cpu_count() or 1
+        todo = lab.plan(*stages, workers=processes, from_ledger=True)
+        more = looking.describe(studies, limit, processes, todo) if limit else ""
         print(todo.describe(), *filter(None, [said, more]), sep="\n")
         return True
     notebook_runs = NotebookRuns(size, {name: given | extra[name] for name in names}, started)
@@ -136,9 +134,8 @@ def _stages(studies: dict[str, perspectives.Study], whole_seeds: bool) -> list[l
 
 def _say_seeds(studies: dict[str, perspectives.Study]) -> None:
     """After an interruption: how many seeds are whole, from the first on, and how to draw these."""
-    store, specs = Store(), [spec for study in studies.values() for spec in study.specs]
-    whole = itertools.takewhile(lambda part: finished(part, store), perspectives.by_seed(specs))
-    there, size = sum(1 for _ in whole), next(iter(studies.values())).profile
+    there = min(len(looking.whole(study)) for study in studies.values())
+    size = next(iter(studies.values())).profile
     if there >= 2 and size.seeds == tuple(range(len(size.seeds))):
         print(f"{there} of {len(size.seeds)} seeds are whole: the same command with --seeds {there} draws them.")
 
