@@ -34,6 +34,7 @@ AS_WRITTEN = [
 ADDED = dict.fromkeys(AS_WRITTEN, "") | {
     "kdlab figures": "--plan",
     "kdlab figures ccd": "--plan",
+    "kdlab figures when_it_pays": "--plan",
     "kdlab figures --profile standard": "--plan",
     "kdlab figures --profile standard --seeds 7": "--plan",
     "kdlab figures ratio_sweep --seeds 10": "--plan",
@@ -55,6 +56,7 @@ NOT_RUN = {
     "kdlab lab": "serves until it is stopped; tests/test_serve.py and tests/browser start it",
     "kdlab lab --voila": "serves until it is stopped; tests/test_serve.py and tests/browser start it",
     "make publish": "writes into the checkout; tests/test_report.py and tests/test_ledger.py publish elsewhere",
+    "kdlab advise --images 1500 --epochs 80": "needs a drawn map; tests/test_when_it_pays.py asks one",
     "kdlab runs export mine.csv.xz": "needs a finished run; tests/test_ledger.py exports",
     "kdlab runs merge mine.csv.xz": "needs the file of another machine; tests/test_ledger.py merges",
     "make figures": "sets up, trains and draws for most of an hour; tests/test_setup.py runs make without its recipes",

@@ -152,6 +152,19 @@ def data(
 
 
 @app.command()
+def advise(
+    images: Annotated[int, typer.Option(help="training images of the student")],
+    epochs: Annotated[float, typer.Option(help="passes over them")],
+    teacher_saw: Annotated[Optional[float], typer.Option(help="images the teacher saw; none: the same")] = None,  # noqa: UP045
+    figures: Annotated[Optional[Path], typer.Option(help="folder of a drawn map; none: the published one")] = None,  # noqa: UP045
+) -> None:
+    """Whether joint augmentation paid on the map of when_it_pays, where images, passes and teacher are alike."""
+    from kdlab.perspectives.advice import advise
+
+    print(advise(images, epochs, teacher_saw, figures))
+
+
+@app.command()
 def methods(
     name: Annotated[Optional[str], typer.Argument(help="show this one in full, with its options")] = None,  # noqa: UP045
 ) -> None:

@@ -134,8 +134,9 @@ def _stages(studies: dict[str, perspectives.Study], whole_seeds: bool) -> list[l
 
 def _say_seeds(studies: dict[str, perspectives.Study]) -> None:
     """After an interruption: how many seeds are whole, from the first on, and how to draw these."""
-    there = min(len(looking.whole(study)) for study in studies.values())
-    size = next(iter(studies.values())).profile
+    size = max((study.profile for study in studies.values()), key=lambda own: len(own.seeds))
+    open_ones = (study for study in studies.values() if not study.finished)  # one with fewer seeds may be done
+    there = min((len(looking.whole(study)) for study in open_ones), default=0)
     if there >= 2 and size.seeds == tuple(range(len(size.seeds))):
         print(f"{there} of {len(size.seeds)} seeds are whole: the same command with --seeds {there} draws them.")
 

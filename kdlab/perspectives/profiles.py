@@ -36,6 +36,32 @@ METHODS = ("kd", "ccd", "dkd", "dist", "lskd", "mlld", "ctkd", "fitnet", "at", "
 
 
 @dataclass(frozen=True)
+class Map:
+    """The cells of the map of when joint augmentation pays: training images by passes over them.
+
+    Args:
+        images: training images of a student, ascending; which ones depends on the seed.
+        passes: epochs of a student, ascending.
+        least, most: optimiser steps of a student that the map has; cells with fewer or more are left out.
+        beyond: cells that are trained although they have more steps: (images, passes) each.
+        teacher_steps: of a teacher that has only its student's images.
+        strong: images and epochs of the strong teacher, of which each seed has one.
+        middle: the cell (images, passes) at which students of other widths are trained, and the null control.
+        students: these other students.
+    """
+
+    images: tuple[int, ...] = (500, 1000, 2000, 4000)
+    passes: tuple[int, ...] = (15, 30, 60, 120, 240)
+    least: int = 400
+    most: int = 1900
+    beyond: tuple[tuple[int, int], ...] = ((1000, 240),)
+    teacher_steps: int = 1800
+    strong: tuple[int, int] = (12000, 30)
+    middle: tuple[int, int] = (1000, 60)
+    students: tuple[str, ...] = ("resnet8_s2_w4", "resnet8_s2_w16")
+
+
+@dataclass(frozen=True)
 class Profile:
     """The sizes and grids that all perspectives of a run share.
 
@@ -64,6 +90,7 @@ class Profile:
         matched: also run the compute-matched controls: a student with twice the originals a step and twice the
             epochs, a teacher on two weak views.
         precision, teacher_precision: of what is trained, and of the teacher's forward passes.
+        map: the cells of ``when_it_pays``.
         perspectives: what ``kdlab figures`` runs when none is named, in their order; empty takes all there are.
         whole_seeds: train one seed of all perspectives after another, so that an interruption leaves whole seeds;
             else one perspective after another, so that the first figure comes early.
@@ -93,6 +120,7 @@ class Profile:
     matched: bool = False
     precision: str = "float32"
     teacher_precision: str = "float32"
+    map: Map = Map()
     perspectives: tuple[str, ...] = ()
     whole_seeds: bool = False
     workers: int | None = None
@@ -164,6 +192,9 @@ _QUICK = dataclasses.replace(
     methods=("kd", "ccd", "dkd", "dist", "fitnet", "sp"), one_view=("kd",), equal_images=False,
     # Somebody waits for quick: a new perspective makes it no longer, and is run there by its name.
     perspectives=("joint_augmentation", "teacher_augmentation", "ratio_sweep", "few_shot", "compatibility"),
+    map=Map(
+        images=(500, 1000, 2000), passes=(15, 60, 240), beyond=(), students=("resnet8_s2_w16",)
+    ),
 )  # fmt: skip
 # The grids of full and paper.
 _DENSE: dict[str, Any] = {
@@ -188,6 +219,17 @@ PROFILES = {
         fractions=(0.1, 1.0),
         step_fractions=(0.1,),
         methods=("kd", "ccd", "dkd", "fitnet", "sp", "crd"),
+        map=Map(
+            images=(60, 120),
+            passes=(2, 4),
+            least=3,
+            most=10,
+            beyond=((120, 4),),
+            teacher_steps=20,
+            strong=(320, 4),
+            middle=(60, 2),
+            students=("resnet8_s2_w8",),
+        ),
         workers=0,
     ),
     # What the lessons train in a few minutes; too short to decide anything, as their fourth shows.

@@ -14,7 +14,7 @@ import pandas as pd
 
 from kdlab import lab, plotting, stats
 from kdlab.data import describe, sizes
-from kdlab.errors import choose
+from kdlab.errors import SpecError, choose
 from kdlab.lab import baseline
 from kdlab.lab.datasheet import file_name, heading
 from kdlab.lab.right import right_in
@@ -193,13 +193,12 @@ class Study:
     def caption(self, name: str) -> str:
         """Data, networks, formula, budget, seeds, interval and selection rule, in that order."""
         p = self.profile
-        b, t = p.budget, p.teacher_budget
-        train, val, test = sizes(p.data, p.sizes)
+        train, lengths = getattr(self.module, "lengths", _lengths)(p)
+        _, val, test = sizes(p.data, p.sizes)
         return (
             f"{self.shows(name)} Data: {places.described(p.data)}, "
             f"{train:,} train, {val:,} val and {test:,} test images; {heading(describe(p.data))}. "
-            f"Teacher {p.teacher} ({t.amount:g} epochs), student {p.student} ({b.amount:g} epochs, "
-            f"{b.originals_per_step} originals a step). {self.module.FORMULA} "
+            f"{lengths} {self.module.FORMULA} "
             f"{len(p.seeds)} seeds{LOOKED[p.design]}, each with its own teacher, initial weights, order and "
             f"augmentation; points are seeds, bars {BARS[p.design]}, effects are paired by seed; the dotted line is a "
             "linear model. "
@@ -214,13 +213,31 @@ def study(name: str, profile_name: str | None = None, **overrides: Any) -> Study
         name: one of ``NAMES``.
         profile_name: smoke, quick, standard, full or paper; None means ``$KDLAB_PROFILE``, else quick.
         **overrides: profile fields to change (``seeds``, ``data``, ``student``, ``teacher``), and ``epochs`` or
-            ``steps`` of a student, ``teacher_epochs``, ``originals`` a step; None leaves one alone.
+            ``steps`` of a student, ``teacher_epochs``, ``originals`` a step; None leaves one alone. A perspective with
+            ``lengths`` of its own takes no epochs or steps, one with ``SEEDS`` no more seeds than that unless asked.
 
     Raises:
         SpecError: for an unknown perspective, profile, field or value, before anything trains.
     """
     module, size = _module(name), profile(profile_name, **overrides)
+    if hasattr(module, "lengths"):  # its own: what would change them changes nothing
+        given = [field for field in ("epochs", "steps", "teacher_epochs") if overrides.get(field) is not None]
+        if given:
+            raise SpecError(
+                f"{given[0]}: {name} has budgets of its own, but got {overrides[given[0]]!r}; leave it out."
+            )
+    if hasattr(module, "SEEDS") and overrides.get("seeds") is None:
+        size = size.replace(seeds=size.seeds[: module.SEEDS])
     return Study(name, size, module.arms(size), module.contrasts(size), module)
+
+
+def _lengths(size: Profile) -> tuple[int, str]:
+    """Training images, and the networks with how long they train, for a caption."""
+    b, t = size.budget, size.teacher_budget
+    return sizes(size.data, size.sizes)[0], (
+        f"Teacher {size.teacher} ({t.amount:g} epochs), student {size.student} ({b.amount:g} epochs, "
+        f"{b.originals_per_step} originals a step)."
+    )
 
 
 def by_seed(specs: Sequence[RunSpec]) -> list[list[RunSpec]]:

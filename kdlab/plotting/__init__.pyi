@@ -16,3 +16,5 @@ from .panels import forest as forest
 from .panels import heatmap as heatmap
 from .panels import interval_dots as interval_dots
 from .panels import line_with_interval as line_with_interval
+from .surface import place as place
+from .surface import surface as surface

@@ -7,9 +7,11 @@ from html import escape
 from typing import Any
 
 from kdlab import lab
+from kdlab.data import facts
 from kdlab.lab.keys import steps
 from kdlab.paths import absolute
 from kdlab.perspectives import Study
+from kdlab.perspectives.advice import brief
 from kdlab.registry import catalogue
 from kdlab.widgets.background_run import BackgroundRun
 from kdlab.widgets.canvas import PLAIN, Sheet
@@ -62,12 +64,14 @@ class OwnImages(TrainingExplorer):
         Raises:
             SpecError: when it cannot run.
         """
-        todo = lab.plan(self.study().specs)
+        study = self.study()
+        todo = lab.plan(study.specs)
         runs = [todo.specs[key] for key in todo.missing]
         rows = sum(steps(s) * s.budget.originals_per_step * s.views for s in runs)
         forwards = sum(steps(s) * s.budget.originals_per_step * s.views for s in runs if s.teacher is not None)
         lines = [*todo.describe(fit=True).split("\n"), f"{rows:,} student images, {forwards:,} teacher forwards"]
-        return "<br>".join(escape(line.strip()) for line in lines)
+        lines.append(brief(facts(study.profile.data)["train"], study.profile.budget.amount))
+        return "<br>".join(escape(line.strip()) for line in lines if line)
 
     # ---- the picture -------------------------------------------------------------------------------------------------
 
