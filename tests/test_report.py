@@ -406,12 +406,13 @@ def test_publish_replaces_all_but_the_regime(tmp_path, teaching):
     target.mkdir()
     (target / "regime.csv").write_text("width,gap\n")
     (target / "looks.csv").write_text("effect,test\n")
+    (target / "cpus.py").write_text("# a script\n")
     (target / "renamed-since.png").write_bytes(b"old")
     for _ in range(2):
         report.publish("quick", target)
         names = {path.name for path in target.iterdir()}
         assert {"index.html", "few_shot-gain.png", "few_shot.verdict.json", "regime.csv", "notebooks"} <= names
-        assert "looks.csv" in names and "renamed-since.png" not in names
+        assert {"looks.csv", "cpus.py"} <= names and "renamed-since.png" not in names
     page = (target / "index.html").read_text()
     assert 'src="few_shot-gain.png"' in page and 'href="notebooks/few_shot.html"' in page
     assert sorted(path.name for path in tmp_path.iterdir()) == ["figures", "out"], "nothing is left lying about"

@@ -202,7 +202,8 @@ def _fill(own: Path, source: Path, before: Path, place: str) -> None:
             text = text.replace('href="../index.html#', f'href="../../index.html#{anchor(place, "")}')
             text = text.replace('href="teaching/', 'href="../../notebooks/teaching/')
         write_file(own / "notebooks" / page.name, text)
-    for path in [*before.glob("regime*"), *before.glob("looks.*"), before / "tuning.csv", source / "tuning.csv"]:
+    made_by_hand = [path for pattern in ("regime*", "looks.*", "cpus.*") for path in before.glob(pattern)]
+    for path in [*made_by_hand, before / "tuning.csv", source / "tuning.csv"]:
         if path.exists():  # the profile's own table replaces an earlier one
             shutil.copy(path, own)
 
