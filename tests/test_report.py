@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
+import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
@@ -421,6 +422,20 @@ def test_publish_replaces_all_but_the_regime(tmp_path, teaching):
     report.publish("quick", target)
     assert "Start" in (target / "notebooks" / "teaching" / "01_start.html").read_text()
     assert 'href="notebooks/teaching/01_start.html"' in (target / "index.html").read_text()
+
+
+def test_gallery_and_readme_tell_what_another_processor_changes(tmp_path):
+    write_study(tmp_path, "few_shot", "supported")
+    assert "processor" not in report.gallery(tmp_path, figures=tmp_path).read_text()
+    row = {"perspective": "few_shot", "contrast": "JDA − <weak2>", "role": "claim", "seeds": 4, "low": 0.1, "high": 0.9,
+           "effect": 0.5, "outcome": "supported", "low_2": -0.1, "high_2": 0.7, "effect_2": 0.3, "within": True,
+           "outcome_2": "undecided", "moved": -0.2}  # fmt: skip
+    same = row | {"outcome_2": "supported", "effect_2": 0.6, "moved": 0.1, "within": False}
+    pd.DataFrame([row, same]).to_csv(tmp_path / "cpus.csv", index=False)
+    said = "1 of 2 outcomes differ, effects moved by 0.15 points in the middle and 0.20 at most, and in 1 of 2"
+    page = report.gallery(tmp_path, figures=tmp_path).read_text()
+    assert said in page and "JDA − &lt;weak2&gt;" in page and page.count("+0.30 points") == 1
+    assert said in readme.verdict_block(tmp_path)
 
 
 def test_nothing_to_publish_is_an_error(tmp_path):

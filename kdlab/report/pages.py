@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from kdlab.paths import CHECKOUT, write_file
 from kdlab.perspectives import NAMES
 from kdlab.perspectives.places import data_title
@@ -94,8 +96,29 @@ def gallery(folder: Path, figures: Path | None = None, teaching: Path | None = N
     listed = [lesson for lesson in listed if (folder / "notebooks" / "teaching" / lesson["page"]).is_file()]
     shown = {"studies": studies, "rows": by_perspective(studies), "sets": sets}
     values = shown | {"lessons": listed, "profile": profile, "script": template("gallery.js")}
+    values |= {"processors": processors(figures)}
     write_file(folder / "index.html", render("gallery.html", **values))
     return folder / "index.html"
+
+
+def processors(figures: Path) -> dict[str, Any]:
+    """What ``figures/cpus.py`` found of the verdicts on another processor: ``sentence`` and ``rows``, or nothing.
+
+    Args:
+        figures: folder that may hold ``cpus.csv``.
+    """
+    path = figures / "cpus.csv"
+    if not path.is_file():
+        return {}
+    table = pd.read_csv(path)
+    moved, differ = table["moved"].abs(), int((table["outcome"] != table["outcome_2"]).sum())
+    sentence = (
+        f"The same runs with the code paths of AVX2 forced ({table['seeds'].max()} seeds, other bits from the first step "
+        f"on): {differ} of {len(table)} outcomes differ, effects moved by {moved.median():.2f} points in the middle and "
+        f"{moved.max():.2f} at most, and in {int(table['within'].sum())} of {len(table)} comparisons each effect lies "
+        "within the other's 95 % interval."
+    )
+    return {"sentence": sentence, "rows": table.to_dict("records")}
 
 
 def anchor(folder: str, name: str) -> str:

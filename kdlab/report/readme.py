@@ -14,7 +14,7 @@ from kdlab.errors import SpecError
 from kdlab.paths import CHECKOUT, write_file
 from kdlab.perspectives import NAMES
 from kdlab.registry import Entry
-from kdlab.report.pages import by_perspective, data_sets, load_verdicts
+from kdlab.report.pages import by_perspective, data_sets, load_verdicts, processors
 from kdlab.report.parts import by_knowledge, families, mixes_or_picks, preparing, summary
 
 BLOCKS = ("verdicts", "methods", "augmentations")
@@ -101,7 +101,9 @@ def verdict_block(figures: Path) -> str:
     # One set: two perspectives in a row; several: a row for each perspective.
     lines = [[image for own in images for image in own]] if len(sets) == 1 else images
     paragraphs = [line for own in lines for line in ("<p>", *own, "</p>", "")]
-    return "\n".join([table, "", *paragraphs, gallery_line])
+    elsewhere = processors(figures)
+    said = ["", f"On another processor: {elsewhere['sentence']}"] if elsewhere else []
+    return "\n".join([table, "", *paragraphs, gallery_line, *said])
 
 
 def _image(figures: Path, study: Mapping[str, Any]) -> str:
