@@ -112,11 +112,12 @@ def processors(figures: Path) -> dict[str, Any]:
         return {}
     table = pd.read_csv(path)
     moved, differ = table["moved"].abs(), int((table["outcome"] != table["outcome_2"]).sum())
+    inside = int(table["within"].sum())
     sentence = (
-        f"The same runs with the code paths of AVX2 forced ({table['seeds'].max()} seeds, other bits from the first step "
-        f"on): {differ} of {len(table)} outcomes differ, effects moved by {moved.median():.2f} points in the middle and "
-        f"{moved.max():.2f} at most, and in {int(table['within'].sum())} of {len(table)} comparisons each effect lies "
-        "within the other's 95 % interval."
+        f"The same runs with the code paths of AVX2 forced ({table['seeds'].max()} seeds, other bits from the first "
+        f"step on): {differ} of {len(table)} outcomes differ, effects moved by {moved.median():.2f} points in the "
+        f"middle and {moved.max():.2f} at most, and in {inside} of {len(table)} comparisons each effect lies within "
+        "the other's 95 % interval."
     )
     return {"sentence": sentence, "rows": table.to_dict("records")}
 
