@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,8 +12,8 @@ from torch import Tensor, nn
 
 from kdlab import data, lab, perspectives
 from kdlab.lab.networks import stored_network
+from kdlab.lab.shipped import shipped
 from kdlab.lab.store import Store
-from kdlab.paths import home
 from kdlab.perspectives import Profile, recipes
 from kdlab.perspectives.notebook_parameters import check_kernel
 from kdlab.rng import generator, stream_seed
@@ -88,7 +89,9 @@ def make_view(
 def trained_pair(
     profile: str | None = None, *, method: str = "kd", seed: int = 0, progress: bool = True, **given: Any
 ) -> TrainedPair:
-    """The shared teacher and student: their two runs come from the store, or are trained now in a process of their own.
+    """The shared teacher and student, from the store, else as shipped with the package, else trained now.
+
+    Training is in a process of its own.
 
     Args:
         profile: smoke, quick, standard, full or paper; None means ``$KDLAB_PROFILE``, else quick.
@@ -105,15 +108,18 @@ def trained_pair(
     size = perspectives.profile(profile, **given)
     student = recipes.method(size, method).at_seed(seed)
     specs = {"teacher": student.teacher, "student": student}
+    keys, store = [lab.run_key(spec) for spec in specs.values()], Store()
+    if not all(map(store.has, keys)) and (apart := shipped(keys)):
+        return _open(str(apart.root), size, *keys)
     missing = bool(lab.plan(list(specs.values())).missing)
     lab.run(list(specs.values()), workers=1, progress=progress and missing, require_teacher=size.requires_teacher)
-    return _open(str(home()), size, *(lab.run_key(spec) for spec in specs.values()))
+    return _open(str(store.root), size, *keys)
 
 
 @functools.lru_cache(maxsize=4)
 def _open(place: str, size: Profile, teacher: str, student: str) -> TrainedPair:
     """Reading data and weights takes a second; all explorers of a notebook share one pair."""
-    splits, store = data.load(size.data, sizes=size.sizes), Store()
+    splits, store = data.load(size.data, sizes=size.sizes), Store(Path(place))
     keys = {"teacher": teacher, "student": student}
     specs = {who: RunSpec.from_dict(store.read(key, "spec")["spec"]) for who, key in keys.items()}
     return TrainedPair(size, splits, *(stored_network(keys[who], specs[who], splits, store) for who in keys), specs)
