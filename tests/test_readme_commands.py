@@ -56,6 +56,7 @@ NOT_RUN = {
     "kdlab lab": "serves until it is stopped; tests/test_serve.py and tests/browser start it",
     "kdlab lab --voila": "serves until it is stopped; tests/test_serve.py and tests/browser start it",
     "make publish": "writes into the checkout; tests/test_report.py and tests/test_ledger.py publish elsewhere",
+    "kdlab advise folder:PATH": "trains for minutes; tests/test_own_images.py asks with a few images",
     "kdlab advise --images 1500 --epochs 80": "needs a drawn map; tests/test_when_it_pays.py asks one",
     "kdlab runs export mine.csv.xz": "needs a finished run; tests/test_ledger.py exports",
     "kdlab runs merge mine.csv.xz": "needs the file of another machine; tests/test_ledger.py merges",

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,10 +17,11 @@ from kdlab.lab.store import Store
 from kdlab.lab.unfinished import _alive
 from kdlab.paths import CHECKOUT
 from kdlab.perspectives import Study, profile, recipes
+from kdlab.perspectives.own_images import CONTROL, LABELS, answer
 from kdlab.spec import Checkpoint
 from kdlab.widgets import background_run
 from kdlab.widgets.background_run import BackgroundRun
-from kdlab.widgets.custom_study import CONTROL, answer, custom_study, example, samples
+from kdlab.widgets.custom_study import custom_study, example, samples
 
 PATIENCE = 120  # seconds until something counts as broken
 
@@ -238,7 +240,9 @@ def study(folder: str, **changes) -> Study:
 class TestOwnImages:
     def test_arms_cost_the_same_and_share_the_teacher(self, folder):
         made = study(folder).arms
-        assert list(made) == [CONTROL, "jda", "invert"]
+        assert list(made) == [LABELS, CONTROL, "jda", "invert"]
+        labels = made.pop(LABELS)
+        assert (labels.method, labels.teacher, labels.views, labels.budget) == ("ce", None, 1, made[CONTROL].budget)
         for spec in made.values():
             assert (spec.views, spec.data) == (2, f"folder:{folder}?size=28")
             assert (spec.budget, spec.teacher) == (made[CONTROL].budget, made[CONTROL].teacher)
@@ -250,7 +254,7 @@ class TestOwnImages:
         lab.run(custom.specs, workers=0, progress=False, require_teacher=False)
         assert custom.finished
         table = custom.table()
-        said, verdicts = answer(custom, table)
+        verdicts, said = answer(custom, table).verdicts, answer(custom, table).text
         for verdict, name in zip(verdicts, ("jda", "invert"), strict=True):
             wide = table.pivot(index="seed", columns="arm", values="val_accuracy")
             assert verdict.effect == pytest.approx((wide[name] - wide[CONTROL]).mean())
@@ -259,8 +263,9 @@ class TestOwnImages:
         control = better.loc[better.arm == CONTROL, "val_accuracy"].to_numpy()
         for name, sign in (("jda", 1), ("invert", -1)):
             better.loc[better.arm == name, "val_accuracy"] = control + sign * np.array([9.0, 9.2])
-        said, verdicts = answer(custom, better)
-        assert said.startswith(f"Distil with jda: {9.1:+.1f} points")
+        found = answer(custom, better)
+        said, verdicts = found.lines[0], found.verdicts
+        assert said.startswith(f"Distil with jda: {9.1:+.1f} points") and found.chosen == "jda"
         assert "Leave out invert" in said
         test = table.groupby("arm").test_accuracy.mean()
         assert f"{test['jda']:.1f} % against {test[CONTROL]:.1f} %" in said
@@ -290,19 +295,23 @@ class TestOwnImages:
         assert re.findall(r"(train|val|test) (\d+) \(", drawing.caption) == [(k, str(n)) for k, n in total.items()]
 
     def test_the_widget_from_look_to_answer(self):
-        explorer = widgets.OwnImages(seeds=2, epochs=0.5, augmentations=("invert",))
+        small = {"teacher": "resnet8_s2_w8", "student": "resnet8_s2_w4"}
+        explorer = widgets.OwnImages(seeds=2, epochs=0.5, augmentations=("invert",), **small)
         explorer.widget()
         assert explorer.message.value == "" and "No folder" in explorer.draw().alt
         explorer.control["try_example"].click()
         assert "<b>3 classes, grey images of 28 x 28 pixels</b>" in explorer.picture.value
         explorer.control["look"].click()
-        assert "6 runs: 0 in the store, 6 to train" in explorer.plan_text.value
+        assert "8 runs: 0 in the store, 8 to train" in explorer.plan_text.value
         assert "student images" in explorer.plan_text.value and "a guess: no run of" in explorer.plan_text.value
         explorer.control["run"].click()
         assert explorer.background.wait(PATIENCE)
         _settled(explorer)
         text = re.sub(r"<[^>]*>", "", explorer.picture.value)
-        assert explorer.where.value.startswith("6 of 6 runs") and "invert − weak2: " in text, text
+        assert explorer.where.value.startswith("8 of 8 runs done; kept in ") and "over two weak views" in text, text
+        assert explorer.plan_text.value == "" and "invert" in text
+        place = Path(explorer.where.value.split("; kept in ")[1])
+        assert (place / "command.txt").read_text().startswith("kdlab advise folder:")
 
     @pytest.mark.parametrize(
         ("changes", "said"),

@@ -153,15 +153,35 @@ def data(
 
 @app.command()
 def advise(
-    images: Annotated[int, typer.Option(help="training images of the student")],
-    epochs: Annotated[float, typer.Option(help="passes over them")],
-    teacher_saw: Annotated[Optional[float], typer.Option(help="images the teacher saw; none: the same")] = None,  # noqa: UP045
-    figures: Annotated[Optional[Path], typer.Option(help="folder of a drawn map; none: the published one")] = None,  # noqa: UP045
+    data: Annotated[Optional[str], typer.Argument(help="folder:PATH: train on these images, and answer")] = None,  # noqa: UP045
+    images: Annotated[Optional[int], typer.Option(help="without data: training images of the student")] = None,  # noqa: UP045
+    epochs: Annotated[Optional[float], typer.Option(help="passes over them")] = None,  # noqa: UP045
+    teacher_saw: Annotated[Optional[float], typer.Option(help="without data: images the teacher saw")] = None,  # noqa: UP045
+    figures: Annotated[Optional[Path], typer.Option(help="without data: folder of a drawn map")] = None,  # noqa: UP045
+    teacher: TeacherOption = None,
+    arch: Annotated[Optional[str], typer.Option(help="the model of a teacher's file")] = None,  # noqa: UP045
+    teacher_classes: Annotated[str | None, typer.Option(help="its classes, where they stand in another order")] = None,
+    student: StudentOption = None,
+    augmentations: Annotated[Optional[str], typer.Option(help="to compare, such as jda,rotation")] = None,  # noqa: UP045
+    seeds: SeedsOption = None,
+    workers: WorkersOption = None,
+    plan: Annotated[bool, typer.Option("--plan", help="say what would be trained, and stop")] = False,
+    out: Annotated[Optional[Path], typer.Option(help="folder to keep the answer in")] = None,  # noqa: UP045
 ) -> None:
-    """Whether joint augmentation paid on the map of when_it_pays, where images, passes and teacher are alike."""
-    from kdlab.perspectives.advice import advise
+    """Which augmentation to distil with: on your own images, or (without data) by the map of when_it_pays."""
+    from kdlab.cli import advise
 
-    print(advise(images, epochs, teacher_saw, figures))
+    own = {"teacher": teacher, "arch": arch, "teacher_classes": teacher_classes, "student": student,
+           "augmentations": augmentations, "seeds": seeds}  # fmt: skip
+    of_map = {"images": images, "teacher_saw": teacher_saw, "figures": figures}
+    strangers = of_map if data else own | {"out": out, "workers": workers, "plan": plan or None}
+    if odd := [name for name, value in strangers.items() if value is not None]:
+        with_ = "without data, for the map" if data else "with data, such as folder:PATH"
+        raise SpecError(f"--{odd[0].replace('_', '-')} is for a question {with_}; leave it out.")
+    if data:
+        print(advise.of_images(data, own | {"epochs": epochs}, workers=workers, only_plan=plan, out=out))
+    else:
+        print(advise.of_map(images, epochs, teacher_saw, figures))
 
 
 @app.command()

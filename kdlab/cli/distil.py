@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from kdlab import data as datasets
 from kdlab import lab, perspectives, settings
 from kdlab.errors import SpecError, check_integer
 from kdlab.foreign import split_options, weightfile
@@ -72,8 +73,9 @@ def distil(
 
 def _resolved(method: str, profile: str | None, given: Mapping[str, Any]) -> tuple[perspectives.Profile, RunSpec]:
     """The profile with what was given, and the spec of the first seed."""
-    file = _checkpoint(given["teacher"], given["arch"])
     size = perspectives.profile(profile)
+    name = datasets.absolute(given["data"]) if given["data"] else size.data
+    file = taught_by_file(given["teacher"], given["arch"], given.get("teacher_classes"), name)
     size = size.replace(
         data=given["data"], student=given["student"], teacher=None if file else given["teacher"],
         fractions=(*size.fractions, given["fraction"]), originals=given["originals"], epochs=given["epochs"],
@@ -82,7 +84,7 @@ def _resolved(method: str, profile: str | None, given: Mapping[str, Any]) -> tup
     spec = recipes.method(size, method, {}).replace(fraction=given["fraction"])
     if ":" in method and spec.teacher is None:
         spec = spec.replace(teacher=recipes.teacher(size))  # foreign code may not say what it needs
-    spec = _taught_by(file, given.get("teacher_classes"), spec)
+    spec = _taught_by(file, spec)
     if given["ratio"] and given["augmentation"] == "weak":
         raise SpecError(f"--ratio {given['ratio']:g} needs an --augmentation other than weak.")
     spec = recipes.with_views(spec, size, given["augmentation"], given["views"], given["ratio"])
@@ -96,18 +98,32 @@ def _resolved(method: str, profile: str | None, given: Mapping[str, Any]) -> tup
     return size, spec
 
 
-def _taught_by(file: Checkpoint | None, order: str | None, spec: RunSpec) -> RunSpec:
+def _taught_by(file: Checkpoint | None, spec: RunSpec) -> RunSpec:
     """The spec with the file's network in the place of its teacher's, prepared as that one would be."""
-    if order and not file:
-        raise SpecError(f"--teacher-classes {order!r} is for a teacher from a file: --teacher FILE --arch MODEL.")
     if file is None or not isinstance(spec.teacher, RunSpec):
         return spec
+    prepared = spec.teacher.replace(model=file.arch, model_options=file.options, teacher=file)
+    return spec.replace(teacher=prepared if spec.teacher.teacher is not None else file)
+
+
+def taught_by_file(teacher: str | None, arch: str | None, order: str | None, name: str) -> Checkpoint | None:
+    """The file of weights that ``--teacher`` names, with its classes; None where it names a model to train.
+
+    Args:
+        teacher, arch, order: ``--teacher``, ``--arch``, ``--teacher-classes``.
+        name: the data set.
+
+    Raises:
+        SpecError: for a file that is none of weights, or an order of classes without a file.
+    """
+    file = _checkpoint(teacher, arch)
+    if order and not file:
+        raise SpecError(f"--teacher-classes {order!r} is for a teacher from a file: --teacher FILE --arch MODEL.")
     if order:
         from kdlab.models.heads import order_of
 
-        file = replace(file, classes=order_of(order, file.path, spec.data))
-    prepared = spec.teacher.replace(model=file.arch, model_options=file.options, teacher=file)
-    return spec.replace(teacher=prepared if spec.teacher.teacher is not None else file)
+        file = replace(file, classes=order_of(order, file.path, name))
+    return file
 
 
 def check_lengths(given: Mapping[str, Any]) -> None:

@@ -9,26 +9,21 @@ from html import escape
 import numpy as np
 import pandas as pd
 
-from kdlab import data, perspectives, plotting, stats
+from kdlab import data, plotting
 from kdlab.augment import label_safety
-from kdlab.errors import SpecError, choose
+from kdlab.errors import SpecError
 from kdlab.lab import datasheet
 from kdlab.lab.checkpoint import checkpoint as find_checkpoint
 from kdlab.models.heads import order_of
 from kdlab.paths import home
-from kdlab.perspectives import PROFILES, Study, recipes
-from kdlab.perspectives.budgets import originals
-from kdlab.plotting.look import style
+from kdlab.perspectives import Study, own_images, recipes
+from kdlab.perspectives.own_images import CONTROL, LABELS, METRIC
 from kdlab.plotting.panels import contrast_panel, interval_dots
-from kdlab.registry import catalogue
-from kdlab.stats import Contrast, Verdict
 from kdlab.widgets import canvas
 from kdlab.widgets.canvas import PLAIN, TEACHER, Sheet
 from kdlab.widgets.drawing import Drawing
 
-CONTROL = "weak2"
 SAMPLES = 9
-METRIC = "val_accuracy"
 
 
 def example(images_per_class: int = 100, classes: Sequence[int] = (0, 2, 5)) -> str:
@@ -58,7 +53,7 @@ def custom_study(
     folder: str, size: int, teacher: str, checkpoint: str, student: str, augmentations: Sequence[str], seeds: int,
     epochs: float, classes: str = "",
 ) -> Study:  # fmt: skip
-    """Each augmentation against two weak views of equal cost, on the images of a folder, judged on val.
+    """The study of ``perspectives.own_images`` from an explorer's settings.
 
     Args:
         folder: path of the images: one sub-folder per class, or train/ and test/ with such.
@@ -69,7 +64,7 @@ def custom_study(
         student: a model, as the teacher's is given.
         augmentations: registered policies, each compared with two weak views of equal cost.
         seeds: how many, >= 2.
-        epochs: of the student, and of a teacher that is trained here.
+        epochs: of the student, and of a teacher that is trained here; 0 makes the steps that a student needs.
         classes: how the checkpoint's classes map to the folder's (``kdlab.models.heads.order_of``); empty where they
             stand in the same order.
 
@@ -78,54 +73,13 @@ def custom_study(
     """
     if not folder:
         raise SpecError("folder must name a folder of images: one sub-folder per class.")
-    if not augmentations:
-        raise SpecError("augmentations must name at least one policy to compare with two weak views.")
-    for policy in augmentations:
-        choose("augmentations", policy, catalogue("augment"))
-    name = f"folder:{folder}?size={size}"
-    some = originals(PROFILES["quick"].budget.originals_per_step, data.facts(name)["train"])
-    length = {"epochs": float(epochs), "teacher_epochs": float(epochs), "originals": some}
-    profile = perspectives.profile("quick", data=name, student=student, teacher=teacher, seeds=seeds, **length)
-    spec = recipes.kd(profile)
+    name, taught = f"folder:{folder}?size={size}", teacher
     if checkpoint:
         file = find_checkpoint("checkpoint", checkpoint, *recipes.network(teacher).values())
-        order = order_of(classes, file.path, profile.data) if classes.strip() else ()
-        spec = spec.replace(teacher=replace(file, classes=order))
-    rich = [policy for policy in dict.fromkeys(augmentations) if policy != "weak"]
-    arms = {CONTROL: recipes.weak2(spec)} | {policy: recipes.augmented(spec, profile, policy) for policy in rich}
-    contrasts = [
-        Contrast(f"{style(policy)['label']} − {CONTROL}", {policy: 1, CONTROL: -1}, metric=METRIC) for policy in rich
-    ]
-    return Study("custom", profile, arms, contrasts)
-
-
-def answer(study: Study, table: pd.DataFrame) -> tuple[str, list[Verdict]]:
-    """Which augmentation to distil with, as text, and the verdicts behind it.
-
-    Args:
-        study: from ``custom_study``.
-        table: its runs.
-    """
-    verdicts = study.verdicts(table)
-    arm = {v.contrast.name: next(iter(v.contrast.weights)) for v in verdicts}
-    better = [v for v in verdicts if v.outcome == "supported"]
-    worse = [arm[v.contrast.name] for v in verdicts if v.outcome == "contradicted"]
-    if better:
-        best = max(better, key=lambda v: v.effect)
-        test = table.groupby("arm")["test_accuracy"].mean()
-        name = arm[best.contrast.name]
-        text = (
-            f"Distil with {name}: {best.effect:+.1f} points on val over two weak views of equal cost. On test, "
-            f"which was not used to choose: {test[name]:.1f} % against {test[CONTROL]:.1f} %."
-        )
-    else:
-        spread = min((v.detectable for v in verdicts if np.isfinite(v.detectable)), default=np.nan)
-        needed = [v.needed for v in verdicts if v.needed]
-        seeds = len(study.profile.seeds)
-        text = "None of these augmentations is shown to beat two weak views of equal cost"
-        text += f"; {seeds} seeds can show {spread:.1f} points at best" if np.isfinite(spread) else ""
-        text += f", and half a point would take {min(needed)} seeds or more." if needed else "."
-    return text + (f" Leave out {', '.join(worse)}: worse than two weak views." if worse else ""), verdicts
+        taught = replace(file, classes=order_of(classes, file.path, name) if classes.strip() else ())
+    return own_images.own_images(
+        name, teacher=taught, student=student, augmentations=augmentations, seeds=seeds, epochs=epochs or None
+    )
 
 
 def samples(name: str) -> Drawing:
@@ -166,23 +120,24 @@ def verdict_drawing(study: Study, table: pd.DataFrame) -> Drawing:
         study: from ``custom_study``.
         table: its runs.
     """
-    text, verdicts = answer(study, table)
+    found = own_images.answer(study, table)
+    first, *rest = found.lines
     with canvas.drawing():
         figure = canvas.chart(110 + 84 * len(study.arms))
         height = 84 * len(study.arms) + 10
         dots = canvas.axes(figure, 120, 56, 330, height, "Accuracy on val")
         interval_dots(dots, table, value=METRIC, label="val accuracy (%)")
         panel = canvas.axes(figure, 620, 56, 390, height, "Against two weak views")
-        contrast_panel(panel, verdicts)
+        contrast_panel(panel, found.verdicts)
         if (line := study.bar().get("val_accuracy")) is not None:
             plotting.accuracy_line(figure, line, label="val accuracy (%)")
         plotting.first_look(figure, len(study.profile.seeds))
         picture = canvas.png(figure)
-    reasons = "".join(f"<br>{v.reason}" for v in verdicts)
-    notes = [(p, label_safety(study.profile.data, p)) for p in study.arms if p != CONTROL]
-    safety = "".join(f"<br>{p}: {note}." for p, note in notes if note)
+    notes = [(p, label_safety(study.profile.data, p)) for p in study.arms if p not in (LABELS, CONTROL)]
+    lines = [*rest, *(f"{p}: {note}." for p, note in notes if note)]
     alt = "Accuracy on val by augmentation, and its difference from two weak views"
-    level, own = table.groupby("seed")["teacher_val_accuracy"].first().mean(), table[METRIC].mean()
-    taught = f"<br>On val teachers are right on {level:.1f} %, students on {own:.1f} %." if np.isfinite(level) else ""
-    told = escape(stats.health_line(study.health(table)))
-    return Drawing(picture, alt, f"{told}<br><b>{text}</b>{reasons}{taught}{safety}")
+    return Drawing(
+        picture,
+        alt,
+        f"{escape(found.health)}<br><b>{escape(first)}</b>" + "".join(f"<br>{escape(line)}" for line in lines),
+    )

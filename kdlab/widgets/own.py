@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from kdlab import lab
 from kdlab.data import facts
 from kdlab.lab.keys import steps
 from kdlab.paths import absolute
-from kdlab.perspectives import Study
+from kdlab.perspectives import Study, own_images
 from kdlab.perspectives.advice import brief
 from kdlab.registry import catalogue
 from kdlab.widgets.background_run import BackgroundRun
@@ -43,7 +44,7 @@ class OwnImages(TrainingExplorer):
     QUESTION = "Which augmentation should I distil with? Point at a folder: one sub-folder of images per class."
     DEFAULTS = {
         "folder": "", "size": 32, "teacher": "resnet8_s2_w16", "checkpoint": "", "classes": "",
-        "student": "resnet8_s2_w4", "augmentations": ("jda", "rotation"), "seeds": 6, "epochs": 5.0,
+        "student": "resnet8_s2_w8", "augmentations": ("jda", "rotation"), "seeds": 6, "epochs": 0.0,
     }  # fmt: skip
 
     example = staticmethod(example)
@@ -106,7 +107,8 @@ class OwnImages(TrainingExplorer):
                                      placeholder="a file; empty: train it here", **typed),
             "student": self.field("Combobox", "student", width="260px", options=tuple(catalogue("models")), **named),
             "classes": self.field("Text", "classes", "its classes", "420px", placeholder=classes, **typed),
-            "epochs": self.field("BoundedFloatText", "epochs", width="130px", min=0.1, max=1e4),
+            "epochs": self.field("BoundedFloatText", "epochs", width="130px", min=0, max=1e4,
+                                 tooltip="0: as many as students need to converge"),
             "seeds": self.field("BoundedIntText", "seeds", width="120px", min=2, max=40),
             "augmentations": self.field("SelectMultiple", "augmentations", options=policies, rows=5,
                                         tooltip="Ctrl or Shift picks several"),
@@ -124,7 +126,7 @@ class OwnImages(TrainingExplorer):
 
     def try_example(self) -> None:
         """Fill in a folder that is there."""
-        self.set(folder=example(), size=28, epochs=20.0)  # few images: a teacher needs the steps
+        self.set(folder=example(), size=28, epochs=20.0)  # three classes that are easy to tell apart
 
     def look(self) -> None:
         """Show the plan."""
@@ -142,7 +144,20 @@ class OwnImages(TrainingExplorer):
         state = {"running": "training", "paused": "paused; Run goes on", "done": "done"}.get(background.state, "")
         self.where.value = f"{finished} of {len(now)} runs {state}"
         if background.state == "done":
+            self.plan_text.value = ""  # it was of what is done now
+            self.where.value += f"; kept in {escape(str(self.kept()))}"
             self.redraw()
+
+    def kept(self) -> Path:
+        """Write the answer to a folder, and say where (``own_images.keep``)."""
+        s, study = self.settings, self.study()
+        file = s["checkpoint"].strip()
+        given = {
+            "teacher": file or s["teacher"], "arch": s["teacher"] if file else None,
+            "teacher_classes": s["classes"].strip() or None, "student": s["student"],
+            "augmentations": ",".join(s["augmentations"]), "seeds": s["seeds"], "epochs": s["epochs"] or None,
+        }  # fmt: skip
+        return own_images.keep(study, study.table(), own_images.command(study.profile.data, given))
 
     def usable(self) -> dict[str, bool]:
         running = self.state == "running"

@@ -1,0 +1,261 @@
+"""Which augmentation to distil with on one's own images: the study, its answer in words, and a folder to keep."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kdlab import data, lab, metrics, plotting, stats
+from kdlab.errors import SpecError, check_integer, choose
+from kdlab.lab.datasheet import file_name
+from kdlab.paths import absolute, home, write_file
+from kdlab.perspectives import advice, recipes
+from kdlab.perspectives.places import described
+from kdlab.perspectives.profiles import profile
+from kdlab.perspectives.studies import Study
+from kdlab.plotting.look import style
+from kdlab.registry import catalogue
+from kdlab.spec import Checkpoint
+from kdlab.stats import Contrast, Verdict
+
+LABELS, CONTROL = "ce", "weak2"
+METRIC = "val_accuracy"
+FEW = 200  # val images below which one of them counts for half a point and more
+LEVEL = 0.01  # of the test that a student is above chance
+AUGMENTATIONS = ("jda", "rotation")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a study says.
+
+    Args:
+        chosen: the augmentation to distil with; None where none is shown to be better than two weak views.
+        lines: in words: what to do, how sure that is, what it was measured with.
+        health: whether the runs are fit to give an answer (``stats.health_line``).
+        verdicts: of the augmentations against two weak views.
+        ranked: one row per arm: seeds, val accuracy with its 95 % t-interval, and the cost of a run.
+    """
+
+    chosen: str | None
+    lines: tuple[str, ...]
+    health: str
+    verdicts: list[Verdict]
+    ranked: pd.DataFrame
+
+    @property
+    def text(self) -> str:
+        """The health of the runs, and the lines."""
+        return "\n".join([self.health, *self.lines])
+
+
+def own_images(
+    name: str, *, teacher: str | Checkpoint = "resnet8_s2_w16", student: str = "resnet8_s2_w8",
+    augmentations: Sequence[str] = AUGMENTATIONS, seeds: int = 6, epochs: float | None = None,
+) -> Study:  # fmt: skip
+    """Each augmentation against two weak views of equal cost, judged on val; and a student that learns from labels.
+
+    Args:
+        name: ``folder:PATH``, or any data set.
+        teacher: a model as a profile names it, to be trained on these images; or a file of weights.
+        student: a model.
+        augmentations: registered policies.
+        seeds: how many, >= 2.
+        epochs: of a student, and of a teacher that is trained here. None makes as many steps as the regime of ``quick``
+            has, which its students need to converge (``kdlab.perspectives.budgets``).
+
+    Raises:
+        SpecError: for what cannot run, before anything trains.
+    """
+    if not augmentations:
+        raise SpecError("augmentations must name at least one policy to compare with two weak views.")
+    for policy in augmentations:
+        choose("augmentations", policy, catalogue("augment"))
+    check_integer("seeds", seeds, 2)
+    trained = {} if isinstance(teacher, Checkpoint) else {"teacher": teacher}
+    lengths = {} if epochs is None else {"epochs": float(epochs), "teacher_epochs": float(epochs)}
+    # All arms see the whole set: no share of it, which the profile's few-shot notebook has, bounds a step.
+    whole = profile("quick").replace(fractions=(1.0,), step_fractions=(1.0,))
+    size = whole.replace(data=name, student=student, seeds=seeds, **trained, **lengths)
+    kd = recipes.kd(size)
+    if isinstance(teacher, Checkpoint):
+        kd = kd.replace(teacher=teacher)
+    rich = [policy for policy in dict.fromkeys(augmentations) if policy != "weak"]
+    arms = {LABELS: recipes.ce(size), CONTROL: recipes.weak2(kd)}
+    arms |= {policy: recipes.augmented(kd, size, policy) for policy in rich}
+    contrasts = [
+        Contrast(f"{style(policy)['label']} − {CONTROL}", {policy: 1, CONTROL: -1}, metric=METRIC,
+                 reference="two weak views") for policy in rich
+    ]  # fmt: skip
+    return Study("custom", size, arms, contrasts)
+
+
+def answer(study: Study, table: pd.DataFrame) -> Answer:
+    """Which augmentation to distil with, how sure that is, and what else a reader should know.
+
+    The choice is made on val; the test accuracies of the chosen arm and of two weak views are told once, afterwards.
+
+    Args:
+        study: from ``own_images``.
+        table: its runs.
+    """
+    verdicts, bar = study.verdicts(table), study.bar()
+    ranked = stats.arm_table(table, METRIC).drop(columns="diverged")
+    names = {v.contrast.name: next(iter(v.contrast.weights)) for v in verdicts}
+    lost = _at_chance(ranked, bar)
+    better = [v for v in verdicts if v.outcome == "supported"] if not lost else []
+    chosen = names[max(better, key=lambda v: v.effect).contrast.name] if better else None
+    lines = [_advice(chosen, verdicts, names, table)] if not lost else [_nothing(lost, bar)]
+    if not lost:
+        lines += [v.reason for v in verdicts]
+    lines += [_levels(table, ranked, bar), *_few(bar, study), *_cost(table, ranked)]
+    health = stats.health_line(study.health(table))
+    return Answer(chosen, (*lines, *filter(None, [_on_the_map(study)])), health, verdicts, ranked)
+
+
+def _at_chance(ranked: pd.DataFrame, bar) -> list[str]:
+    """The arms whose mean val accuracy is not above always naming the largest class."""
+    images, share = bar["val_images"], bar["val_share"] / 100
+    right = {arm: round(value / 100 * images) for arm, value in ranked[METRIC].items()}
+    lost = [arm for arm, count in right.items() if metrics.chance_p(count, images, share) >= LEVEL]
+    return lost if CONTROL in lost else []
+
+
+def _nothing(lost: list[str], bar) -> str:
+    return (
+        f"Nothing can be said: {', '.join(lost)} are not above chance ({bar['val_share']:.1f} % of val is one class). "
+        "Train longer, take more images, or look at what was read: `kdlab data NAME`."
+    )
+
+
+def _advice(chosen: str | None, verdicts: Sequence[Verdict], names, table: pd.DataFrame) -> str:
+    """The first sentence: what to do."""
+    test = table.groupby("arm")["test_accuracy"].mean()
+    worse = [names[v.contrast.name] for v in verdicts if v.outcome == "contradicted"]
+    leave = f" Leave out {', '.join(worse)}: worse than two weak views." if worse else ""
+    scored = "On test, which was not used to choose, "
+    if chosen:
+        effect = next(v.effect for v in verdicts if names[v.contrast.name] == chosen)
+        scored += f"{test[chosen]:.1f} % against {test[CONTROL]:.1f} %."
+        return f"Distil with {chosen}: {effect:+.1f} points on val over two weak views of equal cost. {scored}{leave}"
+    spread = min((v.detectable for v in verdicts if np.isfinite(v.detectable)), default=np.nan)
+    needed, seeds = [v.needed for v in verdicts if v.needed], max(v.n for v in verdicts)
+    text = "None of these augmentations is shown to beat two weak views of equal cost"
+    text += f"; {seeds} seeds can show {spread:.1f} points at best" if np.isfinite(spread) else ""
+    text += f", and half a point would take {min(needed)} seeds or more." if needed else "."
+    return f"{text} {scored}two weak views reach {test[CONTROL]:.1f} %.{leave}"
+
+
+def _levels(table: pd.DataFrame, ranked: pd.DataFrame, bar) -> str:
+    """What the numbers stand beside: teacher, labels alone, a linear model, chance."""
+    taught = table.groupby("seed")["teacher_val_accuracy"].first().mean() if "teacher_val_accuracy" in table else np.nan
+    words = [f"teacher {taught:.1f} %"] if np.isfinite(taught) else []
+    words += [f"{arm} {row[METRIC]:.1f} %" for arm, row in ranked.iterrows()]
+    return f"On val: {', '.join(words)}; a linear model {bar['val_accuracy']:.1f} %, chance {bar['val_share']:.1f} %."
+
+
+def _few(bar, study: Study) -> list[str]:
+    if bar["val_images"] >= FEW:
+        return []
+    each = 100 / bar["val_images"]
+    return [
+        f"Val has {bar['val_images']} images only: one of them is {each:.2g} points, the same for all seeds. More "
+        "images would say more than more seeds."
+    ]
+
+
+def _cost(table: pd.DataFrame, ranked: pd.DataFrame) -> list[str]:
+    """What an arm costs beside labels alone, and what the study did."""
+    own, plain = ranked.loc[CONTROL], ranked.loc[LABELS]
+    rows = own["student_images"] / plain["student_images"]
+    return [
+        f"Two views of each image, augmented or not, are {rows:.2g} times the student images of one, "
+        f"{own['student_images']:,.0f} a run, and as many answers of the teacher ({own['teacher_forwards']:,.0f}). "
+        f"These {len(table)} students took {table['seconds'].sum() / 60:.1f} minutes of one core in their steps."
+    ]
+
+
+def _on_the_map(study: Study) -> str:
+    """Where this set lies on the map, for a teacher of the same images."""
+    if any(isinstance(spec.teacher, Checkpoint) for spec in study.arms.values()):
+        return ""
+    return advice.brief(data.train_size(study.profile.data, study.profile.sizes), study.profile.budget.amount)
+
+
+def command(name: str, given: Mapping[str, Any]) -> str:
+    """The line that asks the same again.
+
+    Args:
+        name: the data set.
+        given: options of ``kdlab advise`` by name; None leaves one out.
+    """
+    words = ["kdlab", "advise", name]
+    for key, value in given.items():
+        if value is not None:
+            words += [f"--{key.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+    return shlex.join(words)
+
+
+def keep(study: Study, table: pd.DataFrame, command: str, folder: Path | str | None = None) -> Path:
+    """Write the answer to a folder: in words, as a table and a figure, with specs, command, and a student's weights.
+
+    Args:
+        study: from ``own_images``.
+        table: its runs.
+        command: that gives the same answer again.
+        folder: None takes ``own/<data>`` in the output folder.
+
+    Returns:
+        The folder, with ``answer.txt``, ``answer.png`` (``.svg``, ``.csv``: the table, ``.json``), ``specs.json``,
+        ``command.txt``, and ``student/<key>/`` (``kdlab.lab.export``) of the chosen arm, else of two weak views.
+    """
+    from kdlab.lab.export import export
+
+    found = answer(study, table)
+    folder = absolute(folder) if folder else home() / "own" / file_name(study.profile.data)
+    caption = " ".join((found.text.replace("\n", " "), f"Data: {described(study.profile.data)}."))
+    alt = "Accuracy on val by arm, and the augmentations against two weak views"
+    meta = {"command": command, "chosen": found.chosen}
+    plotting.save(picture(study, table, found), folder, "answer", table=table, caption=caption, alt=alt, meta=meta)
+    write_file(folder / "answer.txt", f"{found.text}\n\n{found.ranked.round(2).to_string()}\n")
+    specs = {arm: spec.to_dict() for arm, spec in study.arms.items()}
+    write_file(folder / "specs.json", json.dumps({"seeds": list(study.profile.seeds), "arms": specs}, indent=1) + "\n")
+    write_file(folder / "command.txt", command + "\n")
+    first = table[(table["arm"] == (found.chosen or CONTROL)) & (table["source"] == "store")]
+    if len(first):
+        export(first["key"].iloc[0], folder / "student")
+    return folder
+
+
+def picture(study: Study, table: pd.DataFrame, found: Answer):
+    """Val accuracy by arm with the linear model's line, and the contrasts beside it."""
+    with plotting.theme():
+        figure = plotting.figure(0.7 + 0.55 * len(study.arms), plotting.PAGE)
+        dots, panel = figure.subplots(1, 2)
+        label = "Val accuracy (%)"
+        plotting.interval_dots(dots, table, list(study.arms), value=METRIC, label=label)
+        low, high = dots.get_xlim()
+        dots.set_xlim(max(low, -2), min(high, 102))  # of two seeds an interval is wider than all there is
+        plotting.contrast_panel(panel, found.verdicts)
+        plotting.accuracy_line(figure, study.bar()["val_accuracy"], label=label)
+        plotting.first_look(figure, len(study.profile.seeds))
+    return figure
+
+
+def run(study: Study, workers: int | None = None, progress: bool = True) -> pd.DataFrame:
+    """Train what is missing in the store, and return the table.
+
+    Args:
+        study: from ``own_images``.
+        workers: processes; None takes one per core.
+        progress: show a progress bar.
+    """
+    lab.run(study.specs, workers=workers, progress=progress)
+    return study.table()
