@@ -40,6 +40,11 @@ def test_healthy_runs_say_so_in_a_line():
     "changes, word, said",
     [
         ({"val_accuracy": 11.0, "val_rise": 0.0}, "at chance", "jda (11.0 %) on val is not above chance (10.0 %"),
+        (
+            {"val_accuracy": 65.0},
+            "below the linear model",
+            "jda (65.0 %) on val is below a linear model on the pixels (70",
+        ),
         ({"val_rise": 1.2}, "not converged", "jda (+1.2) points on val over the last quarter"),
         ({"teacher_val_accuracy": 79.0}, "teacher below student", "jda (79.0 % against 81.0 %)"),
         (
@@ -50,7 +55,9 @@ def test_healthy_runs_say_so_in_a_line():
     ],
 )
 def test_each_finding_has_its_word_its_numbers_and_a_remedy(changes, word, said):
-    (finding,) = stats.health(runs(**changes), [JDA], BAR)
+    found = stats.health(runs(**changes), [JDA], BAR)
+    (finding,) = (one for one in found if one.word == word)
+    assert len(found) == 1 + (changes.get("val_accuracy") == 55.0), "students of that teacher are below it too"
     assert finding.word == word and said in finding.sentence and finding.remedy.endswith(".")
     line = stats.health_line([finding])
     assert line == f"Health: {word}: {finding.sentence} {finding.remedy}" == stats.health_line([vars(finding)])
@@ -59,7 +66,14 @@ def test_each_finding_has_its_word_its_numbers_and_a_remedy(changes, word, said)
 def test_where_the_thresholds_lie():
     assert words(runs(val_rise=1.0)) == [] and words(runs(val_rise=1.01)) == ["not converged"]
     # 10 % of 500 images is chance; 13.4 % is above it at 1 % (P(X >= 67) = 0.008), 13.2 % is not (0.012)
-    assert words(runs(val_accuracy=13.4)) == [] and words(runs(val_accuracy=13.2)) == ["at chance"]
+    assert words(runs(val_accuracy=13.4)) == ["below the linear model"] and words(runs(val_accuracy=13.2)) == [
+        "at chance"
+    ]
+    assert words(runs(val_accuracy=70.0)) == [] and words(runs(val_accuracy=69.9)) == ["below the linear model"]
+    # a linear model on all images is no bar for a student on a tenth of them
+    assert (
+        words(runs(val_accuracy=60.0).assign(fraction=0.1)) == [] != words(runs(val_accuracy=60.0).assign(fraction=1.0))
+    )
 
 
 def test_what_diverged_is_left_out_and_what_is_not_known_is_not_looked_at():

@@ -41,14 +41,15 @@ def health(
     """What is wrong with some runs, the worst first.
 
     An arm is at chance where the mean of its val accuracy is not above the largest class's share (one-sided binomial
-    test, p >= 1 %); not converged where val still rose by more than a point over the last quarter of training, in the
+    test, p >= 1 %), and below the linear model where it is above chance and lies below that model's, on as many images;
+    not converged where val still rose by more than a point over the last quarter of training, in the
     mean over seeds. A teacher is poor where the mean of its val accuracy lies below that of its students, or below the
     linear model's. A split is too small for a contrast whose noise from the draw of images (``sampling_noise``) is
     larger than its margin. What the arguments do not tell is not looked at.
 
     Args:
-        table: runs with ``arm``, ``diverged``, ``val_accuracy``, and where known ``val_rise`` and
-            ``teacher_val_accuracy``.
+        table: runs with ``arm``, ``diverged``, ``val_accuracy``, and where known ``val_rise``,
+            ``teacher_val_accuracy`` and ``fraction``.
         contrasts: what is to be judged.
         bar: the linear model's ``val_accuracy``, the largest class's ``val_share`` in percent, and the images of val,
             ``val_images``.
@@ -60,7 +61,9 @@ def health(
     good = table[~table["diverged"].astype(bool)] if "diverged" in table else table
     columns = [c for c in ("val_accuracy", "val_rise", "teacher_val_accuracy") if c in good]
     means = good.groupby("arm", sort=False)[columns].mean().reindex(columns=columns)
-    found = [*_chance(means, bar or {}), *_converged(means), *_teachers(means, bar or {})]
+    whole = set(good.loc[good["fraction"] == 1, "arm"]) if "fraction" in good else set(means.index)
+    found = [*_chance(means, bar or {}), *_below(means.loc[[arm in whole for arm in means.index]], bar or {})]
+    found += [*_converged(means), *_teachers(means, bar or {})]
     return [*found, *_images(table, contrasts, bar or {}, right)]
 
 
@@ -74,16 +77,34 @@ def health_line(findings: Iterable[Finding | Mapping[str, str]]) -> str:
     return f"Health: {' '.join('{word}: {sentence} {remedy}'.format(**f) for f in plain) or WELL}"
 
 
-def _chance(means: pd.DataFrame, bar: Mapping[str, Any]) -> list[Finding]:
+def _lost(means: pd.DataFrame, bar: Mapping[str, Any]) -> dict[Any, str]:
+    """The arms that are not above chance, with their accuracies."""
     share, images = bar.get("val_share"), bar.get("val_images")
     if share is None or not images:
-        return []
-    lost = {
+        return {}
+    return {
         arm: f"{value:.1f} %" for arm, value in means["val_accuracy"].dropna().items()
         if metrics.chance_p(round(value / 100 * images), images, share / 100) >= LEVEL
     }  # fmt: skip
-    said = f"{_named(lost)} on val {_is(lost)} not above chance ({share:.1f} %, the largest class's share)."
-    return [Finding("at chance", said, "Train longer (--epochs), or look at the data: `kdlab data NAME`.")] * bool(lost)
+
+
+def _chance(means: pd.DataFrame, bar: Mapping[str, Any]) -> list[Finding]:
+    if not (lost := _lost(means, bar)):
+        return []
+    chance = f"({bar['val_share']:.1f} %, the largest class's share)"
+    said = f"{_named(lost)} on val {_is(lost)} not above chance {chance}."
+    return [Finding("at chance", said, "Train longer (--epochs), or look at the data: `kdlab data NAME`.")]
+
+
+def _below(means: pd.DataFrame, bar: Mapping[str, Any]) -> list[Finding]:
+    line, lost = bar.get("val_accuracy"), _lost(means, bar)
+    values = means["val_accuracy"].dropna().items()
+    below = {arm: f"{value:.1f} %" for arm, value in values if line is not None and value < line and arm not in lost}
+    if not below:
+        return []
+    said = f"{_named(below)} on val {_is(below)} below a linear model on the pixels ({line:.1f} %)."
+    remedy = "Train longer (--epochs); where one method alone is, try its weight: `kdlab tune NAME`."
+    return [Finding("below the linear model", said, remedy)]
 
 
 def _converged(means: pd.DataFrame) -> list[Finding]:
