@@ -23,7 +23,7 @@ from kdlab.lab.keys import normal, steps
 from kdlab.lab.store import Store
 from kdlab.spec import Budget, Checkpoint, RunSpec
 from kdlab.widgets import ResultsBrowser
-from kdlab.widgets.explorer import STYLE
+from kdlab.widgets.page import STYLE
 from kdlab.widgets.results import run
 from kdlab.widgets.results import table as tables
 from kdlab.widgets.runs import arms as arms

@@ -175,8 +175,45 @@ class TestLiveTrainer:
         key = lab.run_key(trainer.spec())
         result = Store().read(key, "result")
         assert f"{result['test_accuracy']:.1f} % on test" in trainer.picture.value and key in trainer.picture.value
-        assert trainer.bar.value == trainer.bar.max and not trainer.control["start"].disabled
-        assert trainer.spec() == recipes.kd(profile("smoke")).at_seed(0).replace(budget=trainer.spec().budget)
+        assert trainer.bar.value == trainer.bar.max and not trainer.control["method"].disabled
+        assert trainer.control["start"].disabled and trainer.where.value.startswith("Done."), "there is nothing to do"
+        plain = recipes.kd(profile("smoke")).at_seed(0).replace(budget=trainer.spec().budget)
+        assert trainer.spec() == recipes.augmented(plain, profile("smoke"), "jda")
+        trainer.control["amount"].value = 61
+        assert trainer.where.value == "" and not trainer.control["start"].disabled
+        trainer.control["amount"].value = 60
+        assert "in the store already" in trainer.where.value and trainer.control["start"].disabled
+
+    def test_the_first_start_trains_something_new(self, monkeypatch):
+        lab.run([recipes.kd(profile("smoke")).at_seed(0)], workers=0, progress=False)  # as the trained pair does
+        trainer = widgets.LiveTrainer()
+        trainer.widget()
+        assert not trainer.control["start"].disabled
+        assert "Teacher: " in trainer.picture.value and "which is in the store" in trainer.picture.value
+        trainer.control["seed"].value = 3
+        assert "of seed 3 is not trained yet, and Start trains it first" in trainer.picture.value
+        assert "Trained already: that of seed 0." in trainer.picture.value
+
+    def test_the_loss_that_is_seen_is_the_one_that_is_kept(self, monkeypatch):
+        drawn = []
+        monkeypatch.setattr(
+            "matplotlib.axes.Axes.plot", lambda self, x, y, **_: drawn.append((self.get_title("left"), x, y))
+        )
+        trainer = widgets.LiveTrainer(amount=80, unit="steps", seed=2)
+        trainer.widget()
+        spec, lost = trainer.spec(), {}
+        key = lab.run_key(spec)
+        monkeypatch.setattr(Store, "lease", lambda store, _: lost)
+        lost["curve"] = [{"step": 20, "train_loss": 3.0, "val_accuracy": 10.0}]
+        trainer.latest[key] = 30, 2.5
+        trainer.draw()
+        title, x, y = next(line for line in drawn if line[0].startswith("Training loss"))
+        assert list(x) == [20, 30] and list(y) == [3.0, 2.5]
+        lost["curve"] = [*lost["curve"], {"step": 40, "train_loss": 2.4, "val_accuracy": 12.0}]
+        drawn.clear()
+        trainer.draw()
+        title, x, y = next(line for line in drawn if line[0].startswith("Training loss"))
+        assert list(x) == [20, 40] and list(y) == [3.0, 2.4], "the kept point takes its place"
 
     def test_pause_continue_stop(self):
         trainer = widgets.LiveTrainer(amount=5000, unit="steps", seed=1)

@@ -14,9 +14,10 @@ ACCURACY = "Test accuracy (%)"
 INK, FAINT, BAND = "#333333", "#9A9A9A", "#E9E3D3"
 
 # Okabe and Ito's colours, widened by dark ones of Paul Tol; every arm also has a marker of its own, so that
-# colour alone never distinguishes two. Yellow is left out: it vanishes on white.
+# colour alone never distinguishes two. Yellow is left out: it vanishes on white. A lighter grey for CE would be CCD's
+# green to a deuteranope.
 LOOKS = {
-    "ce": ("CE", "#7A7A7A", "o"),
+    "ce": ("CE", "#444444", "o"),
     "kd": ("KD", "#000000", "s"),
     "weak": ("weak", "#0072B2", "D"),
     "weak2": ("weak2", "#0072B2", "D"),

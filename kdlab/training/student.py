@@ -20,7 +20,6 @@ from kdlab.spec import RunSpec
 from kdlab.training.layout import WEAK, Layout, ViewName, fusion_key, reads_maps
 from kdlab.training.views import Views
 
-LATEST = 20  # steps whose mean loss ``progress`` returns
 # Names in checkpoints to fields of an Arm, and those of them that are the run's cost document.
 SAVED = {
     "step": "step", "curve": "curve", "seconds": "seconds", "diverged_at": "diverged_at",
@@ -182,8 +181,8 @@ class Arm:
         self.losses = []
 
     def progress(self) -> dict[str, Any]:
-        """Where the run stands, for a display: step, mean of the latest training losses (or None), and the curve."""
-        loss = _mean(self.losses[-LATEST:]) if self.losses else None
+        """Where the run stands, for a display: step, the curve, and the mean training loss since its last point."""
+        loss = _mean(self.losses) if self.losses else None
         return {"step": self.step, "train_loss": loss, "curve": self.curve}
 
     @property

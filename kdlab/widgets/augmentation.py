@@ -16,7 +16,7 @@ from kdlab.errors import choose
 from kdlab.plotting.look import INK
 from kdlab.registry import catalogue, create
 from kdlab.widgets.canvas import CHANGED, PLAIN, TEACHER, Sheet
-from kdlab.widgets.drawing import Drawing
+from kdlab.widgets.drawing import Drawing, table
 from kdlab.widgets.pair import PairExplorer, TrainedPair, make_view
 
 COLUMNS = 8
@@ -128,7 +128,18 @@ class AugmentationExplorer(PairExplorer):
         flips = int((before.argmax(1) != after.argmax(1)).sum())
         drift = float((before * (before.clamp_min(1e-12).log() - after.clamp_min(1e-12).log())).sum(1).mean())
         alt = f"{n} originals above their views under {self.settings['policy']}, and the teacher's top three classes"
-        return Drawing(sheet.png(), alt, self._caption(n, flips, drift))
+        return Drawing(sheet.png(), alt, self._caption(n, flips, drift), numbers=self._numbers(view, before, after))
+
+    def _numbers(self, view: View, before: Tensor, after: Tensor) -> str:
+        """Label, the teacher's first choice before and after, and what fired, image by image."""
+        names = self.trained.classes
+
+        def first(soft: Tensor) -> str:
+            return f"{names[int(soft.argmax())]} {100 * float(soft.max()):.0f} %"
+
+        rows = zip(view.labels.tolist(), before, after, view.fired, strict=True)
+        cells = ((names[label], first(a), first(b), ", ".join(done) or "nothing") for label, a, b, done in rows)
+        return table(("label", "teacher on the original", "teacher on the view", "fired"), cells)
 
     def _margin(self, sheet: Sheet, top: int) -> None:
         sheet.write(6, top + 26 + SIDE // 2, "original", 13, PLAIN)

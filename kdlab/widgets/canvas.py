@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
@@ -19,6 +21,7 @@ from kdlab.plotting.look import INK
 WIDTH = 1040  # pixels of every picture
 DPI = 144
 TEACHER, STUDENT, CHANGED, PLAIN = "#0072B2", "#D55E00", "#D55E00", "#7A7A7A"
+READABLE = 4.5  # contrast of small text with white, as WCAG asks
 _DRAWING = threading.RLock()
 
 
@@ -27,6 +30,28 @@ def drawing() -> Iterator[None]:
     """Draw a chart with the figures' settings, which matplotlib shares between threads: one at a time."""
     with _DRAWING, theme():
         yield
+
+
+@functools.cache
+def readable(color: str) -> str:
+    """A colour for small text on white: the same hue, as dark as a contrast of 4.5 : 1 needs.
+
+    Contrast is ``1.05 / (L + 0.05)`` with the relative luminance L.
+
+    Args:
+        color: ``"#RRGGBB"`` or any name of matplotlib's.
+    """
+    share = np.array(to_rgb(color))
+    while contrast(share) < READABLE:
+        share = 0.97 * share
+    return to_hex(share)
+
+
+def contrast(color: str | np.ndarray) -> float:
+    """Contrast of a colour with white, 1 to 21 (WCAG 2.2)."""
+    share = np.array(to_rgb(color))
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    return float(1.05 / (linear @ (0.2126, 0.7152, 0.0722) + 0.05))
 
 
 class Sheet:
@@ -55,11 +80,14 @@ class Sheet:
         self.image.paste(picture.convert("RGB"), (x, y))
 
     def write(self, x: int, y: int, text: str, size: int = 14, color: str = INK, *, bold=False, width=None) -> None:
-        """Write a line with its upper left corner at (x, y), cut short with an ellipsis to ``width`` pixels."""
+        """Write a line with its upper left corner at (x, y), cut short with an ellipsis to ``width`` pixels.
+
+        Coloured text is darkened until it can be read.
+        """
         face = font(size, bold)
         while width and len(text) > 2 and face.getlength(text) > width:
             text = text[:-2].rstrip() + "…"
-        self.pen.text((x, y), text, font=face, fill=color)
+        self.pen.text((x, y), text, font=face, fill=readable(color))
 
     def bar(self, x: int, y: int, share: float, length: int, height: int = 4, color: str = PLAIN) -> None:
         """A horizontal bar of a share in [0, 1]."""

@@ -15,7 +15,7 @@ from kdlab.plotting.look import FAINT, INK
 from kdlab.registry import catalogue, create
 from kdlab.widgets import canvas
 from kdlab.widgets.canvas import CHANGED, PLAIN, STUDENT, TEACHER, Sheet
-from kdlab.widgets.drawing import Drawing
+from kdlab.widgets.drawing import Drawing, table
 from kdlab.widgets.pair import PairExplorer, make_view
 
 STRIP, SHOWN = 8, 10  # pairs in the strip, classes in the bars
@@ -116,14 +116,11 @@ class ConfidenceExplorer(PairExplorer):
         chosen = round(s["place"] / 100 * (len(pairs.weight) - 1))
         sheet = Sheet(610)
         self._strip(sheet, pairs, chosen)
-        self._pair(sheet, pairs, chosen)
+        numbers = self._pair(sheet, pairs, chosen)
         self._histogram(sheet, pairs, chosen)
         name = self.trained.classes[int(pairs.labels[chosen])]
-        alt = (
-            f"Pairs of views sorted by CCD weight; the chosen one, a {name}, with the teacher's soft labels on both "
-            "views, what each method asks of the student, and a histogram of the weights"
-        )
-        return Drawing(sheet.png(), alt, self._caption(pairs, chosen))
+        alt = f"Pairs of views by CCD weight; of one, a {name}, soft labels and pushes; a histogram of all weights"
+        return Drawing(sheet.png(), alt, self._caption(pairs, chosen), numbers=numbers)
 
     def _strip(self, sheet: Sheet, pairs: Pairs, chosen: int) -> None:
         """Pairs from the least to the most trusted, evenly spaced; the chosen one takes the nearest place."""
@@ -139,8 +136,8 @@ class ConfidenceExplorer(PairExplorer):
             sheet.write(x, 96, f"w = {pairs.weight[row]:.2f}", 13, CHANGED if here else INK, bold=bool(here))
             sheet.write(x, 114, self.trained.classes[int(pairs.labels[row])], 11, PLAIN, width=116)
 
-    def _pair(self, sheet: Sheet, pairs: Pairs, chosen: int) -> None:
-        """The chosen pair, the teacher's soft labels on both views, and the push on the student's logits."""
+    def _pair(self, sheet: Sheet, pairs: Pairs, chosen: int) -> str:
+        """The chosen pair, the teacher's soft labels on both views and the push on the student's logits; as a table."""
         temperature = self.settings["temperature"]
         soft = (pairs.teacher[:, chosen] / temperature).softmax(1).numpy()
         student = (pairs.student[1, chosen] / temperature).softmax(0).numpy()
@@ -161,6 +158,8 @@ class ConfidenceExplorer(PairExplorer):
         reach = 1.1 * max(float(np.abs(values).max()) for _, values, _ in both) or 1.0
         scale = {"low": -reach, "high": reach, "label": "push on the logit"}
         sheet.bars(560, 208, 200, 340, "Asked of the student", both, [""] * len(names), **scale)
+        heads = ("class", *(f"teacher, {word}" for word, *_ in rows), *(f"push of {word}" for word, *_ in both))
+        return table(heads, zip(names, *(values.tolist() for _, values, _ in rows + both), strict=True))
 
     def _histogram(self, sheet: Sheet, pairs: Pairs, chosen: int) -> None:
         """All weights, drawn once, with a mark at the chosen one."""

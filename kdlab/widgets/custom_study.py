@@ -22,6 +22,7 @@ from kdlab.plotting.panels import contrast_panel, interval_dots
 from kdlab.widgets import canvas
 from kdlab.widgets.canvas import PLAIN, TEACHER, Sheet
 from kdlab.widgets.drawing import Drawing
+from kdlab.widgets.drawing import table as as_table
 
 SAMPLES = 9
 
@@ -110,7 +111,9 @@ def samples(name: str) -> Drawing:
         caption += f" The largest class has {uneven:.1f} times the images of the smallest: accuracy will favour it."
     if shown < len(classes):
         caption += f" The first {shown} classes are shown."
-    return Drawing(sheet.png(), f"Images of {shown} classes with the number of images in each", caption)
+    rows = ((name, *(int(counts[split][place]) for split in data.SPLITS)) for place, name in enumerate(classes))
+    numbers = as_table(("class", *data.SPLITS), rows)
+    return Drawing(sheet.png(), f"Images of {shown} classes with the number in each", caption, numbers=numbers)
 
 
 def verdict_drawing(study: Study, table: pd.DataFrame) -> Drawing:
@@ -136,8 +139,7 @@ def verdict_drawing(study: Study, table: pd.DataFrame) -> Drawing:
     notes = [(p, label_safety(study.profile.data, p)) for p in study.arms if p not in (LABELS, CONTROL)]
     lines = [*rest, *(f"{p}: {note}." for p, note in notes if note)]
     alt = "Accuracy on val by augmentation, and its difference from two weak views"
-    return Drawing(
-        picture,
-        alt,
-        f"{escape(found.health)}<br><b>{escape(first)}</b>" + "".join(f"<br>{escape(line)}" for line in lines),
-    )
+    told = f"{escape(found.health)}<br><b>{escape(first)}</b>" + "".join(f"<br>{escape(line)}" for line in lines)
+    seeds = ((arm, seed, float(value)) for arm, seed, value in table[["arm", "seed", METRIC]].itertuples(index=False))
+    numbers = as_table(("augmentation", "seed", "val accuracy (%)"), seeds)
+    return Drawing(picture, alt, told, numbers=numbers)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import struct
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -22,29 +24,53 @@ class Spot:
     text: str
 
 
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """An HTML table; the first cell of a row names it.
+
+    Args:
+        heads: of the columns.
+        rows: a cell for each column; floats are written with four digits.
+    """
+
+    def text(cell: object) -> str:
+        return escape(f"{cell:.4g}" if isinstance(cell, float) else str(cell))
+
+    head = "".join(f'<th scope="col">{text(cell)}</th>' for cell in heads)
+    body = "".join(
+        f'<tr><th scope="row">{text(row[0])}</th>{"".join(f"<td>{text(cell)}</td>" for cell in row[1:])}</tr>'
+        for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
 @dataclass(frozen=True)
 class Drawing:
     """What an explorer shows for its settings.
 
     Args:
         png: the picture.
-        alt: what a reader who cannot see it needs to know, in words that hold for any trained numbers.
+        alt: what a reader who cannot see it needs to know, in at most 150 characters that hold for any trained numbers.
         caption: what to read beside it, as an HTML fragment that is also Markdown.
         spots: places with a text of their own.
+        numbers: those that are drawn, as an HTML table (``table``) to unfold, which describes the picture to a screen
+            reader; empty where the caption does that.
     """
 
     png: bytes
     alt: str
     caption: str = ""
     spots: tuple[Spot, ...] = ()
+    numbers: str = ""
 
     def html(self) -> str:
         """The picture with its spots and caption, for an HTML widget."""
         width, height = struct.unpack(">II", self.png[16:24])
         source = base64.b64encode(self.png).decode()
+        name = f"kd-{hashlib.sha256(self.png).hexdigest()[:12]}"
+        told = f' aria-describedby="{name}"' if self.numbers or self.caption else ""
         image = (
             f'<img src="data:image/png;base64,{source}" width="{width}" height="{height}" decoding="sync" '
-            f'alt="{escape(self.alt)}">'
+            f'alt="{escape(self.alt)}"{told}>'
         )
         spots = "".join(
             f'<span class="kd-spot{" kd-left" if spot.x > 0.6 else ""}" tabindex="0" role="note" '
@@ -52,8 +78,15 @@ class Drawing:
             f"<span>{escape(spot.text)}</span></span>"
             for spot in self.spots
         )
-        caption = f'<div class="kd-caption">{self.caption}</div>' if self.caption else ""
-        return f'<figure class="kd-picture"><div class="kd-canvas">{image}{spots}</div>{caption}</figure>'
+        here = "" if self.numbers else f' id="{name}"'
+        caption = f'<div class="kd-caption"{here}>{self.caption}</div>' if self.caption else ""
+        numbers = (
+            f'<details class="kd-numbers"><summary>The numbers of the picture</summary><div id="{name}" '
+            f'class="kd-scroll" tabindex="0" role="region" aria-label="numbers">{self.numbers}</div></details>'
+            if self.numbers
+            else ""
+        )
+        return f'<figure class="kd-picture"><div class="kd-canvas">{image}{spots}</div>{caption}{numbers}</figure>'
 
     def _ipython_display_(self) -> None:
         from IPython.display import Markdown, display

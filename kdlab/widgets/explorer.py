@@ -12,15 +12,14 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from traitlets import TraitError
 
 from kdlab.errors import SpecError, choose
 from kdlab.widgets.drawing import Drawing
+from kdlab.widgets.page import head
 
-STYLE = Path(__file__).with_name("style.css")
 KEPT = 24  # drawings and what they are made of
 FRIENDLY = "Something went wrong that is not your fault"
 
@@ -161,10 +160,10 @@ class Explorer:
                 control.observe(lambda change, name=name: self._changed(name, change["new"]), "value")
         self.picture, self.message = w.HTML(), w.HTML()
         self.picture.add_class("kd-stage")
-        head = w.HTML(f"<style>{STYLE.read_text(encoding='utf-8')}</style><h3>{self.TITLE}</h3><p>{self.QUESTION}</p>")
+        top = w.HTML(head(f"<h3>{self.TITLE}</h3><p>{self.QUESTION}</p>"))
         bar = w.Box(list(self.control.values()))
         bar.add_class("kd-controls")
-        self.box = w.VBox([head, bar, self.message, self.picture, *self.below()])
+        self.box = w.VBox([top, bar, self.message, self.picture, *self.below()])
         self.box.add_class("kdlab")
         self.box.add_class(f"kd-{type(self).__name__.lower()}")
         self._adapt("")
@@ -195,6 +194,8 @@ class Explorer:
         return self
 
     def _changed(self, name: str, value: Any) -> None:
+        if isinstance(value, float):
+            value = float(f"{value:.10g}")  # the end of a logarithmic slider is 20.000000000000004
         with self.lock:
             if self.settings[name] == value:
                 return

@@ -8,7 +8,8 @@ from typing import Any
 
 from kdlab.errors import choose
 from kdlab.perspectives.notebook_parameters import check_kernel
-from kdlab.widgets.explorer import STYLE, is_interactive
+from kdlab.widgets.explorer import is_interactive
+from kdlab.widgets.page import head
 
 
 def predict(question: str, choices: Sequence[str], answer: str, why: str, interactive: bool | None = None) -> Any:
@@ -52,8 +53,8 @@ def predict(question: str, choices: Sequence[str], answer: str, why: str, intera
 
     pick.observe(answered, "value")
     reveal.on_click(show)
-    style = w.HTML(f"<style>{STYLE.read_text(encoding='utf-8')}</style><p><b>Predict.</b> {escape(question)}</p>")
-    box = w.VBox([style, pick, reveal, message])
+    top = w.HTML(head(f"<p><b>Predict.</b> {escape(question)}</p>"))
+    box = w.VBox([top, pick, reveal, message])
     box.add_class("kdlab")
     box.add_class("kd-predict")
     return box

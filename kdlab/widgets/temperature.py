@@ -12,7 +12,7 @@ from scipy.special import log_softmax
 from kdlab.errors import check_integer, check_number
 from kdlab.widgets import canvas
 from kdlab.widgets.canvas import PLAIN, STUDENT, TEACHER, Sheet
-from kdlab.widgets.drawing import Drawing
+from kdlab.widgets.drawing import Drawing, table
 from kdlab.widgets.pair import PairExplorer
 
 LOWEST, HIGHEST = 0.5, 20.0
@@ -78,7 +78,7 @@ def curves(teacher: np.ndarray, student: np.ndarray) -> tuple[Image.Image, list[
         below.semilogx(GRID, [p.entropy for p in along], color=TEACHER, label="teacher")
         below.semilogx(GRID, [p.student_entropy for p in along], color=STUDENT, ls="--", label="student")
         below.axhline(most, color=PLAIN, lw=0.7, ls=":")
-        below.text(LOWEST, most, " uniform", va="bottom", color=PLAIN)
+        below.text(LOWEST, most, " uniform", va="bottom", color=canvas.readable(PLAIN))
         below.set(ylim=(0, 1.25 * most), xlabel="temperature T")
         for ax, corner in ((top, "lower left"), (below, "lower right")):
             ax.set_xticks([0.5, 1, 2, 4, 8, 20], ["0.5", "1", "2", "4", "8", "20"])
@@ -128,7 +128,9 @@ class TemperatureExplorer(PairExplorer):
         )  # fmt: skip
         self._curves(sheet, teacher, student, temperature, now)
         alt = f"A {name}, soft labels of teacher and student at T = {temperature:.1f}, gradient and entropy over T"
-        return Drawing(sheet.png(), alt, self._caption(teacher, student, now))
+        rows = ((self.trained.classes[k], float(now.teacher[k]), float(now.student[k])) for k in order)
+        numbers = table(("class", "teacher", "student"), rows)
+        return Drawing(sheet.png(), alt, self._caption(teacher, student, now), numbers=numbers)
 
     def _curves(self, sheet: Sheet, teacher, student, temperature: float, now: Softened) -> None:
         """Gradient norms and entropies over T, drawn once an image, with dots where T is now."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,8 @@ from kdlab.spec import Budget, RunSpec
 from kdlab.widgets import canvas
 from kdlab.widgets.background_run import BackgroundRun
 from kdlab.widgets.canvas import PLAIN, STUDENT, TEACHER
-from kdlab.widgets.drawing import Drawing
+from kdlab.widgets.drawing import Drawing, table
+from kdlab.widgets.live_captions import caption, run_name
 from kdlab.widgets.training import TrainingExplorer
 
 USUAL = "usual"  # views and ratio as they go with the augmentation
@@ -31,8 +31,9 @@ STATES = {
     "new": "",
     "running": "Training in another process; the notebook stays free.",
     "paused": "Paused. Continue goes on bit for bit, also after the notebook was closed.",
-    "done": "Done. The run is in the store like any other.",
+    "done": "Done. The run is in the store like any other: change a setting to train another one.",
 }
+FINISHED = "Nothing to start: this run is in the store already. Change a setting to train another one."
 
 
 class LiveTrainer(TrainingExplorer):
@@ -54,7 +55,7 @@ class LiveTrainer(TrainingExplorer):
     TITLE = "Live trainer"
     QUESTION = "Distil a student and watch. Change one thing, run again, compare."
     DEFAULTS = {
-        "profile": None, "teacher": None, "student": None, "method": "kd", "augmentation": "weak", "views": USUAL,
+        "profile": None, "teacher": None, "student": None, "method": "kd", "augmentation": "jda", "views": USUAL,
         "ratio": USUAL, "amount": None, "unit": "epochs", "seed": 0,
     }  # fmt: skip
 
@@ -66,7 +67,7 @@ class LiveTrainer(TrainingExplorer):
             find("models", split_options(self.settings[name])[0])
         if self.settings["amount"] is None:
             self.settings["amount"] = self.profile.budget.amount
-        self.traces: dict[str, list[tuple[int, float]]] = {}
+        self.latest: dict[str, tuple[int, float]] = {}
         self.earlier: dict[str, RunSpec] = {}
 
     # ---- what to train -----------------------------------------------------------------------------------------------
@@ -89,12 +90,6 @@ class LiveTrainer(TrainingExplorer):
             raise SpecError(why)
         return spec
 
-    @staticmethod
-    def name(spec: RunSpec) -> str:
-        """What a run is called in the picture."""
-        policy = f" + {spec.augmentation}" if spec.ratio > 0 else (" + weak2" if spec.views == 2 else "")
-        return f"{spec.method}{policy}, {spec.budget.amount:g} {spec.budget.unit.replace('_', ' ')}, seed {spec.seed}"
-
     # ---- the picture -------------------------------------------------------------------------------------------------
 
     def static(self) -> Drawing:
@@ -108,26 +103,30 @@ class LiveTrainer(TrainingExplorer):
         shown = {k: s for k, s in self.earlier.items() if k != key} | {key: spec}
         with canvas.drawing():
             figure = canvas.chart(360)
-            loss = canvas.axes(figure, 70, 60, 420, 260, "Training loss")
+            loss = canvas.axes(figure, 70, 60, 420, 260, "Training loss (mean since the last point)")
             accuracy = canvas.axes(figure, 600, 60, 410, 260, "Accuracy on val (%)")
+            rows = []
             for place, (name, one) in enumerate(shown.items()):
                 colour = STUDENT if name == key else PALE[place % len(PALE)]
-                self._line(loss, accuracy, name, one, colour, name == key)
+                rows += self._line(loss, accuracy, name, one, colour, name == key)
             self._levels(accuracy, spec, store)
             loss.set_xlabel("step"), accuracy.set_xlabel("step")
             loss.grid(), accuracy.grid()
             if accuracy.get_legend_handles_labels()[1]:
                 accuracy.legend(loc="lower right")
             picture = canvas.png(figure)
-        alt = f"Training loss and accuracy on val over steps of {self.name(spec)}, with the teacher's accuracy"
-        return Drawing(picture, alt, self._caption(key, spec, store))
+        alt = f"Training loss and val accuracy over steps: {run_name(spec)}"
+        numbers = table(("run", "step", "training loss", "val accuracy (%)"), rows) if rows else ""
+        return Drawing(picture, alt, caption(key, spec, store), numbers=numbers)
 
-    def _line(self, loss, accuracy, key: str, spec: RunSpec, colour: str, now: bool) -> None:
+    def _line(self, loss, accuracy, key: str, spec: RunSpec, colour: str, now: bool) -> list[tuple]:
+        """Draw a run, and list its points: name, step, loss and accuracy."""
         store = Store()
         result = store.read(key, "result") if store.has(key) else None
         curve = result["curve"] if result else (store.lease(key) or {}).get("curve", [])
         points = [(p["step"], p["train_loss"]) for p in curve]
-        points = max(self.traces.get(key, []), points, key=len)
+        if not result and key in self.latest and self.latest[key][0] > (points[-1][0] if points else 0):
+            points.append(self.latest[key])  # the mean since the last point, which is still growing
         width = 1.8 if now else 1.1
         if points:
             loss.plot(*np.array(points, dtype=float).T, color=colour, lw=width, marker="." if len(points) < 30 else "")
@@ -135,8 +134,10 @@ class LiveTrainer(TrainingExplorer):
         if result and not result["diverged"]:
             known.append((result["steps"], result["val_accuracy"]))
         if known:
-            label = f"{self.name(spec)}: {known[-1][1]:.1f}" if result else self.name(spec)
+            label = f"{run_name(spec)}: {known[-1][1]:.1f}" if result else run_name(spec)
             accuracy.plot(*np.array(known).T, color=colour, lw=width, marker="o", ms=4, label=label)
+        at = dict(known)
+        return [(run_name(spec), step, float(value), float(at.get(step, np.nan))) for step, value in points]
 
     def _levels(self, accuracy, spec: RunSpec, store: Store) -> None:
         """Where the teacher and a guess stand."""
@@ -148,23 +149,6 @@ class LiveTrainer(TrainingExplorer):
             level = store.read(teacher, "result")["val_accuracy"]
             accuracy.axhline(level, color=TEACHER, lw=1.2, ls="--", label=f"teacher {spec.teacher.model}: {level:.1f}")
         accuracy.text(0, guess, " guessing", color=INK, va="bottom", fontsize=6)
-
-    def _caption(self, key: str, spec: RunSpec, store: Store) -> str:
-        if not store.has(key):
-            return escape(lab.plan([spec]).describe()).replace("\n", "<br>")
-        r = store.read(key, "result")
-        if r["diverged"]:
-            return f"<b>This run diverged at step {r['diverged_at']}.</b> It stays in the store as such."
-        from_teacher = f", agrees with its teacher on {r['agreement']:.1f} %" if np.isfinite(r["agreement"]) else ""
-        level = r.get("teacher_val_accuracy", np.nan)
-        if np.isfinite(level):
-            from_teacher += f"; on val it has {r['val_accuracy']:.1f} %, its teacher {level:.1f} %"
-        return (
-            f"<b>{self.name(spec)}: {r['test_accuracy']:.1f} % on test</b> (last epoch, scored once){from_teacher}. "
-            f"It cost {r['student_images']:,} student images, {r['teacher_forwards']:,} teacher forwards, "
-            f"{r['steps']:,} steps and {r['seconds']:.0f} s. One seed is an anecdote: "
-            f"<code>kdlab run {spec.method} --seeds 6</code> makes evidence.<br>Run <code>{key}</code>"
-        )
 
     # ---- controls ----------------------------------------------------------------------------------------------------
 
@@ -197,7 +181,7 @@ class LiveTrainer(TrainingExplorer):
             key = lab.run_key(spec)
             self.earlier.pop(key, None)
             self.earlier = dict([*self.earlier.items(), (key, spec)][-KEPT - 1 :])
-            self.traces[key] = []
+            self.latest.pop(key, None)
             self.background = BackgroundRun([spec], self._tick, self.profile.requires_teacher)
         self.background.start()
 
@@ -220,7 +204,7 @@ class LiveTrainer(TrainingExplorer):
             with self.lock:  # the watching thread may be in the middle of its last look
                 self.background.forget()
                 for key in [k for k in self.earlier if not self.background.store.has(k)]:
-                    self.earlier.pop(key), self.traces.pop(key, None)
+                    self.earlier.pop(key), self.latest.pop(key, None)
                 self.background = None
                 self.where.value = "stopped and forgotten; finished runs stay in the store"
                 self.bar.value = 0
@@ -229,21 +213,33 @@ class LiveTrainer(TrainingExplorer):
     def report(self, background: BackgroundRun, now: Mapping[str, Mapping[str, Any]]) -> None:
         for key, run in now.items():
             if run.get("train_loss") is not None:
-                trace = self.traces.setdefault(key, [])
-                if not trace or trace[-1][0] < run["step"]:
-                    trace.append((run["step"], run["train_loss"]))
+                self.latest[key] = run["step"], run["train_loss"]
         waiting = [(number, key) for number, key in enumerate(now) if not now[key]["done"]]
         if background.state == "running" and waiting:
             number, key = waiting[0]
-            who = "student" if number == len(now) - 1 else "teacher first"
+            one = background.runs[key]
+            who = "student" if number == len(now) - 1 else f"its teacher first ({one.model}, seed {one.seed})"
             step, total = now[key]["step"], now[key]["total"]
             self.where.value = f"{who}: step {step} of {total}" if step else f"{who}: starting ..."
         else:
             self.where.value = STATES.get(background.state, "")
         self.redraw()
 
+    def adapt(self, changed: str) -> None:
+        if changed:
+            self.where.value, self.bar.value = "", 0
+
+    def finished(self) -> bool:
+        """Whether the run of the present settings is in the store, so that there is nothing to start."""
+        return self.failure is None and Store().has(lab.run_key(self.spec()))
+
+    def _enable(self) -> None:
+        super()._enable()
+        if self.state not in ("running", "paused") and not self.where.value and self.finished():
+            self.where.value = FINISHED
+
     def usable(self) -> dict[str, bool]:
         state, fits = self.state, self.failure is None or self.background is not None
         idle, resumable = state not in ("running", "paused"), state in ("paused", "failed")
-        return {"start": idle and fits, "pause": state == "running", "resume": resumable,
+        return {"start": idle and fits and not self.finished(), "pause": state == "running", "resume": resumable,
                 "stop": resumable or state == "running", "": idle}  # fmt: skip

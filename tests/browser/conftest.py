@@ -4,6 +4,7 @@ Whatever is outside this machine cannot be reached from the browser, as in many 
 long as this package's tests: playwright keeps an event loop running, which others need not have around.
 """
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -50,8 +51,8 @@ def browser(chromium):
         browser.close()
 
 
-@pytest.fixture
-def page(browser):
+@contextlib.contextmanager
+def fresh_page(browser):
     """A page with a fresh profile; what it complains of on its console fails the test."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(WAIT * 1000)
@@ -62,6 +63,24 @@ def page(browser):
     page.context.close()
     complaints = [line for line in said if not any(re.search(pattern, line) for pattern in ALLOWED)]
     assert not complaints, "\n".join(complaints)
+
+
+@pytest.fixture
+def page(browser):
+    """A page of the test's own."""
+    with fresh_page(browser) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def explorers(browser, jupyter) -> Iterator[Lab]:
+    """The explore notebook in JupyterLab, run: one page for all tests of a module."""
+    with fresh_page(browser) as page:
+        lab = Lab(page, jupyter)
+        lab.open("explore.ipynb")
+        assert lab.errors() == []
+        yield lab
+        lab.shutdown()
 
 
 @pytest.fixture(scope="session")

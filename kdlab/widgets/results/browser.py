@@ -16,7 +16,7 @@ from kdlab.lab.baseline import bar_of
 from kdlab.lab.damage import Damaged
 from kdlab.lab.right import right_in
 from kdlab.lab.store import Store
-from kdlab.widgets.drawing import Drawing
+from kdlab.widgets.drawing import Drawing, table
 from kdlab.widgets.results import captions
 from kdlab.widgets.results import table as tables
 from kdlab.widgets.results.run import run_picture
@@ -105,16 +105,16 @@ class ResultsBrowser(RunsExplorer):
             self.cached(pair, lambda: comparison(two, names, styles, verdict, metric, bar.get(metric))),
             self.cached(chosen.run, lambda: self._run(chosen)),
         ])  # fmt: skip
-        alt = (
-            f"{metric.replace('_', ' ')} of the arms {chosen.first} (A) and {chosen.second} (B) with their difference "
-            "paired by seed; below, training curve, confusion matrix and reliability of a run"
-        )
+        alt = f"{metric.replace('_', ' ')} of two arms with their difference; below, curve, confusions and "
+        alt += f"reliability of run {chosen.run[:8]}"
+        seeds = two[["arm", "seed", metric]].sort_values(["arm", "seed"]).itertuples(index=False)
+        numbers = table(("arm", "seed", f"{metric.replace('_', ' ')} (%)"), seeds)
         parts = [
             captions.verdict_text(verdict, chosen, findings),
             captions.difference_text(chosen),
             captions.run_text(chosen),
         ]
-        return Drawing(png, alt, "\n".join(parts), spots)
+        return Drawing(png, alt, "\n".join(parts), spots, numbers)
 
     def _pair(
         self, chosen: Selection, bar: dict[str, Any]

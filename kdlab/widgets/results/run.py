@@ -111,8 +111,9 @@ def confusion_sheet(counts: np.ndarray, classes: Sequence[str]) -> Picture:
     colours = (255 * matplotlib.colormaps["Blues"](shares)[..., :3]).astype(np.uint8)
     sheet = canvas.Sheet(RUN_HEIGHT, 352)
     sheet.write(left, top - 30, "Confusion, val", 16, bold=True)
-    sheet.pen.text((left + side, top - 4), "column: predicted", font=canvas.font(11), fill=FAINT, anchor="rs")
-    sheet.pen.text((left - 5, top - 4), "row: label", font=canvas.font(11), fill=FAINT, anchor="rs")
+    quiet = canvas.readable(FAINT)
+    sheet.pen.text((left + side, top - 4), "column: predicted", font=canvas.font(11), fill=quiet, anchor="rs")
+    sheet.pen.text((left - 5, top - 4), "row: label", font=canvas.font(11), fill=quiet, anchor="rs")
     sheet.image.paste(Image.fromarray(colours).resize((side, side), Image.Resampling.NEAREST), (left, top))
     sheet.pen.rectangle((left, top, left + side, top + side), outline=FAINT)
     cell = side / k

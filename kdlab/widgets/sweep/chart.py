@@ -160,7 +160,8 @@ def _names(ax, ends: Mapping[str, float], looks: Mapping[str, dict]) -> None:
     for line, y in zip(named, _apart(wanted, heights), strict=True):
         look = looks[line]
         ax.plot(1.02, y, transform=ax.transAxes, clip_on=False, marker=look["marker"], color=look["color"], ms=7, mew=0)
-        ax.text(1.04, y, texts[line], transform=ax.transAxes, va="center", color=look["color"], fontsize=7.5)
+        ink = canvas.readable(look["color"])
+        ax.text(1.04, y, texts[line], transform=ax.transAxes, va="center", color=ink, fontsize=7.5)
 
 
 def _apart(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:

@@ -13,7 +13,7 @@ from kdlab.widgets.drawing import Drawing
 from kdlab.widgets.runs.arms import looks
 from kdlab.widgets.runs.controls import FILL, RunsExplorer, nothing
 from kdlab.widgets.sweep import selection
-from kdlab.widgets.sweep.captions import axis, caption, held_fixed, number, point_caption
+from kdlab.widgets.sweep.captions import axis, caption, number, point_caption
 from kdlab.widgets.sweep.chart import line_chart
 from kdlab.widgets.sweep.lines import UNITS
 from kdlab.widgets.sweep.selection import ALL, Selection
@@ -101,10 +101,7 @@ class BudgetExplorer(RunsExplorer):
             log=s["x"] != "ratio", limits=_limits(chosen) if s["still"] else None,
             linear=bar.get(s["metric"]),
         )  # fmt: skip
-        alt = (
-            f"{s['metric'].replace('_', ' ')} over {axis(s)}, with student images below, "
-            f"for {'; '.join(chosen.lines)}; held fixed: {held_fixed(chosen, s)}"
-        )
+        alt = f"{s['metric'].replace('_', ' ')} over {axis(s)} with student images, lines: {len(chosen.lines)}"
         return Drawing(png, alt, caption(chosen, s, source, self.store), spots)
 
     # ---- controls ----------------------------------------------------------------------------------------------------

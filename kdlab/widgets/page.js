@@ -1,0 +1,34 @@
+// Runs when the style sheet of an explorer is in the page (`this` is its element), in JupyterLab and in voila alike.
+(style => {
+  const set = (node, name, value) => { if (value && node.getAttribute(name) !== value) node.setAttribute(name, value); };
+  if (!window.kdlabKeys) {
+    // JupyterLab looks for this attribute, from the focus upwards, before it takes a key for a command of its own, and
+    // its selectors are of the focus itself. Without it, "dd" deletes the cell.
+    window.kdlabKeys = event => {
+      const saves = (event.ctrlKey || event.metaKey) && event.key?.toLowerCase() === "s";
+      if (event.target.closest?.(".kdlab")) event.target.toggleAttribute("data-lm-suppress-shortcuts", !saves);
+    };
+    window.addEventListener("keydown", window.kdlabKeys, true);
+  }
+  const box = style.closest(".kdlab");
+  if (!box || box.kdlabNamed) return;
+  box.tabIndex = -1; // a click on a picture stays inside, too
+  // A slider's handle has no name, and tells its place on the track instead of the value that is shown.
+  const name = () => {
+    for (const slider of box.querySelectorAll(".widget-slider")) {
+      const label = slider.querySelector("label")?.textContent.trim(), shown = slider.querySelector(".widget-readout");
+      for (const handle of slider.querySelectorAll(".noUi-handle")) {
+        set(handle, "aria-label", label);
+        set(handle, "aria-valuetext", shown?.textContent);
+      }
+      if (shown?.isContentEditable) {
+        set(shown, "role", "textbox");
+        set(shown, "aria-label", label + ", as a number");
+      }
+    }
+  };
+  box.kdlabNamed = new MutationObserver(name);
+  const what = {subtree: true, childList: true, characterData: true, attributes: true, attributeFilter: ["aria-valuetext"]};
+  box.kdlabNamed.observe(box, what);
+  name();
+})(this);

@@ -1,0 +1,110 @@
+"""Explorers for everyone: ends of sliders are legal, pictures have words, small text can be read, keys are named."""
+
+import re
+
+import numpy as np
+import pytest
+
+from kdlab import widgets
+from kdlab.perspectives import few_shot
+from kdlab.plotting import style
+from kdlab.plotting.look import LOOKS
+from kdlab.widgets import canvas
+
+LONGEST = 150  # characters of an alternative text
+NAMES = ("AugmentationExplorer", "TemperatureExplorer", "ConfidenceExplorer", "BudgetExplorer", "LiveTrainer",
+         "ResultsBrowser", "OwnImages")  # fmt: skip
+# Deuteranopia, in linear RGB: Machado, Oliveira and Fernandes, A physiologically-based model for simulation of color
+# vision deficiency, IEEE TVCG 2009, severity 1.0.
+DEUTERANOPIA = ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881))
+XYZ = ((0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750), (0.0193339, 0.1191920, 0.9503041))
+
+
+@pytest.fixture(scope="module")
+def explorers(tmp_path_factory):
+    """Every explorer with its controls, on a smoke pair."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KDLAB_OUT", str(tmp_path_factory.mktemp("access")))
+        patch.setenv("KDLAB_PROFILE", "smoke")
+        trained = widgets.trained_pair(progress=False)
+        made = {}
+        for name in NAMES:
+            kind = getattr(widgets, name)
+            made[name] = kind(trained) if name in NAMES[:3] else kind()
+            made[name].widget()
+        yield made
+
+
+def ends(control) -> list:
+    """Both ends of a slider or number field, and one step inside each."""
+    if hasattr(control, "options"):
+        values = [value for _, value in control.options] if isinstance(control.options[0], tuple) else control.options
+        return [values[0], values[min(1, len(values) - 1)], values[-2 if len(values) > 1 else -1], values[-1]]
+    step = control.step or 1
+    low, high, inside = control.min, control.max, (control.min + step, control.max - step)
+    if hasattr(control, "base"):  # what JavaScript sends: a power, with its last digit
+        return [control.base**exponent for exponent in (low, *inside, high)]
+    return [low, *inside, high]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_slider_may_go_to_its_ends(explorers, name):
+    explorer, tried = explorers[name], 0
+    for setting, control in explorer.control.items():
+        if "Slider" in type(control).__name__ and not control.disabled:
+            before = control.value
+            for value in ends(control):
+                control.value = value
+                assert explorer.failure is None, f"{setting} = {value!r}: {explorer.failure}"
+                tried += 1
+            control.value = before
+    assert tried or name in ("ResultsBrowser", "OwnImages")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pictures_have_short_words_and_their_numbers_beside_them(explorers, name):
+    html = explorers[name].picture.value
+    alt = re.search(r' alt="([^"]*)"', html)[1]
+    assert 10 < len(alt) <= LONGEST
+    if told := re.search(r'aria-describedby="([^"]+)"', html):
+        described = html.partition(f'id="{told[1]}"')[2]
+        assert described and ("<table>" in described or "yet" in alt or "not trained yet" in html)
+    else:
+        assert "yet" in alt, "there is nothing to tell"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_control_has_a_name(explorers, name):
+    for setting, control in explorers[name].control.items():
+        assert control.description.strip(), setting
+
+
+@pytest.mark.parametrize(
+    "color", sorted({look[1] for look in LOOKS.values()} | {canvas.PLAIN, canvas.CHANGED, "#9A9A9A"})
+)
+def test_small_coloured_text_can_be_read(color):
+    assert canvas.contrast(canvas.readable(color)) >= 4.5
+    assert canvas.readable(color) == color.lower() or canvas.contrast(color) < 4.5, "what can be read stays"
+
+
+def test_contrast_is_that_of_wcag():
+    assert canvas.contrast("#ffffff") == pytest.approx(1.0)
+    assert canvas.contrast("#000000") == pytest.approx(21.0)
+    assert canvas.contrast("#767676") == pytest.approx(4.54, abs=0.01)  # the lightest grey that passes
+
+
+def seen(color: str) -> np.ndarray:
+    """CIE Lab of a colour as a deuteranope sees it."""
+    share = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    white = np.array([0.95047, 1.0, 1.08883])
+    xyz = np.array(XYZ) @ np.clip(np.array(DEUTERANOPIA) @ linear, 0, 1) / white
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+def test_the_lines_of_few_images_differ_for_deuteranopes():
+    colors = [style(arm)["color"] for arm in few_shot.BASES]
+    apart = [np.linalg.norm(seen(a) - seen(b)) for i, a in enumerate(colors) for b in colors[:i]]
+    assert min(apart) > 20
+    assert np.linalg.norm(seen("#7A7A7A") - seen("#009E73")) < 12, "what they were: a grey and a green"
