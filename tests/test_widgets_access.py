@@ -22,11 +22,11 @@ XYZ = ((0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750), (0.
 
 @pytest.fixture(scope="module")
 def explorers(tmp_path_factory):
-    """Every explorer with its controls, on a smoke pair."""
+    """Every explorer with its controls, on the pair that comes with the package."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KDLAB_OUT", str(tmp_path_factory.mktemp("access")))
         patch.setenv("KDLAB_PROFILE", "smoke")
-        trained = widgets.trained_pair(progress=False)
+        trained = widgets.trained_pair("quick", progress=False)  # comes with the package
         made = {}
         for name in NAMES:
             kind = getattr(widgets, name)

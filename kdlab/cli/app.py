@@ -249,11 +249,17 @@ def lab(
     no_browser: Annotated[bool, typer.Option("--no-browser", help="print the address, open nothing")] = False,
     voila: Annotated[bool, typer.Option("--voila", help="one page of sliders for a class, without code")] = False,
     share: Annotated[bool, typer.Option("--share", help="with --voila: let others in the network open it")] = False,
+    folder: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--folder", help="with --voila: a folder of images that visitors may use; again for more"),
+    ] = None,
 ) -> None:
     """Open the notebooks in JupyterLab, or one page of them with --voila."""
     from kdlab.cli import serve
 
     if share and not voila:
         raise SpecError("--share needs --voila: whoever opens JupyterLab can run anything on this machine.")
+    if folder and not voila:
+        raise SpecError("--folder needs --voila: in JupyterLab every folder can be named.")
     browser = not no_browser
-    raise typer.Exit(serve.voila(port, browser, share) if voila else serve.lab(port, browser))
+    raise typer.Exit(serve.voila(port, browser, share, folders=folder or ()) if voila else serve.lab(port, browser))

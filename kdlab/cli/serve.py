@@ -17,14 +17,18 @@ import sys
 import tempfile
 import time
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from kdlab.cli.classroom import as_page
+from kdlab.cli.working_copy import working_copy
 from kdlab.errors import SpecError, check_integer
-from kdlab.paths import CHECKOUT
+from kdlab.paths import CHECKOUT, home
+from kdlab.widgets.visitors import VISITORS, named
 
 NOTEBOOKS = CHECKOUT / "notebooks"
 LAUNCHER, PAGE = "start.ipynb", "explore.ipynb"
+HOOK = "kdlab.cli.working_copy.pictures_for_widgets"
 LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
 PORTS_TRIED = 50
 # JupyterLab asks every newcomer whether to fetch news from the web; here the answer is no until its settings say yes.
@@ -36,12 +40,12 @@ SHARED = (
 
 
 def lab(port: int = 8888, browser: bool = True, notebooks: Path = NOTEBOOKS) -> int:
-    """JupyterLab at the launcher notebook, on this machine only, until it is stopped.
+    """JupyterLab at the launcher notebook, on this machine only, until it is stopped; with copies of the notebooks.
 
     Args:
         port: of this machine; the next free one is taken, and named, when it is in use.
         browser: open a browser.
-        notebooks: the folder to serve.
+        notebooks: the originals; copies of them, in ``home()/notebooks``, are served.
 
     Returns:
         The exit code of JupyterLab.
@@ -50,11 +54,19 @@ def lab(port: int = 8888, browser: bool = True, notebooks: Path = NOTEBOOKS) -> 
         SpecError: for a port that cannot be opened, or when the launcher is missing.
     """
     _find(notebooks / LAUNCHER)
+    place = home() / "notebooks"
+    kept = working_copy(notebooks, place)
+    print(f"Notebooks: copies in {place}; the originals stay as they are.", flush=True)
+    for name in kept:
+        print(f"  {name}: yours is kept, though kdlab has a newer one; delete yours to get it.", flush=True)
     with tempfile.TemporaryDirectory(prefix="kdlab-") as folder:
-        return run(lab_command(free_port(port), browser, notebooks), environment(Path(folder)))
+        return run(lab_command(free_port(port), browser, place), environment(Path(folder)))
 
 
-def voila(port: int = 8888, browser: bool = True, share: bool = False, notebook: Path = NOTEBOOKS / PAGE) -> int:
+def voila(
+    port: int = 8888, browser: bool = True, share: bool = False, notebook: Path = NOTEBOOKS / PAGE,
+    folders: Sequence[str] = (),
+) -> int:  # fmt: skip
     """One notebook as a page of text, figures and sliders, without its code, behind a random token.
 
     Args:
@@ -62,14 +74,16 @@ def voila(port: int = 8888, browser: bool = True, share: bool = False, notebook:
         browser: open a browser.
         share: listen on all of this machine's addresses instead of loopback alone.
         notebook: the notebook to serve. Every visitor gets a kernel of their own.
+        folders: of images that visitors may use; of the rest of the disk they see nothing but the bundled data.
 
     Returns:
         The exit code of voila.
 
     Raises:
-        SpecError: for a port that cannot be opened, or when the notebook is missing.
+        SpecError: for a port that cannot be opened, or when the notebook or a folder is missing.
     """
     _find(notebook)
+    visitors = {VISITORS: named(folders)}
     host, token = EVERYWHERE if share else LOOPBACK, secrets.token_hex(8)  # can be typed from a projector
     port = free_port(port, host)
     local = page_url(LOOPBACK, port, token)
@@ -78,8 +92,8 @@ def voila(port: int = 8888, browser: bool = True, share: bool = False, notebook:
         print(SHARED, flush=True)
     with tempfile.TemporaryDirectory(prefix="kdlab-") as folder:
         return run(
-            voila_command(port, host, notebook),
-            environment(Path(folder), token),
+            voila_command(port, host, as_page(notebook, Path(folder))),
+            environment(Path(folder), token) | visitors,
             (lambda server: _browse(local, port, server)) if browser else None,
         )
 
@@ -89,6 +103,7 @@ def lab_command(port: int, browser: bool = True, notebooks: Path = NOTEBOOKS) ->
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={notebooks}"]
     command += [f"--ServerApp.ip={LOOPBACK}", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
     command += [f"--LabApp.default_url=/lab/tree/{LAUNCHER}", "--LabApp.log_level=WARN", "--ServerApp.log_level=WARN"]
+    command.append(f"--ContentsManager.pre_save_hook={HOOK}")
     if hasattr(os, "geteuid") and os.geteuid() == 0:  # as in most containers; the server listens on loopback only
         command.append("--allow-root")
     return command if browser else [*command, "--no-browser"]

@@ -62,16 +62,25 @@ class Drawing:
     spots: tuple[Spot, ...] = ()
     numbers: str = ""
 
-    def html(self) -> str:
-        """The picture with its spots and caption, for an HTML widget."""
+    def image(self, style: str = "", more: str = "") -> str:
+        """The picture alone, as an HTML element.
+
+        Args:
+            style: css.
+            more: further attributes.
+        """
         width, height = struct.unpack(">II", self.png[16:24])
         source = base64.b64encode(self.png).decode()
+        look = f' style="{style}"' if style else ""
+        return (
+            f'<img src="data:image/png;base64,{source}" width="{width}" height="{height}" decoding="sync" '
+            f'alt="{escape(self.alt)}"{look}{more}>'
+        )
+
+    def html(self) -> str:
+        """The picture with its spots and caption, for an HTML widget."""
         name = f"kd-{hashlib.sha256(self.png).hexdigest()[:12]}"
         told = f' aria-describedby="{name}"' if self.numbers or self.caption else ""
-        image = (
-            f'<img src="data:image/png;base64,{source}" width="{width}" height="{height}" decoding="sync" '
-            f'alt="{escape(self.alt)}"{told}>'
-        )
         spots = "".join(
             f'<span class="kd-spot{" kd-left" if spot.x > 0.6 else ""}" tabindex="0" role="note" '
             f'aria-label="{escape(spot.text)}" style="left:{100 * spot.x:.2f}%;top:{100 * spot.y:.2f}%">'
@@ -86,7 +95,8 @@ class Drawing:
             if self.numbers
             else ""
         )
-        return f'<figure class="kd-picture"><div class="kd-canvas">{image}{spots}</div>{caption}{numbers}</figure>'
+        canvas = f'<div class="kd-canvas">{self.image(more=told)}{spots}</div>'
+        return f'<figure class="kd-picture">{canvas}{caption}{numbers}</figure>'
 
     def _ipython_display_(self) -> None:
         from IPython.display import Markdown, display

@@ -57,6 +57,7 @@ class Explorer:
         self.box = None
         self.adapting = False
         self.failure: Exception | None = None
+        self.saved = ""  # the last picture, for a notebook without a kernel
         self.kept: dict[Any, Any] = {}
         self._set(settings)
 
@@ -154,16 +155,18 @@ class Explorer:
     def _build(self) -> None:
         import ipywidgets as w
 
+        from kdlab.widgets.board import Board
+
         self.control = self.controls()
         for name, control in self.control.items():
             if name in self.DEFAULTS:
                 control.observe(lambda change, name=name: self._changed(name, change["new"]), "value")
         self.picture, self.message = w.HTML(), w.HTML()
         self.picture.add_class("kd-stage")
-        top = w.HTML(head(f"<h3>{self.TITLE}</h3><p>{self.QUESTION}</p>"))
+        top = w.HTML(head(f'<p class="kd-title">{self.TITLE}</p><p>{self.QUESTION}</p>'))
         bar = w.Box(list(self.control.values()))
         bar.add_class("kd-controls")
-        self.box = w.VBox([top, bar, self.message, self.picture, *self.below()])
+        self.box = Board([top, bar, self.message, self.picture, *self.below()], self.TITLE, lambda: self.saved)
         self.box.add_class("kdlab")
         self.box.add_class(f"kd-{type(self).__name__.lower()}")
         self._adapt("")
@@ -217,7 +220,7 @@ class Explorer:
         """Draw for the present settings; the last good picture stays, dimmed, where that fails."""
         with self.lock, self.errors_shown():
             drawing = self.draw()
-            self.picture.value = drawing.html()
+            self.picture.value, self.saved = drawing.html(), drawing.image("max-width: 100%; height: auto")
             self.show_message("")
 
     def show_message(self, text: str, kind: str = "info") -> None:

@@ -14,6 +14,7 @@ from kdlab.paths import absolute
 from kdlab.perspectives import Study, own_images
 from kdlab.perspectives.advice import brief
 from kdlab.registry import catalogue
+from kdlab.widgets import visitors
 from kdlab.widgets.background_run import BackgroundRun
 from kdlab.widgets.canvas import PLAIN, Sheet
 from kdlab.widgets.custom_study import custom_study, example, samples, verdict_drawing
@@ -57,6 +58,8 @@ class OwnImages(TrainingExplorer):
         """
         s = self.settings
         folder = str(absolute(s["folder"].strip())) if s["folder"].strip() else ""
+        if folder and visitors.here():
+            visitors.check_folder(folder, also=self.cached("example", example))
         return custom_study(**s | {"folder": folder})
 
     def plan(self) -> str:
@@ -85,9 +88,8 @@ class OwnImages(TrainingExplorer):
         if not self.settings["folder"].strip():
             sheet = Sheet(90)
             sheet.write(20, 22, "No folder yet.", 18, bold=True)
-            sheet.write(
-                20, 52, "Type its path above, or press “Example” for a small one made of bundled images.", 14, PLAIN
-            )
+            advice = "Type its path above, or press “Example” for a small one made of bundled images."
+            sheet.write(20, 52, "Choose one above." if visitors.here() else advice, 14, PLAIN)
             return Drawing(sheet.png(), "No folder of images has been chosen yet")
         study = self.study()
         return verdict_drawing(study, study.table()) if study.finished else samples(study.profile.data)
@@ -99,7 +101,7 @@ class OwnImages(TrainingExplorer):
         named = typed | {"ensure_option": False}
         classes = "ours in its order (bar,disc), or its=ours; empty: as they are here"
         policies = sorted(n for n in catalogue("augment") if n != "weak")
-        return {
+        made = {
             "folder": self.field("Text", "folder", width="520px", placeholder="path of a folder", **typed),
             "size": self.field("BoundedIntText", "size", "resize to", "140px", min=8, max=512),
             "teacher": self.field("Combobox", "teacher", width="360px", options=TEACHERS, **named),
@@ -117,6 +119,16 @@ class OwnImages(TrainingExplorer):
             "run": self.button("Run", self.run, "Train what is missing", "play", button_style="primary"),
             "pause": self.button("Pause", self.pause, "Stop at the end of the step, keep everything", "pause"),
         }  # fmt: skip
+        return self._offered(made) if visitors.here() else made
+
+    def _offered(self, made: dict[str, Any]) -> dict[str, Any]:
+        """What a visitor can set: no path of this machine, and no code of it, can be named."""
+        known = {"teacher": TEACHERS, "student": tuple(catalogue("models"))}
+        made |= {name: self.field("Dropdown", name, options=there) for name, there in known.items()}
+        places = [(Path(path).name, path) for path in visitors.folders()]
+        places = [("choose one", ""), *places, ("example of bundled images", self.cached("example", example))]
+        made["folder"] = self.field("Dropdown", "folder", options=places)
+        return {name: control for name, control in made.items() if name not in ("checkpoint", "classes", "try_example")}
 
     def below(self) -> list[Any]:
         import ipywidgets as w
@@ -145,7 +157,8 @@ class OwnImages(TrainingExplorer):
         self.where.value = f"{finished} of {len(now)} runs {state}"
         if background.state == "done":
             self.plan_text.value = ""  # it was of what is done now
-            self.where.value += f"; kept in {escape(str(self.kept()))}"
+            if not visitors.here():
+                self.where.value += f"; kept in {escape(str(self.kept()))}"
             self.redraw()
 
     def kept(self) -> Path:

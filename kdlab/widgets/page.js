@@ -12,6 +12,8 @@
   }
   const box = style.closest(".kdlab");
   if (!box || box.kdlabNamed) return;
+  set(box, "role", "group");
+  set(box, "aria-label", box.querySelector(".kd-title")?.textContent);
   box.tabIndex = -1; // a click on a picture stays inside, too
   // A slider's handle has no name, and tells its place on the track instead of the value that is shown.
   const name = () => {

@@ -40,6 +40,8 @@ def predict(question: str, choices: Sequence[str], answer: str, why: str, intera
         )
     import ipywidgets as w
 
+    from kdlab.widgets.board import Board
+
     message = w.HTML()
     pick = w.ToggleButtons(options=list(choices), value=None, style={"button_width": "auto"}, tooltips=list(choices))
     reveal = w.Button(description="Reveal", disabled=True, tooltip="Choose an answer first")
@@ -54,7 +56,8 @@ def predict(question: str, choices: Sequence[str], answer: str, why: str, intera
     pick.observe(answered, "value")
     reveal.on_click(show)
     top = w.HTML(head(f"<p><b>Predict.</b> {escape(question)}</p>"))
-    box = w.VBox([top, pick, reveal, message])
+    asked = escape(question)
+    box = Board([top, pick, reveal, message], "Predict", lambda: f"<p>{asked}</p>")
     box.add_class("kdlab")
     box.add_class("kd-predict")
     return box

@@ -17,7 +17,7 @@ from kdlab.perspectives import recipes
 from kdlab.plotting.look import INK
 from kdlab.registry import catalogue, find, needs, preparations
 from kdlab.spec import Budget, RunSpec
-from kdlab.widgets import canvas
+from kdlab.widgets import canvas, visitors
 from kdlab.widgets.background_run import BackgroundRun
 from kdlab.widgets.canvas import PLAIN, STUDENT, TEACHER
 from kdlab.widgets.drawing import Drawing, table
@@ -156,11 +156,13 @@ class LiveTrainer(TrainingExplorer):
         apart = preparations()
         ratios = [(USUAL, USUAL), *((f"{r:g}", r) for r in (0.25, 0.5, 0.75, 1.0))]
         units = [("epochs", "epochs"), ("steps", "steps"), ("student images", "student_images")]
-        network = {"options": tuple(catalogue("models")), "ensure_option": False, "continuous_update": False}
+        network = {"kind": "Combobox", "ensure_option": False, "continuous_update": False}
+        network = {"kind": "Dropdown"} if visitors.here() else network  # whose code of their own is not here
+        network["options"] = tuple(catalogue("models"))
         methods = [n for n in catalogue("losses") if n not in apart]
         return {
-            "teacher": self.field("Combobox", "teacher", **network),
-            "student": self.field("Combobox", "student", **network),
+            "teacher": self.field(name="teacher", **network),
+            "student": self.field(name="student", **network),
             "method": self.field("Dropdown", "method", width="190px", options=methods),
             "augmentation": self.field("Dropdown", "augmentation", width="240px", options=sorted(catalogue("augment"))),
             "views": self.field("Dropdown", "views", width="130px", options=[USUAL, 1, 2, 3, 4]),

@@ -16,6 +16,7 @@ from kdlab.lab.baseline import bar_of
 from kdlab.lab.damage import Damaged
 from kdlab.lab.right import right_in
 from kdlab.lab.store import Store
+from kdlab.widgets import visitors
 from kdlab.widgets.drawing import Drawing, table
 from kdlab.widgets.results import captions
 from kdlab.widgets.results import table as tables
@@ -88,7 +89,7 @@ class ResultsBrowser(RunsExplorer):
         if chosen is None:
             return drawing
         html = tables.as_html(chosen.rows, chosen.marks(), IN_WORDS)
-        return replace(drawing, caption=f"{drawing.caption}\n<h4>{captions.count_text(chosen)}</h4>\n{html}")
+        return replace(drawing, caption=f"{drawing.caption}\n<h3>{captions.count_text(chosen)}</h3>\n{html}")
 
     def draw(self) -> Drawing:
         """Comparison and run as one picture."""
@@ -223,8 +224,11 @@ class ResultsBrowser(RunsExplorer):
             chosen = self.selection()
             if chosen is None:
                 raise SpecError("there is nothing to export: no run passes the filters.")
-            path, link = tables.export(chosen.rows, self.settings["name"])
-            text = f"{len(chosen.rows):,} rows written to <code>{escape(str(path))}</code>. {link}"
+            if visitors.here():
+                text = f"{len(chosen.rows):,} rows. {tables.download(chosen.rows, 'runs.csv')}"
+            else:
+                path, link = tables.export(chosen.rows, self.settings["name"])
+                text = f"{len(chosen.rows):,} rows written to <code>{escape(str(path))}</code>. {link}"
             self.exported.value = f'<p class="kd-message" role="status">{text}</p>'
             self.show_message("")
 

@@ -60,7 +60,7 @@ def difference_text(chosen: Selection) -> str:
         for name, texts in rows.items()
     )
     head = '<tr><th></th><th scope="col">A</th><th scope="col">B</th></tr>'
-    return f"<h4>What differs, and what it costs</h4>\n<table><thead>{head}</thead><tbody>{body}</tbody></table>"
+    return f"<h3>What differs, and what it costs</h3>\n<table><thead>{head}</thead><tbody>{body}</tbody></table>"
 
 
 def run_text(chosen: Selection) -> str:
@@ -71,7 +71,7 @@ def run_text(chosen: Selection) -> str:
     if (level := row.get(TEACHER, float("nan"))) == level:
         accuracies += f", its teacher's val accuracy {level:.2f} %"
     return (
-        f"<h4>Run {chosen.run[:8]}</h4>\n"
+        f"<h3>Run {chosen.run[:8]}</h3>\n"
         f"<p>{escape(row['arm'])}, seed {row['seed']}{origin(row['source'])}, on {escape(row['data'])}: "
         f"{accuracies}; {row['steps']:,} steps, {row['student_images']:,} student images, {row['seconds']:.0f} s. "
         "Confusions and reliability are of the val images: the test set is scored once and not looked into. "

@@ -181,6 +181,15 @@ def export(rows: pd.DataFrame, name: str) -> tuple[Path, str]:
                 break
             except FileExistsError:
                 number += 1
-    address = base64.b64encode(content).decode()
-    link = f'<a download="{escape(path.name)}" href="data:text/csv;base64,{address}">Download {escape(path.name)}</a>'
-    return path, link
+    return path, download(rows, path.name)
+
+
+def download(rows: pd.DataFrame, name: str) -> str:
+    """Rows as a csv file to download, as an HTML link: nothing is written.
+
+    Args:
+        rows: with their index.
+        name: of the file.
+    """
+    address = base64.b64encode(rows.to_csv(lineterminator="\n").encode()).decode()
+    return f'<a download="{escape(name)}" href="data:text/csv;base64,{address}">Download {escape(name)}</a>'

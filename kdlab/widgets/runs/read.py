@@ -14,6 +14,7 @@ from kdlab.lab.damage import Damaged, reading
 from kdlab.lab.rows import of_ledger
 from kdlab.lab.store import Store
 from kdlab.widgets.runs.arms import arm_names, run_facts
+from kdlab.widgets.visitors import may_see
 
 _READ: dict[Path, dict[str, tuple[dict, dict]]] = {}
 _LOST: dict[Path, dict[str, str]] = {}
@@ -62,6 +63,7 @@ def read(store: Store) -> Runs:
         kept = {k: known[k] for k in keys if k in known}
     published = sources.elsewhere(store)
     kept |= {key: (of_ledger(row, store), run_facts(row.spec)) for key, row in published.items()}
+    kept = {key: run for key, run in kept.items() if may_see(run[0]["data"])}
     facts = {k: known_facts for k, (_, known_facts) in kept.items()}
     table = pd.DataFrame([row for row, _ in kept.values()], index=pd.Index(list(kept), name="key"))
     return Runs(table.assign(arm=list(arm_names(facts).values())), facts, dict(lost))
