@@ -102,13 +102,13 @@ def test_pictures_are_described(box):
 def test_how_it_looks(explorers, screenshots, theme, width, height):
     page = explorers.page
     page.set_viewport_size({"width": width, "height": height})
+    page.evaluate("window.jupyterapp.shell.collapseLeft()")
     page.evaluate("name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})",
                   f"JupyterLab {theme}")  # fmt: skip
     page.wait_for_function(f"document.body.dataset.jpThemeLight === '{str(theme == 'Light').lower()}'")
     for name in EXPLORERS:
-        box = page.locator(f".kd-{name}")
-        box.scroll_into_view_if_needed()
-        box.screenshot(path=screenshots / f"every-{name}-{theme.lower()}-{width}.png")
+        page.locator(f".kd-{name}").scroll_into_view_if_needed()
+        page.screenshot(path=screenshots / f"every-{name}-{theme.lower()}-{width}.png")
 
 
 def test_a_notebook_can_be_saved_from_an_explorer(explorers):
