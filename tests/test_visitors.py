@@ -10,9 +10,9 @@ from kdlab import widgets
 from kdlab.cli import serve
 from kdlab.cli.app import app
 from kdlab.cli.classroom import as_page
+from kdlab.data import visitors
 from kdlab.errors import SpecError
 from kdlab.lab.store import Store
-from kdlab.widgets import visitors
 from kdlab.widgets.runs import read as reading
 
 

@@ -22,9 +22,9 @@ from pathlib import Path
 
 from kdlab.cli.classroom import as_page
 from kdlab.cli.working_copy import working_copy
+from kdlab.data.visitors import VISITORS, named
 from kdlab.errors import SpecError, check_integer
 from kdlab.paths import CHECKOUT, home
-from kdlab.widgets.visitors import VISITORS, named
 
 NOTEBOOKS = CHECKOUT / "notebooks"
 LAUNCHER, PAGE = "start.ipynb", "explore.ipynb"

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from kdlab import lab
-from kdlab.data import facts
+from kdlab.data import facts, visitors
 from kdlab.lab.keys import steps
 from kdlab.paths import absolute
 from kdlab.perspectives import Study, own_images
 from kdlab.perspectives.advice import brief
 from kdlab.registry import catalogue
-from kdlab.widgets import visitors
 from kdlab.widgets.background_run import BackgroundRun
 from kdlab.widgets.canvas import PLAIN, Sheet
 from kdlab.widgets.custom_study import custom_study, example, samples, verdict_drawing

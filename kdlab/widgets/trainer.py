@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kdlab import lab, perspectives
-from kdlab.data import facts
+from kdlab.data import facts, visitors
 from kdlab.errors import SpecError
 from kdlab.foreign import split_options
 from kdlab.lab.store import Store
@@ -17,7 +17,7 @@ from kdlab.perspectives import recipes
 from kdlab.plotting.look import INK
 from kdlab.registry import catalogue, find, needs, preparations
 from kdlab.spec import Budget, RunSpec
-from kdlab.widgets import canvas, visitors
+from kdlab.widgets import canvas
 from kdlab.widgets.background_run import BackgroundRun
 from kdlab.widgets.canvas import PLAIN, STUDENT, TEACHER
 from kdlab.widgets.drawing import Drawing, table

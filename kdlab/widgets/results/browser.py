@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from kdlab import stats
+from kdlab.data import visitors
 from kdlab.errors import SpecError
 from kdlab.lab import sources
 from kdlab.lab.answers import truth
@@ -16,7 +17,6 @@ from kdlab.lab.baseline import bar_of
 from kdlab.lab.damage import Damaged
 from kdlab.lab.right import right_in
 from kdlab.lab.store import Store
-from kdlab.widgets import visitors
 from kdlab.widgets.drawing import Drawing, table
 from kdlab.widgets.results import captions
 from kdlab.widgets.results import table as tables

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from kdlab import lab
+from kdlab.data.visitors import may_see
 from kdlab.lab import sources
 from kdlab.lab.damage import Damaged, reading
 from kdlab.lab.rows import of_ledger
 from kdlab.lab.store import Store
 from kdlab.widgets.runs.arms import arm_names, run_facts
-from kdlab.widgets.visitors import may_see
 
 _READ: dict[Path, dict[str, tuple[dict, dict]]] = {}
 _LOST: dict[Path, dict[str, str]] = {}
