@@ -54,13 +54,13 @@ def lab(port: int = 8888, browser: bool = True, notebooks: Path = NOTEBOOKS) -> 
         SpecError: for a port that cannot be opened, or when the launcher is missing.
     """
     _find(notebooks / LAUNCHER)
-    place = home() / "notebooks"
+    port, place = free_port(port), home() / "notebooks"
     kept = working_copy(notebooks, place)
     print(f"Notebooks: copies in {place}; the originals stay as they are.", flush=True)
     for name in kept:
         print(f"  {name}: yours is kept, though kdlab has a newer one; delete yours to get it.", flush=True)
     with tempfile.TemporaryDirectory(prefix="kdlab-") as folder:
-        return run(lab_command(free_port(port), browser, place), environment(Path(folder)))
+        return run(lab_command(port, browser, place), environment(Path(folder)))
 
 
 def voila(
