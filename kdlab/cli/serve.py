@@ -20,7 +20,7 @@ import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from kdlab.cli.classroom import as_page
+from kdlab.cli.classroom import as_page, room
 from kdlab.cli.working_copy import working_copy
 from kdlab.data.visitors import VISITORS, named
 from kdlab.errors import SpecError, check_integer
@@ -34,8 +34,9 @@ PORTS_TRIED = 50
 # JupyterLab asks every newcomer whether to fetch news from the web; here the answer is no until its settings say yes.
 SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
 SHARED = (
-    "Shared: everyone in this network who has the link can open the page and use it. Each visitor takes about 0.7 GB\n"
-    "of this machine's memory, and nothing is encrypted. Stop with Ctrl-C when class is over."
+    "Shared: everyone in this network who has the link can open the page and use it. Visitors share what is loaded,\n"
+    "and each takes about 0.25 GB more of this machine's memory. Nothing is encrypted. Stop with Ctrl-C when class is\n"
+    "over."
 )
 
 
@@ -91,11 +92,13 @@ def voila(
     if share:
         print(SHARED, flush=True)
     with tempfile.TemporaryDirectory(prefix="kdlab-") as folder:
-        return run(
-            voila_command(port, host, as_page(notebook, Path(folder))),
-            environment(Path(folder), token) | visitors,
-            (lambda server: _browse(local, port, server)) if browser else None,
-        )
+        around = environment(Path(folder), token) | visitors
+        with room(Path(folder), around) as more:
+            return run(
+                voila_command(port, host, as_page(notebook, Path(folder))),
+                around | more,
+                (lambda server: _browse(local, port, server)) if browser else None,
+            )
 
 
 def lab_command(port: int, browser: bool = True, notebooks: Path = NOTEBOOKS) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from kdlab.cli import serve
+from kdlab.cli.classroom import as_page
 
 from .driving import Lab
 from .servers import WAIT, Server, start
@@ -111,7 +112,7 @@ def voila(chromium, tmp_path_factory) -> Iterator[Callable[[Path], Server]]:
     def serve_page(notebook: Path) -> Server:
         if notebook not in servers:
             folder = tmp_path_factory.mktemp("voila")
-            copy = Path(shutil.copy(notebook, folder))
+            copy = as_page(notebook, folder)
             servers[notebook] = start(lambda port: serve.voila_command(port, notebook=copy), folder, copy, "/login")
         return servers[notebook]
 
