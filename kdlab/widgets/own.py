@@ -41,7 +41,7 @@ class OwnImages(TrainingExplorer):
     """
 
     TITLE = "Bring your own images"
-    QUESTION = "Which augmentation should I distil with? Point at a folder: one sub-folder of images per class."
+    QUESTION = "Which augmentation should I distil with? Take a folder with one sub-folder of images per class."
     DEFAULTS = {
         "folder": "", "size": 32, "teacher": "resnet8_s2_w16", "checkpoint": "", "classes": "",
         "student": "resnet8_s2_w8", "augmentations": ("jda", "rotation"), "seeds": 6, "epochs": 0.0,
