@@ -17,7 +17,7 @@ from kdlab.paths import absolute
 
 PREFIX = "KDLAB_"
 FOLDERS = ("KDLAB_OUT", "KDLAB_DATA", "KDLAB_LEDGER")
-INNER = ("KDLAB_MODULES",)  # what one process of kdlab tells those that it starts
+INNER = ("KDLAB_MODULES", "KDLAB_VISITORS")  # what one process of kdlab tells those that it starts
 SWITCH = ("0", "1")
 DEVICES = ("cpu", "cuda", "cuda:0", "mps")
 
