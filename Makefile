@@ -24,7 +24,7 @@ WITH_UV  = { $(PIP) uv && $(UV) $(PINS) $(1); } || { echo "uv could not install;
 install  = $(if $(filter uv,$(INSTALLER)),$(WITH_UV),$(WITH_PIP))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures publish test test-units test-browser test-notebooks test-pages lint golden readme teaching lab clean conda-check
+.PHONY: help setup figures publish test test-units test-browser test-notebooks test-pages lint golden readme docs teaching lab clean conda-check
 
 help: ## list the targets and the settings
 	@echo "make TARGET [SETTING=value ...]"
@@ -74,8 +74,13 @@ lint: $(VENV)/.ready-test ## check style and formatting of code and notebooks, a
 golden: $(VENV)/.ready-test ## add the digests of new methods and augmentations to tests/golden.json
 	$(BIN)/python tests/golden.py
 
-readme: $(VENV)/.ready ## rewrite the README's tables from figures/, the registry and the tests
+readme: $(VENV)/.ready ## rewrite the tables of README and docs/ from figures/, the registry and the tests
 	$(BIN)/python -c "from kdlab.report import readme; readme.write()"
+
+# Warnings are errors; the site loads nothing from anywhere, which docs/conf.py looks at when it is built.
+docs: $(VENV)/.ready-docs ## build the documentation as a site that needs no network: build/docs/index.html
+	$(BIN)/python -m sphinx --quiet --fail-on-warning -d build/doctrees docs build/docs
+	@echo "Open build/docs/index.html"
 
 teaching: $(VENV)/.ready ## execute the teaching notebooks and keep their outputs
 	$(BIN)/python -m kdlab.teaching $(ARGS)
@@ -118,4 +123,8 @@ $(VENV)/.ready: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 
 $(VENV)/.ready-test: $(VENV)/.ready
 	@$(call install,-e ".[test]")
+	@touch $@
+
+$(VENV)/.ready-docs: $(VENV)/.ready
+	@$(call install,-e ".[docs]")
 	@touch $@

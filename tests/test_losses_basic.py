@@ -108,7 +108,7 @@ RESTATED = {
     "sp": sp_restated,
     "fitnet": fitnet_restated,
 }
-# Read by the README's table of methods.
+# Read by the table of methods.
 GOLDEN = ("kd", "ccd", "sp")
 
 

@@ -173,7 +173,7 @@ RESTATED = {
     "ft_paraphraser": paraphraser_restated,
     "ft": ft_restated,
 }
-# Read by the README's table of methods.
+# Read by the table of methods.
 AGAINST_TORCHDISTILL = ("vid", "rkd", "pkt", "ft")
 
 

@@ -142,7 +142,7 @@ RESTATED = {
     "kdpp": kdpp_restated,
     "crd": crd_restated,
 }
-# Read by the README's table of methods.
+# Read by the table of methods.
 AGAINST_TORCHDISTILL = ("crd", "reviewkd")
 GOLDEN = ("crd",)
 TRAINED = {"reviewkd": 4 * 6 + 3 * 2, "simkd": 9, "catkd": 0, "itrd": 2, "kdpp": 2, "crd": 4}  # tensors

@@ -138,7 +138,7 @@ RESTATED = {
     "hsakd_heads": hsakd_heads_restated,
     "hsakd_joint": hsakd_joint_restated,
 }
-# Read by the README's table of methods.
+# Read by the table of methods.
 AGAINST_TORCHDISTILL = ("sskd", "sskd_head")
 GOLDEN = ("sskd", "hsakd")
 

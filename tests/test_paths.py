@@ -266,13 +266,13 @@ def test_a_device_that_is_not_there_is_refused_before_anything_trains(monkeypatc
     assert not Store().keys() and not (Store().root / ".leases").exists()
 
 
-def test_every_variable_that_is_read_is_checked_and_in_the_readme(monkeypatch):
+def test_every_variable_that_is_read_is_checked_and_in_the_docs(monkeypatch):
     checkout = paths.CHECKOUT
     read = {
         word for path in (checkout / "kdlab").rglob("*.py") for word in re.findall(r"KDLAB_[A-Z_]+", path.read_text())
     }
     assert read == {*settings.VARIABLES, *settings.INNER}
-    text = (checkout / "README.md").read_text()
+    text = (checkout / "docs" / "commands.md").read_text()
     for name, (what, _) in settings.VARIABLES.items():
         assert f"| `{name}` | {what} |" in text
     for name in PROFILES:

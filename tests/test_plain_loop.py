@@ -1,4 +1,4 @@
-"""Methods outside of the workbench: the README's own loops, every method in such a loop, and messages."""
+"""Methods outside of the workbench: the docs' own loops, every method in such a loop, and messages."""
 
 import re
 
@@ -15,19 +15,18 @@ from kdlab.models import build, outputs
 from kdlab.paths import CHECKOUT
 from kdlab.registry import create
 
-README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
-CHAPTER = README.partition("## In your own loop\n")[2].partition("\n## ")[0]
+CHAPTER = (CHECKOUT / "docs" / "own-loop.md").read_text(encoding="utf-8")
 ON_LOGITS = [n for n, e in ENTRIES.items() if e.knowledge == "logits" and {*e.needs} <= {"teacher", "labels"}]
 ROWS = 16  # a step: of 16 images, or 8 in two views, or 4 in four turns
 
 
-def test_the_loops_of_the_readme():
+def test_the_loops_of_the_docs():
     """They run as printed and leave a student that has moved and is finite."""
     names = {}
     blocks = re.findall(r"```python\n(.*?)```", CHAPTER, re.DOTALL)
     assert len(blocks) == 2
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
+        exec(compile(block, "own-loop.md", "exec"), names)
         start, after = build("resnet8_s2_w4", 10, 1, seed=1).state_dict(), names["student"].state_dict()
         assert all(torch.isfinite(after[k]).all() and not torch.equal(after[k], v) for k, v in start.items())
     for method in (FitNet(), CRD(negatives=64)):
@@ -153,7 +152,7 @@ def test_rows_of_views_and_turns():
 
 
 def test_mixed_images(given):
-    """Shares of labels, as the README puts them, are those of the soft targets."""
+    """Shares of labels, as the docs put them, are those of the soft targets."""
     teacher, train = given
     labels = train.labels[:8]
     mixed = CutMix()(train.images[:8], torch.Generator().manual_seed(0))

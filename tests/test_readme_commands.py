@@ -1,9 +1,11 @@
-"""Every command that the README shows, run from a folder that is not the checkout.
+"""Every command that README and docs/ show, and the Python of docs/, run from a folder that is not the checkout.
 
 As written where it ends in seconds, with ``--plan`` or in smoke where it trains; the others stand
 below with the reason.
 """
 
+import functools
+import io
 import pickle
 import re
 import shlex
@@ -14,15 +16,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from kdlab import lab
 from kdlab.cli import app
+from kdlab.lab import merging
+from kdlab.models import build
 from kdlab.paths import CHECKOUT
 from kdlab.report import notebooks
 from kdlab.spec import Budget, RunSpec
 
-README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in (CHECKOUT / "README.md", *CHECKOUT.glob("docs/*.md"))}
+TEXT = "\n".join(PAGES.values())
+PYTHON = {name: re.findall(r"^```python\n(.*?)^```", text, re.S | re.M) for name, text in PAGES.items()}
 BEGINNINGS = ("kdlab ", "make ", "papermill ", "python ", "conda ")
 
 # Command to what is added to it; KEY stands for the key of a finished run.
@@ -49,8 +56,24 @@ ADDED = dict.fromkeys(AS_WRITTEN, "") | {
     "kdlab data NAME": "",
     "kdlab methods NAME": "",
     "kdlab augmentations --data NAME": "",
+    "kdlab run dkd": "--steps 1 --teacher-epochs .1",
+    "kdlab run dkd --data folder:photos": "--plan",
+    "kdlab run kd --augmentation jda": "--plan",
+    "kdlab run kd --data folder:photos --augmentation jda": "--plan",
+    "kdlab run kd --data cifar100 --student resnet8x4 --teacher wrn_40_2.pth --arch wrn_40_2": "--plan",
+    "kdlab augmentations": "",
+    "kdlab augmentations --data folder:photos": "",
+    'kdlab figures few_shot -p seeds="[0, 1]"': "--plan",
+    'kdlab figures few_shot -p seeds="[2, 3]"': "--plan",
+    'kdlab figures few_shot -p seeds="[0, 1, 2, 3]"': "--plan",
+    "kdlab runs export mine.csv.xz": "",
+    "kdlab runs merge mine.csv.xz": "",
     "papermill notebooks/perspectives/ratio_sweep.ipynb out.ipynb -p profile smoke": "--no-progress-bar",
 }  # fmt: skip
+ELSEWHERE = {  # pages whose Python another test runs
+    "README.md": "tests/test_widgets.py and tests/browser show the explorers",
+    "own-loop.md": "tests/test_plain_loop.py runs the loops",
+}
 PLACES = {"notebooks/perspectives/ratio_sweep.ipynb": str(notebooks.NOTEBOOKS / "ratio_sweep.ipynb")}
 NOT_RUN = {
     "kdlab lab": "serves until it is stopped; tests/test_serve.py and tests/browser start it",
@@ -58,12 +81,11 @@ NOT_RUN = {
     "make publish": "writes into the checkout; tests/test_report.py and tests/test_ledger.py publish elsewhere",
     "kdlab advise folder:PATH": "trains for minutes; tests/test_own_images.py asks with a few images",
     "kdlab advise --images 1500 --epochs 80": "needs a drawn map; tests/test_when_it_pays.py asks one",
-    "kdlab runs export mine.csv.xz": "needs a finished run; tests/test_ledger.py exports",
-    "kdlab runs merge mine.csv.xz": "needs the file of another machine; tests/test_ledger.py merges",
     "make figures": "sets up, trains and draws for most of an hour; tests/test_setup.py runs make without its recipes",
     "make figures PROFILE=standard": "takes hours",
     "make test": "is what runs this",
     "make lab": "serves until it is stopped",
+    "make docs": "installs sphinx and builds for a minute; tests/test_docs.py looks at what it builds from",
     "make": "lists the others; tests/test_setup.py runs it",
     "kdlab bench": "measures for minutes",
     "make readme": "writes into the checkout; tests/test_report.py holds what it writes",
@@ -77,18 +99,18 @@ NOT_RUN = {
 
 
 def shown() -> list[str]:
-    """The commands of the README: of its ``sh`` blocks, and those between backticks in its text."""
-    lines = [line for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines()]
-    lines += re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", README, flags=re.S))
+    """The commands of the pages: of their ``sh`` blocks, and those between backticks in their text."""
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S) for line in block.splitlines()]
+    lines += re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", TEXT, flags=re.S))
     commands = [part.strip() for line in lines for part in re.sub(r" {2,}#.*", "", line).split("&&")]
     return list(dict.fromkeys(c for c in commands if f"{c} ".startswith(BEGINNINGS) and c != "kdlab"))
 
 
-def test_every_command_of_the_readme_is_run_or_said_why_not():
+def test_every_command_is_run_or_said_why_not():
     listed = [*ADDED, *NOT_RUN]
     assert len(shown()) > 20
     assert [c for c in shown() if c not in listed] == [], "run it here, or say why not"
-    assert [c for c in AS_WRITTEN if c not in shown()] == [], "the README does not show it any more"
+    assert [c for c in AS_WRITTEN if c not in shown()] == [], "no page shows it any more"
     assert not ADDED.keys() & NOT_RUN.keys()
 
 
@@ -103,19 +125,30 @@ def cifar(root: Path) -> None:
         (root / name).write_bytes(pickle.dumps(content, protocol=2))
 
 
+@functools.cache
+def published_weights() -> bytes:
+    """A torch file as RepDistiller publishes them."""
+    file = io.BytesIO()
+    torch.save({"model": build("wrn_40_2", 100, 3).state_dict()}, file)
+    return file.getvalue()
+
+
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
-    """A folder with what a reader of the README has: photos, a module, data."""
+    """A folder with what a reader has: photos, a module, data, a published file of weights."""
     random = np.random.default_rng(0)
     for label in ("cat", "dog"):
         (tmp_path / "photos" / label).mkdir(parents=True)
         for number in range(30):
             pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
-    (tmp_path / "mymodels.py").write_text(re.search(r"```python\n(# mymodels.py\n.*?)```", README, re.S)[1])
+    (module,) = (block for blocks in PYTHON.values() for block in blocks if block.startswith("# mymodels.py\n"))
+    (tmp_path / "mymodels.py").write_text(module)
+    (tmp_path / "wrn_40_2.pth").write_bytes(published_weights())
     cifar(tmp_path / "data" / "cifar-100-python")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KDLAB_DATA", "data")
+    monkeypatch.delitem(sys.modules, "mymodels", raising=False)
     return tmp_path
 
 
@@ -134,17 +167,28 @@ def run(words: list[str], monkeypatch, capsys) -> tuple[int, str]:
 
 @pytest.mark.parametrize("command", [c for c in ADDED if c.startswith("kdlab")])
 def test_runs_from_another_folder(command, elsewhere, monkeypatch, capsys):
-    if "KEY" in command:
+    if "KEY" in command or command.startswith("kdlab runs"):
         spec = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(1, "steps", 32))
         key = lab.run([spec], workers=0, progress=False).index[0]
         monkeypatch.setitem(PLACES, "KEY", key)
-    monkeypatch.delitem(sys.modules, "mymodels", raising=False)
+    if command.startswith("kdlab runs merge"):
+        merging.export(elsewhere / command.split()[-1])
     monkeypatch.setenv("KDLAB_PROFILE", "smoke")
     monkeypatch.setitem(PLACES, "NAME", "fashion" if "data" in command else "dkd")
     words = [PLACES.get(word, word) for word in shlex.split(f"{command} {ADDED[command]}")]
     code, said = run(words, monkeypatch, capsys)
     assert code == 0, said
     assert said.strip() and "Traceback" not in said
+
+
+@pytest.mark.parametrize("page", [name for name in PYTHON if name not in ELSEWHERE and PYTHON[name]])
+def test_the_python_of_a_page_runs_from_another_folder(page, elsewhere):
+    """As printed, one block after another."""
+    names = {"__name__": "__main__"}
+    for block in PYTHON[page]:
+        if not block.startswith("# mymodels.py\n"):
+            exec(compile(block, page, "exec"), names)
+    assert {"table", "train", "network"} & names.keys(), "what the last block makes"
 
 
 def test_papermill_from_another_folder(elsewhere):

@@ -558,32 +558,41 @@ def test_publishing_one_set_leaves_the_other(tmp_path, teaching):
         report.publish("quick", target, data="cifar100")
 
 
-# --- the README's tables ------------------------------------------------------------------------------------------
+# --- the tables of README and docs --------------------------------------------------------------------------------
+
+README_AND_TABLES = ("README.md", "docs/methods.md", "docs/augmentations.md")
 
 
 def test_readme_tables_are_written_between_the_markers(tmp_path):
     write_study(tmp_path / "figures", "few_shot", "undecided")
-    path = tmp_path / "README.md"
-    path.write_text("before\n" + "\n".join("\nstale\n".join(readme.markers(b)) for b in readme.BLOCKS) + "\nafter\n")
+    path, methods, augmentations = (tmp_path / name for name in README_AND_TABLES)
+    methods.parent.mkdir()
+    for page, block in zip((path, methods, augmentations), readme.BLOCKS, strict=True):
+        page.write_text("before\n" + "\nstale\n".join(readme.markers(block)) + "\nafter\n")
     text = readme.write(path)
     assert text == readme.write(path) == path.read_text()
-    assert text.startswith("before\n") and text.endswith("\nafter\n") and "stale" not in text
+    for said in (text, methods.read_text(), augmentations.read_text()):
+        assert said.startswith("before\n") and said.endswith("\nafter\n") and "stale" not in said
+    assert readme.method_block() in methods.read_text()
+    assert readme.augmentation_block() in augmentations.read_text()
     assert "| It is. | **undecided** |" in text
     assert '<img src="figures/few_shot-gain.png" width="49%" alt="Dots of few_shot">' in text
-    path.write_text("\n".join(readme.markers("verdicts")))
-    with pytest.raises(SpecError, match="README.md must hold the markers <!-- methods:start -->"):
+    methods.write_text("no markers")
+    with pytest.raises(SpecError, match="methods.md must hold the markers <!-- methods:start -->"):
         readme.write(path)
+    methods.unlink()
+    augmentations.unlink()
+    readme.write(path)  # of a set published elsewhere
 
 
 def test_the_readme_has_not_drifted(tmp_path):
     """`make readme` writes the tables; this fails when figures, methods or a table changed without it."""
-    text = (CHECKOUT / "README.md").read_text()
-    copy, launcher = tmp_path / "README.md", Path("notebooks") / "start.ipynb"
-    copy.write_text(text)
-    (tmp_path / "notebooks").mkdir()
-    shutil.copy(CHECKOUT / launcher, tmp_path / launcher)
-    assert readme.write(copy, CHECKOUT / "figures") == text, "run `make readme`"
-    assert (tmp_path / launcher).read_bytes() == (CHECKOUT / launcher).read_bytes(), "run `make readme`"
+    for name in (*README_AND_TABLES, "notebooks/start.ipynb"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(CHECKOUT / name, tmp_path / name)
+    readme.write(tmp_path / "README.md", CHECKOUT / "figures")
+    for name in (*README_AND_TABLES, "notebooks/start.ipynb"):
+        assert (tmp_path / name).read_bytes() == (CHECKOUT / name).read_bytes(), f"{name}: run `make readme`"
 
 
 def rows(block: str) -> dict[str, list[str]]:

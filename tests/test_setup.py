@@ -18,7 +18,8 @@ from packaging.specifiers import SpecifierSet
 from kdlab.paths import CHECKOUT
 
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-REQUIREMENTS = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
+EXTRAS = PROJECT["optional-dependencies"]
+REQUIREMENTS = [*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["docs"]]
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "lazy-loader": "lazy_loader"}
 NOT_ON_CONDA = ("torchdistill", "playwright")  # under these names
 PYTHONS = ("3.11", "3.12", "3.13")

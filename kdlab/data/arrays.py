@@ -11,7 +11,7 @@ from kdlab.errors import SpecError
 
 
 def checked_images(pixels: object, shape: Sequence[int], file: Path) -> np.ndarray:
-    """uint8 rows of a known shape, as (N, *shape).
+    """uint8 rows of a known shape, as ``(N, *shape)``.
 
     Args:
         pixels: what the file holds.

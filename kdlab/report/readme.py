@@ -1,4 +1,4 @@
-"""Tables of the README and of the launcher, written between markers from figures, perspectives, registry and tests."""
+"""Tables of README, docs/ and launcher, written between markers from figures, perspectives, registry and tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kdlab.registry import Entry
 from kdlab.report.pages import by_perspective, data_sets, load_verdicts, processors
 from kdlab.report.parts import by_knowledge, families, mixes_or_picks, preparing, summary
 
-BLOCKS = ("verdicts", "methods", "augmentations")
+BLOCKS = ("verdicts", "methods", "augmentations")  # of the README, and of docs/methods.md and docs/augmentations.md
 # Module-level names in tests/test_losses_*.py that list methods, and what being listed there proves.
 PROOFS = {"RESTATED": "numpy", "AGAINST_TORCHDISTILL": "torchdistill", "GOLDEN": "golden vector"}
 
@@ -49,10 +49,11 @@ def filled(text: str, blocks: Mapping[str, str], name: str) -> str:
 
 
 def write(path: Path | None = None, figures: Path | None = None) -> str:
-    """Bring the README up to date with the published figures and the registry, and the launcher with the perspectives.
+    """Bring README, ``docs/`` and launcher up to date with the published figures, the registry and the perspectives.
 
     Args:
-        path: the README; None takes the checkout's. The launcher is ``notebooks/start.ipynb`` beside it, if there.
+        path: the README; None takes the checkout's. The pages of methods and augmentations are ``docs/methods.md`` and
+            ``docs/augmentations.md`` beside it, the launcher is ``notebooks/start.ipynb``, each if there.
         figures: the published set; None takes ``figures/`` beside the README.
 
     Returns:
@@ -62,9 +63,14 @@ def write(path: Path | None = None, figures: Path | None = None) -> str:
         SpecError: when one of them has lost a marker.
     """
     path = path or CHECKOUT / "README.md"
-    made = (verdict_block(figures or path.parent / "figures"), method_block(), augmentation_block())
-    text = filled(path.read_text(encoding="utf-8"), dict(zip(BLOCKS, made, strict=True)), path.name)
+    verdicts, *tables = BLOCKS
+    made = verdict_block(figures or path.parent / "figures")
+    text = filled(path.read_text(encoding="utf-8"), {verdicts: made}, path.name)
     write_file(path, text)
+    for block, make in zip(tables, (method_block, augmentation_block), strict=True):
+        page = path.parent / "docs" / f"{block}.md"
+        if page.is_file():
+            write_file(page, filled(page.read_text(encoding="utf-8"), {block: make()}, page.name))
     launcher = path.parent / "notebooks" / "start.ipynb"
     if launcher.is_file():
         notebook = json.loads(launcher.read_text(encoding="utf-8"))

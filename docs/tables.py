@@ -1,0 +1,49 @@
+"""Tables that the site shows of what lies in the checkout: the verdicts and the lessons."""
+
+from html import escape
+from pathlib import Path
+
+from kdlab.report.notebook_page import heading
+from kdlab.report.pages import anchor, by_perspective, data_sets, load_verdicts
+
+GALLERY = "gallery/index.html"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown; a bar in a cell is no border."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines) + "\n"
+
+
+def link(address: str, words: str) -> str:
+    """A link to a page that kdlab.report makes, which sphinx does not know."""
+    return f'<a href="{address}">{escape(words)}</a>'
+
+
+def verdicts(figures: Path) -> str:
+    """A row for each published perspective, a column for each data set, and links into the gallery.
+
+    Args:
+        figures: the published set.
+    """
+    studies = load_verdicts(figures)
+    if not studies:
+        return "Nothing is published yet.\n"
+    sets = data_sets(studies)
+    rows = []
+    for own in by_perspective(studies):
+        first = next(iter(own.values()))
+        title = link(f"{GALLERY}#{anchor(first['folder'], first['perspective'])}", first["title"])
+        rows.append([title, *(f"**{own[name]['overall']}**" if name in own else "–" for name in sets), first["claim"]])
+    return table(["perspective", *(f"on {title}" for title in sets.values()), "the paper's claim"], rows)
+
+
+def lessons(teaching: Path) -> str:
+    """A row for each lesson: a link to its page, and its first paragraph.
+
+    Args:
+        teaching: folder of the lessons.
+    """
+    found = [heading(path) for path in sorted(teaching.glob("*.ipynb"))]
+    pages = [link(f"gallery/notebooks/teaching/{lesson['page']}", lesson["title"]) for lesson in found]
+    return table(["lesson", "what it is about"], [[page, f["summary"]] for page, f in zip(pages, found, strict=True)])
