@@ -12,6 +12,10 @@ class SpecError(ValueError):
     """A user's mistake, said in one sentence that names the argument, the value and the choices."""
 
 
+class Unfit(SpecError):
+    """A perspective that has no answer with these data or lengths, where others have."""
+
+
 def choose(argument: str, value: Any, choices: Iterable[Any]) -> Any:
     """Return ``value`` when it is one of ``choices``; otherwise say what would have been right.
 

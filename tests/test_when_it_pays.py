@@ -1,18 +1,20 @@
 """The map of when augmentation pays: its cells, its contrasts, what it draws, and the advice that is read from it."""
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from kdlab import lab, perspectives, plotting, stats
-from kdlab.cli import app
+from kdlab.cli import app, figures
 from kdlab.errors import SpecError
 from kdlab.lab.keys import steps
 from kdlab.perspectives import advice, recipes, when_it_pays
 from kdlab.perspectives.profiles import Map
 from kdlab.perspectives.when_it_pays import OWN, STRONG, arm, cells, cost, left_out
+from kdlab.widgets.custom_study import example
 
 STANDARD = perspectives.profile("standard")
 
@@ -102,6 +104,18 @@ def test_budgets_that_would_change_nothing_are_refused(given):
 def test_a_set_that_is_too_small_for_the_map_is_refused_in_words():
     with pytest.raises(SpecError, match=r"when_it_pays needs 4,000 training images.* 'fashion' has 320"):
         cells(STANDARD.replace(map=Map(strong=(320, 4))))
+
+
+@pytest.mark.parametrize(
+    "more, why", [({"data": "folder"}, "needs 120 training images"), ({"epochs": 3.0}, "of its own")]
+)
+def test_it_is_left_out_with_a_word_unless_it_is_named(more, why, capsys, tmp_path):
+    if "data" in more:
+        more = {"data": f"folder:{example(20, (0, 1))}"}
+    assert figures.figures(None, "smoke", dict(more), [], only_plan=True)
+    assert re.search(f"left out: .*when_it_pays.*{why}", capsys.readouterr().out)
+    with pytest.raises(SpecError, match=why):
+        figures.figures(["when_it_pays"], "smoke", dict(more), [], only_plan=True)
 
 
 # --- contrasts ----------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from kdlab import data as datasets
 from kdlab import lab, perspectives, settings
 from kdlab.cli import looking
 from kdlab.cli.distil import check_lengths
-from kdlab.errors import SpecError, choose
+from kdlab.errors import SpecError, Unfit, choose
 from kdlab.perspectives.places import folder
 from kdlab.report import notebooks, pages
 from kdlab.spec import RunSpec
@@ -57,17 +57,19 @@ def figures(
     check_lengths(given)
     limit = looking.time_limit(until, at_most)
     given = {k: v for k, v in given.items() if v is not None}
-    names = names or perspectives.profile(profile).perspectives or perspectives.NAMES
-    names = [choose("perspective", name, perspectives.NAMES) for name in dict.fromkeys(names)]
-    extra = _parameters(names, parameters)
-    studies = {name: perspectives.study(name, profile, **given | extra[name]) for name in names}
+    asked = names or perspectives.profile(profile).perspectives or perspectives.NAMES
+    asked = [choose("perspective", name, perspectives.NAMES) for name in dict.fromkeys(asked)]
+    extra = _parameters(asked, parameters)
+    studies, left_out = _studies(asked, profile, {name: given | extra[name] for name in asked}, bool(names))
+    names = list(studies)
     for name, study in studies.items():  # a notebook's kernel stands elsewhere
         extra[name] = {key: study.profile.data if key == "data" else value for key, value in extra[name].items()}
     if "data" in given:
         given["data"] = datasets.absolute(given["data"])
     size = studies[names[0]].profile
     stages = _stages(studies, size.whole_seeds)
-    said = "\n".join(dict.fromkeys(filter(None, (perspectives.lengths(s.profile) for s in studies.values()))))
+    lengths = (perspectives.lengths(study.profile) for study in studies.values())
+    said = "\n".join([*dict.fromkeys(filter(None, lengths)), *left_out])
     workers = size.workers if workers is None else workers
     if only_plan:
         processes = workers or os.cpu_count() or 1
@@ -80,6 +82,28 @@ def figures(
     if limit:
         return _looked(notebook_runs, looking.until_decided(studies, stages, limit, started, train))
     return _planned(notebook_runs, studies, stages, train)
+
+
+def _studies(
+    names: Sequence[str], profile: str | None, given: dict[str, dict[str, Any]], named: bool
+) -> tuple[dict[str, perspectives.Study], list[str]]:
+    """The studies by name, and a sentence for each perspective that is left out since it has no answer here.
+
+    Args:
+        names: perspectives.
+        profile: of all.
+        given: what each gets.
+        named: whether somebody asked for these, none of which is then left out.
+    """
+    studies, left_out = {}, []
+    for name in names:
+        try:
+            studies[name] = perspectives.study(name, profile, **given[name])
+        except Unfit as error:
+            if named:
+                raise
+            left_out.append(f"left out: {error}")
+    return studies, left_out
 
 
 def _planned(

@@ -14,7 +14,7 @@ import pandas as pd
 
 from kdlab import lab, plotting, stats
 from kdlab.data import describe, sizes
-from kdlab.errors import SpecError, choose
+from kdlab.errors import Unfit, choose
 from kdlab.lab import baseline
 from kdlab.lab.datasheet import file_name, heading
 from kdlab.lab.right import right_in
@@ -217,15 +217,14 @@ def study(name: str, profile_name: str | None = None, **overrides: Any) -> Study
             ``lengths`` of its own takes no epochs or steps, one with ``SEEDS`` no more seeds than that unless asked.
 
     Raises:
-        SpecError: for an unknown perspective, profile, field or value, before anything trains.
+        SpecError: for an unknown perspective, profile, field or value, before anything trains; ``Unfit`` where this
+            perspective has no answer with these data or lengths, and others may have.
     """
     module, size = _module(name), profile(profile_name, **overrides)
     if hasattr(module, "lengths"):  # its own: what would change them changes nothing
         given = [field for field in ("epochs", "steps", "teacher_epochs") if overrides.get(field) is not None]
         if given:
-            raise SpecError(
-                f"{given[0]}: {name} has budgets of its own, but got {overrides[given[0]]!r}; leave it out."
-            )
+            raise Unfit(f"{given[0]}: {name} has budgets of its own, but got {overrides[given[0]]!r}; leave it out.")
     if hasattr(module, "SEEDS") and overrides.get("seeds") is None:
         size = size.replace(seeds=size.seeds[: module.SEEDS])
     return Study(name, size, module.arms(size), module.contrasts(size), module)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kdlab import data, plotting, stats
-from kdlab.errors import SpecError
+from kdlab.errors import Unfit
 from kdlab.perspectives import recipes
 from kdlab.perspectives.joint_augmentation import NULL_MARGIN
 from kdlab.perspectives.profiles import Profile
@@ -77,12 +77,12 @@ def cells(profile: Profile) -> list[Cell]:
     """The cells (images, passes) that are trained.
 
     Raises:
-        SpecError: when they do not let a comparison at fixed images and one at fixed passes be made.
+        Unfit: when they do not let a comparison at fixed images and one at fixed passes be made.
     """
     grid = product(profile.map.images, profile.map.passes)
     kept = [cell for cell in grid if left_out(profile, cell) is None]
     if any(len({cell[axis] for cell in kept}) < 2 for axis in (0, 1)) or profile.map.middle not in kept:
-        raise SpecError(
+        raise Unfit(
             f"when_it_pays needs {max(profile.map.images):,} training images for its map, but {profile.data!r} has "
             f"{data.train_size(profile.data, _sizes(profile)):,}."
         )

@@ -19,6 +19,9 @@ import signal
 import socket
 import sys
 import threading
+import time
+
+PATIENCE = 60  # seconds that a visitor waits for the room to open
 
 
 def keep(place: str) -> None:
@@ -87,6 +90,25 @@ def _serve(visitor: socket.socket, asked: dict) -> None:
         os._exit(0)
 
 
+def _inside(place: str) -> socket.socket:
+    """A connection to the room, which may still be starting.
+
+    Raises:
+        OSError: when there is none after ``PATIENCE`` seconds.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        kernel = socket.socket(socket.AF_UNIX)
+        try:
+            kernel.connect(place)
+            return kernel
+        except (FileNotFoundError, ConnectionRefusedError):
+            kernel.close()
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
 def door(place: str, connection: str) -> None:
     """Ask the room for a kernel, and stand for it: signals go to it, and both end together.
 
@@ -94,8 +116,7 @@ def door(place: str, connection: str) -> None:
         place: path of the room's socket.
         connection: the connection file that Jupyter has written for the kernel.
     """
-    with socket.socket(socket.AF_UNIX) as kernel:
-        kernel.connect(place)
+    with _inside(place) as kernel:
         asked = {"environment": dict(os.environ), "folder": os.getcwd(), "connection": connection}
         kernel.sendall(json.dumps(asked).encode() + b"\n")
         pid = int(kernel.makefile("r").readline())
