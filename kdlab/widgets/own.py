@@ -157,10 +157,10 @@ class OwnImages(TrainingExplorer):
         if background.state == "done":
             self.plan_text.value = ""  # it was of what is done now
             if not visitors.here():
-                self.where.value += f"; kept in {escape(str(self.kept()))}"
+                self.where.value += f"; kept in {escape(str(self.keep()))}"
             self.redraw()
 
-    def kept(self) -> Path:
+    def keep(self) -> Path:
         """Write the answer to a folder, and say where (``own_images.keep``)."""
         s, study = self.settings, self.study()
         file = s["checkpoint"].strip()
