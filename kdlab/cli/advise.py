@@ -56,6 +56,7 @@ def of_images(name: str, given: Mapping[str, Any], *, workers: int | None, only_
         b = study.profile.budget
         length = f"{b.amount:g} epochs of a student, {b.originals_per_step} originals a step; --epochs sets others"
         return "\n  ".join([todo.describe(fit=True), *describe_checkpoints(todo.todo), length])
-    table = own_images.run(study, workers)
+    lab.run(study.specs, workers=workers)
+    table = study.table()
     place = own_images.keep(study, table, own_images.command(name, given), out)
     return f"{own_images.answer(study, table).text}\n\nkept in {place}"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kdlab import data, lab, metrics, plotting, stats
+from kdlab import data, metrics, plotting, stats
 from kdlab.errors import SpecError, check_integer, choose
 from kdlab.lab.datasheet import file_name
 from kdlab.paths import absolute, home, write_file
@@ -247,15 +247,3 @@ def picture(study: Study, table: pd.DataFrame, found: Answer):
         plotting.accuracy_line(figure, study.bar()["val_accuracy"], label=label)
         plotting.first_look(figure, len(study.profile.seeds))
     return figure
-
-
-def run(study: Study, workers: int | None = None, progress: bool = True) -> pd.DataFrame:
-    """Train what is missing in the store, and return the table.
-
-    Args:
-        study: from ``own_images``.
-        workers: processes; None takes one per core.
-        progress: show a progress bar.
-    """
-    lab.run(study.specs, workers=workers, progress=progress)
-    return study.table()

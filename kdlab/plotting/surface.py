@@ -49,6 +49,8 @@ def surface(
     Returns:
         What a colour bar is made from.
     """
+    from seaborn.utils import relative_luminance  # here, since it takes a second that other panels need not wait
+
     colours = ScalarMappable(Normalize(-limit, limit), "RdBu")
     for row, y in enumerate(rows):
         for column, x in enumerate(columns):
@@ -57,7 +59,9 @@ def surface(
                 face = colours.to_rgba(value)
                 ax.add_patch(Rectangle(corner, 1, 1, facecolor=face, edgecolor="white", lw=1))
                 first, _, second = words[y, x].partition("\n")
-                look = {"ha": "center", "color": _readable(face), "zorder": 5}
+                # of black and white, the one with the higher contrast ratio
+                ink = "black" if relative_luminance(face) > 0.18 else "white"
+                look = {"ha": "center", "color": ink, "zorder": 5}
                 look["bbox"] = {"facecolor": face, "edgecolor": "none", "pad": 0.4}  # over the lines of a figure
                 weight = "bold" if (y, x) in bold else "normal"
                 ax.text(column, row + 0.02, first, va="bottom", fontsize=6.2, fontweight=weight, **look)
@@ -72,10 +76,3 @@ def surface(
     ax.set_yticks(range(len(rows)), [f"{y:,g}" for y in rows])
     ax.tick_params(length=0)
     return colours
-
-
-def _readable(face: Sequence[float]) -> str:
-    """Of black and white, the one with the higher contrast ratio on a colour (WCAG's relative luminance)."""
-    channels = np.asarray(face[:3])
-    linear = np.where(channels <= 0.03928, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    return "black" if float(linear @ (0.2126, 0.7152, 0.0722)) > 0.18 else "white"
