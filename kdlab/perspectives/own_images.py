@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kdlab import data, metrics, plotting, stats
+from kdlab import data, plotting, stats
 from kdlab.errors import SpecError, check_integer, choose
 from kdlab.lab.datasheet import file_name
 from kdlab.paths import absolute, home, write_file
@@ -28,7 +28,6 @@ from kdlab.stats import Contrast, Verdict
 LABELS, CONTROL = "ce", "weak2"
 METRIC = "val_accuracy"
 FEW = 200  # val images below which one of them counts for half a point and more
-LEVEL = 0.01  # of the test that a student is above chance
 AUGMENTATIONS = ("jda", "rotation")
 
 
@@ -109,7 +108,8 @@ def answer(study: Study, table: pd.DataFrame) -> Answer:
     verdicts, bar = study.verdicts(table), study.bar()
     ranked = stats.arm_table(table, METRIC).drop(columns="diverged")
     names = {v.contrast.name: next(iter(v.contrast.weights)) for v in verdicts}
-    lost = _at_chance(ranked, bar)
+    lost = list(stats.at_chance(ranked[METRIC], bar))
+    lost = lost if CONTROL in lost else []  # then nothing can be compared with it
     better = [v for v in verdicts if v.outcome == "supported"] if not lost else []
     chosen = names[max(better, key=lambda v: v.effect).contrast.name] if better else None
     lines = [_advice(chosen, verdicts, names, table)] if not lost else [_nothing(lost, bar)]
@@ -118,14 +118,6 @@ def answer(study: Study, table: pd.DataFrame) -> Answer:
     lines += [_levels(table, ranked, bar), *_few(bar, study), *_cost(table, ranked)]
     health = stats.health_line(study.health(table))
     return Answer(chosen, (*lines, *filter(None, [_on_the_map(study)])), health, verdicts, ranked)
-
-
-def _at_chance(ranked: pd.DataFrame, bar) -> list[str]:
-    """The arms whose mean val accuracy is not above always naming the largest class."""
-    images, share = bar["val_images"], bar["val_share"] / 100
-    right = {arm: round(value / 100 * images) for arm, value in ranked[METRIC].items()}
-    lost = [arm for arm, count in right.items() if metrics.chance_p(count, images, share) >= LEVEL]
-    return lost if CONTROL in lost else []
 
 
 def _nothing(lost: list[str], bar) -> str:

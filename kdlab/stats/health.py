@@ -77,19 +77,24 @@ def health_line(findings: Iterable[Finding | Mapping[str, str]]) -> str:
     return f"Health: {' '.join('{word}: {sentence} {remedy}'.format(**f) for f in plain) or WELL}"
 
 
-def _lost(means: pd.DataFrame, bar: Mapping[str, Any]) -> dict[Any, str]:
-    """The arms that are not above chance, with their accuracies."""
+def at_chance(accuracy: pd.Series, bar: Mapping[str, Any]) -> dict[Any, str]:
+    """The arms that are not above chance (``health``), with their accuracies in words.
+
+    Args:
+        accuracy: mean val accuracy in percent by arm; NaN where there is none.
+        bar: as in ``health``.
+    """
     share, images = bar.get("val_share"), bar.get("val_images")
     if share is None or not images:
         return {}
     return {
-        arm: f"{value:.1f} %" for arm, value in means["val_accuracy"].dropna().items()
+        arm: f"{value:.1f} %" for arm, value in accuracy.dropna().items()
         if metrics.chance_p(round(value / 100 * images), images, share / 100) >= LEVEL
     }  # fmt: skip
 
 
 def _chance(means: pd.DataFrame, bar: Mapping[str, Any]) -> list[Finding]:
-    if not (lost := _lost(means, bar)):
+    if not (lost := at_chance(means["val_accuracy"], bar)):
         return []
     chance = f"({bar['val_share']:.1f} %, the largest class's share)"
     said = f"{_named(lost)} on val {_is(lost)} not above chance {chance}."
@@ -97,7 +102,7 @@ def _chance(means: pd.DataFrame, bar: Mapping[str, Any]) -> list[Finding]:
 
 
 def _below(means: pd.DataFrame, bar: Mapping[str, Any]) -> list[Finding]:
-    line, lost = bar.get("val_accuracy"), _lost(means, bar)
+    line, lost = bar.get("val_accuracy"), at_chance(means["val_accuracy"], bar)
     values = means["val_accuracy"].dropna().items()
     below = {arm: f"{value:.1f} %" for arm, value in values if line is not None and value < line and arm not in lost}
     if not below:
