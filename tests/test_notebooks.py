@@ -85,6 +85,12 @@ class TestForm:
         for figure in {"contrasts", *importlib.import_module(f"kdlab.perspectives.{name}").FIGURES}:
             assert f'"{name}-{figure}.png"' in sources
 
+    def test_a_figure_is_told_in_one_short_sentence(self, name):
+        study = perspectives.study(name, "smoke")
+        for figure in {"contrasts", *study.module.FIGURES}:
+            alt = study.alt(figure)
+            assert study.caption(figure).startswith(f"{alt} ") and alt.endswith(".") and 20 < len(alt) <= 150, alt
+
     def test_lists_the_contrasts_before_it_trains_and_checks_at_the_end(self, name):
         ids = [cell.id for cell in read(name).cells]
         assert ids.index("contrasts") < ids.index("parameters") < ids.index("study") < ids.index("listed")

@@ -229,7 +229,7 @@ def test_a_figure_has_its_caption_in_parts_and_its_verdict(tmp_path):
     caption = "Gain over KD, at T = 4. Hatched: impossible. Data: Fashion-MNIST. Teacher & student."
     write_figure(tmp_path / "figures", "few_shot-gain", caption, "Dots")
     page = pages.gallery(tmp_path).read_text()
-    figure = re.search("<figcaption>.*?</figcaption>", page, re.DOTALL).group()
+    figure = re.search("<figcaption .*?</figcaption>", page, re.DOTALL).group()
     assert '<p class="says">Gain over KD, at T = 4.</p>\n<p>Hatched: impossible.</p>' in figure
     assert "<p>Data: Fashion-MNIST. Teacher &amp; student.</p></details>" in figure
     assert '<span class="badge contradicted">✕ contradicted</span>' in figure
@@ -502,17 +502,34 @@ def test_one_set_has_no_word_of_sets(tmp_path):
 
 def test_the_readme_has_a_column_for_each_set(tmp_path):
     write_study(tmp_path, "few_shot", "contradicted")
-    assert "| the paper's claim | verdict |" in readme.verdict_block(tmp_path)
+    assert "| the paper's claim | what was found |" in readme.verdict_block(tmp_path)
     two_sets(tmp_path)
     block = readme.verdict_block(tmp_path)
-    assert "| perspective | the paper's claim | on Fashion-MNIST | on CIFAR-10 |" in block
-    assert "| It is. | **contradicted** | **supported** |" in block and "| It is. | **undecided** | – |" in block
+    assert "| perspective | the paper's claim | found on Fashion-MNIST | found on CIFAR-10 |" in block
+    told = "JDA - weak2: "
+    assert f"| It is. | **contradicted**<br>{told}contradicted | **supported**<br>{told}supported |" in block
+    assert f"| It is. | **undecided**<br>{told}undecided | – |" in block
     pairs = [re.findall(r'src="(\S+)" width="49%" alt="(.*?)"', part) for part in block.split("<p>")[1:]]
     assert pairs == [
-        [("figures/ratio_sweep-gain.png", "Dots of ratio_sweep")],
-        [("figures/few_shot-gain.png", "Dots of few_shot"),
-         ("figures/cifar10/few_shot-gain.png", "On CIFAR-10: Dots of few_shot")],
+        [("figures/ratio_sweep-gain.png", "ratio sweep: Dots of ratio_sweep")],
+        [("figures/few_shot-gain.png", "few shot: Dots of few_shot"),
+         ("figures/cifar10/few_shot-gain.png", "few shot on CIFAR-10: Dots of few_shot")],
     ]  # fmt: skip
+
+
+def test_the_readme_tells_what_was_found_and_counts_the_undecided_of_many(tmp_path):
+    write_study(tmp_path, "few_shot", "undecided")
+    path = tmp_path / "few_shot.verdict.json"
+    study = json.loads(path.read_text())
+    claim = study["verdicts"][0]
+    control = claim | {"name": "KD - CE", "role": "positive control", "finding": "KD gains 3 points"}
+    found = claim | {"name": "DIST", "outcome": "supported", "finding": "DIST gains 0.6 points: supported"}
+    for few, rest in ((1, ["JDA - weak2: undecided"]), (4, ["4 others undecided"])):
+        path.write_text(json.dumps(study | {"verdicts": [control, found, *[claim] * few]}))
+        cell = "<br>".join(["**undecided**", "DIST gains 0.6 points: supported", *rest])
+        assert f"| It is. | {cell} |" in readme.verdict_block(tmp_path)
+    path.write_text(json.dumps(study | {"verdicts": [claim] * 5}))
+    assert "**undecided**<br>5 comparisons undecided |" in readme.verdict_block(tmp_path)
 
 
 def contents(folder: Path, *beside: str) -> dict[str, bytes]:
@@ -575,8 +592,8 @@ def test_readme_tables_are_written_between_the_markers(tmp_path):
         assert said.startswith("before\n") and said.endswith("\nafter\n") and "stale" not in said
     assert readme.method_block() in methods.read_text()
     assert readme.augmentation_block() in augmentations.read_text()
-    assert "| It is. | **undecided** |" in text
-    assert '<img src="figures/few_shot-gain.png" width="49%" alt="Dots of few_shot">' in text
+    assert "| It is. | **undecided**<br>JDA - weak2: undecided |" in text
+    assert '<img src="figures/few_shot-gain.png" width="49%" alt="few shot: Dots of few_shot">' in text
     methods.write_text("no markers")
     with pytest.raises(SpecError, match="methods.md must hold the markers <!-- methods:start -->"):
         readme.write(path)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -259,6 +260,7 @@ def test_verdict_table_is_plain_and_sentences_name_the_numbers():
     assert verdict.reason.startswith(f"a gains {verdict.effect:.2f} points [{verdict.low:+.2f}, {verdict.high:+.2f}]")
     assert "95 % interval over 6 seeds; paired t, Holm p < 0.001" in verdict.reason
     assert verdict.reason.endswith("supported.")
+    assert verdict.finding == re.sub(r" \(.*\)(: supported)\.", r"\1", verdict.reason) == row["finding"]
 
 
 def test_five_seeds_say_that_the_sign_flip_test_cannot_decide():

@@ -34,15 +34,15 @@ FIGURES = {
     "arms": "Test accuracy of the student. All CCD arms see the same weak and augmented views as KD + JDA and differ "
     "in the weights of the augmented ones alone: their mean set to 1, their mean for every pair of a step, shuffled "
     "among the pairs of a step, or from logits without their mean. HSAKD sees the four quarter turns of each original.",
-    "weights": "Who gets weight: its distribution (KD + JDA's 1 is dashed), by whether the teacher is right, by class, "
-    "and what each operation that fired adds to it; the other dashed lines are the mean of all pairs, and no effect. "
+    "weights": "Who gets weight: its distribution, by whether the teacher is right, by class, and what each operation "
+    "adds. KD + JDA's 1 is dashed, as are the mean of all pairs and no effect; an operation adds where it fired. "
     "Made anew from the teachers in the store, on the first 2,000 pairs that the students of each of them saw.",
-    "pairs": "Pairs from the tenth with the most weight and the tenth with the least, of the first seed whose teacher "
-    "is in the store: the weak view above, the augmented one below, with the label, the teacher's first choice on each "
-    "view where it is another one, and the operations that fired.",
-    "costs": "What KD + JDA, CCD and HSAKD reach at equal epochs, images labelled by the teacher (before the student "
-    "trains, and while it does), and network weights in memory while the student trains. HSAKD's student sees twice as "
-    "many rows.",
+    "pairs": "Pairs from the tenth with the most weight and from the tenth with the least. They are of the first seed "
+    "whose teacher is in the store: the weak view above, the augmented one below, with the label, the teacher's first "
+    "choice on each view where it is another one, and the operations that fired.",
+    "costs": "What KD + JDA, CCD and HSAKD reach at equal epochs, and what each of them costs. Costs are images "
+    "labelled by the teacher (before the student trains, and while it does) and network weights in memory while the "
+    "student trains. HSAKD's student sees twice as many rows.",
 }
 LABELS = {
     "jda": "KD + JDA", "ccd normalised": "CCD, mean set to 1", "ccd constant": "CCD, mean for all",

@@ -25,14 +25,15 @@ FORMULA = (
     "--keep` chose on val at other seeds."
 )
 FIGURES = {
-    "gains": "Gain over KD by method and augmentation, at equal epochs (over KD on one weak view) and, but for "
-    "`quick`, at equal student images (over KD on matched ones: one weak view of twice the originals a step, for "
-    "twice the epochs); and what an additive model (method + augmentation) of the two-view cells leaves unexplained. "
-    "Bold with a star: JDA differs from weak2 by the corrected interval. Hatched: impossible, or one view not run in "
-    "this profile.",
-    "shares": "What a two-view method's gain is made of: augmentation (JDA minus weak2), a second weak view (minus one "
-    "view, at equal epochs and at equal student images), and the method's own loss (minus KD, both on weak2); effects "
-    "paired by seed, with 95 % t-intervals. Hatched: impossible, not run in this profile, or KD itself.",
+    "gains": "Gain over KD by method and augmentation, and what an additive model leaves unexplained. Gains are at "
+    "equal epochs (over KD on one weak view) and, but for `quick`, at equal student images (over KD on matched ones: "
+    "one weak view of twice the originals a step, for twice the epochs); the model (method + augmentation) is of the "
+    "two-view cells. Bold with a star: JDA differs from weak2 by the corrected interval. Hatched: impossible, or one "
+    "view not run in this profile.",
+    "shares": "What a two-view method's gain is made of: augmentation, a second weak view and the method's own loss. "
+    "Augmentation is JDA minus weak2; the second view is minus one view, at equal epochs and at equal student images; "
+    "the loss is minus KD, both on weak2. Effects are paired by seed, with 95 % t-intervals. Hatched: impossible, not "
+    "run in this profile, or KD itself.",
     "contrasts": "Gain from JDA over weak2 for each method, with paired 95 % intervals.",
 }
 SHARES = ("JDA − weak2", "weak2 − weak", "weak2 − weak of twice\nthe images", "method − KD,\nboth on weak2")

@@ -20,7 +20,7 @@ REFUTED_BY = (
 )
 FORMULA = "KD: CE + T² KL(teacher || student), T = 4, mean over all rows; CE: hard labels only."
 FIGURES = {
-    "arms": "Test accuracy of the student by augmentation; every arm but CE, KD and matched sees two views of each "
+    "arms": "Test accuracy of the student by augmentation. Every arm but CE, KD and matched sees two views of each "
     "original. CE arms learn from labels alone, all others from the teacher too.",
 }
 # Points. Twice that of a claim: two runs that share no random draw differ by twice the SD of two that do

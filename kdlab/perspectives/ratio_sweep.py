@@ -16,7 +16,7 @@ CLAIM = "There is a suitable range for the share of augmented images: some is be
 REFUTED_BY = "Shares inside the range no better than none (all weak) or no better than all (no weak image left)."
 FORMULA = "KD: CE + T² KL(teacher || student), T = 4. Same originals and same rows a step for every share."
 FIGURES = {
-    "shares": "Test accuracy over the share of augmented rows, two rows per original; 0 is weak2, 1/2 is JDA.",
+    "shares": "Test accuracy over the share of augmented rows, two rows per original. 0 is weak2, 1/2 is JDA.",
     "copies": "Test accuracy over augmented copies per original, at equal epochs and, but for `quick`, at equal "
     "student images.",
 }

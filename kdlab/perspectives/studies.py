@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from kdlab.perspectives.profiles import PROFILES, Profile, profile
 from kdlab.spec import RunSpec
 
 CONTRASTS = (
-    "The contrasts listed before the runs, with their paired 95 % intervals; bands are the margins within which an "
+    "The contrasts listed before the runs, with their paired 95 % intervals. Bands are the margins within which an "
     "effect is negligible."
 )
 
@@ -153,7 +154,7 @@ class Study:
         for name, figure in self.figures(table, verdicts, measured).items():
             names.append(f"{self.name}-{name}")
             plotting.save(
-                figure, folder, names[-1], caption=self.caption(name), alt=self.alt(name, verdicts),
+                figure, folder, names[-1], caption=self.caption(name), alt=self.alt(name),
                 table=table.drop(columns=["seconds", "revision"], errors="ignore"),  # these differ between machines
                 meta={"perspective": self.name, "figure": name, "profile": self.profile.name,
                       "overrides": self._overrides(), "linear": bar["test_accuracy"]}
@@ -181,10 +182,9 @@ class Study:
             changed |= {"epochs": b.amount, "teacher_epochs": t.amount, "originals": b.originals_per_step}
         return changed
 
-    def alt(self, name: str, verdicts: list[stats.Verdict]) -> str:
-        """Alternative text: what the figure shows and what was found, in words."""
-        found = " ".join(v.reason for v in verdicts if v.contrast.role == "claim")
-        return f"{self.shows(name)} {found}"
+    def alt(self, name: str) -> str:
+        """Alternative text: the first sentence of the caption; the table of verdicts has the numbers."""
+        return re.split(r"(?<=\.)\s", self.shows(name), maxsplit=1)[0]
 
     def shows(self, name: str) -> str:
         """What a figure shows: the first sentences of its caption."""

@@ -19,11 +19,12 @@ REFUTED_BY = (
 )
 FORMULA = "Teacher: CE on all rows (weak, or weak + JDA). Student: CE + T² KL(teacher || student), T = 4."
 FIGURES = {
-    "interaction": "Test accuracy of teacher and student by how each was trained; the student's lines would rise if "
+    "interaction": "Test accuracy of teacher and student by how each was trained. The student's lines would rise if "
     "the better teacher taught better.",
-    "teachers": "What a teacher is beside its accuracy: its calibration (expected calibration error of the top class, "
-    "10 bins, in points) and the mean entropy of its answers at T = 1, both on test images as they are.",
-    "contrasts": "The contrasts listed before the runs; the band is the margin of ±0.5 points within which a "
+    "teachers": "What a teacher is beside its accuracy: its calibration and its entropy. Calibration is the expected "
+    "calibration error of the top class, 10 bins, in points; entropy the mean of its answers at T = 1, both on test "
+    "images as they are.",
+    "contrasts": "The contrasts listed before the runs. The band is the margin of ±0.5 points within which a "
     "difference counts as none.",
 }
 

@@ -34,10 +34,10 @@ FORMULA = (
 )
 FIGURES = {
     "gain": "JDA minus weak2 over training images and passes over them, under a teacher of the student's own images "
-    "and under a strong one: the effect, its outcome (above zero, below, ≈0: within half a point, ?: undecided; bold "
-    "where decided), corrected for all cells of the figure, and its paired 95 % interval. Hatched: not trained, with "
-    "the reason. Dashed lines: equal steps, so equal cost. Star: where the other notebooks are; ring: half the images "
-    "of the few-shot notebook.",
+    "and under a strong one. A cell holds the effect, its outcome (above zero, below, ≈0: within half a point, ?: "
+    "undecided; bold where decided), corrected for all cells of the figure, and its paired 95 % interval. Hatched: not "
+    "trained, with the reason. Dashed lines: equal steps, so equal cost. Star: where the other notebooks are; ring: "
+    "half the images of the few-shot notebook.",
     "kd": "KD minus CE, both on one weak view, over the same cells: what distillation itself is worth there.",
     "widths": "JDA minus weak2 for students of other widths at one cell of the map, under both teachers.",
 }

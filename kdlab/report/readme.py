@@ -19,6 +19,7 @@ from kdlab.report.parts import by_knowledge, families, mixes_or_picks, preparing
 
 BLOCKS = ("verdicts", "methods", "augmentations")  # of the README, and of docs/methods.md and docs/augmentations.md
 # Module-level names in tests/test_losses_*.py that list methods, and what being listed there proves.
+FEW = 4  # claims that a cell of the README's table tells one by one
 PROOFS = {"RESTATED": "numpy", "AGAINST_TORCHDISTILL": "torchdistill", "GOLDEN": "golden vector"}
 
 
@@ -94,12 +95,12 @@ def verdict_block(figures: Path) -> str:
     if not studies:
         return "_Nothing published yet: `make figures`, then `make publish`._"
     sets, perspectives = data_sets(studies), by_perspective(studies)
-    verdicts = [f"on {title}" for title in sets.values()] if len(sets) > 1 else ["verdict"]
+    verdicts = [f"found on {title}" for title in sets.values()] if len(sets) > 1 else ["what was found"]
     rows, images = [], []
     for own in perspectives:
         first = next(iter(own.values()))
         page = f"notebooks/perspectives/{first['perspective']}.ipynb"
-        outcomes = [f"**{own[name]['overall']}**" if name in own else "–" for name in sets]
+        outcomes = [_found(own[name]) if name in own else "–" for name in sets]
         rows.append((f"[{first['title']}]({page})", first["claim"], *outcomes))
         images.append([_image(figures, own[name]) for name in sets if name in own])
     table = _table(("perspective", "the paper's claim", *verdicts), rows)
@@ -112,12 +113,24 @@ def verdict_block(figures: Path) -> str:
     return "\n".join([table, "", *paragraphs, gallery_line, *said])
 
 
+def _found(study: Mapping[str, Any]) -> str:
+    """A study's verdict and what its claims came to; of many claims those that are decided, and how many are not."""
+    claims = [v for v in study["verdicts"] if v["role"] == "claim"]
+    told = claims if len(claims) <= FEW else [v for v in claims if v["outcome"] != "undecided"]
+    left = len(claims) - len(told)
+    lines = [v.get("finding", f"{v['name']}: {v['outcome']}") for v in told]  # older studies have no findings
+    if left:
+        lines.append(f"{left} {'others ' if told else 'comparisons '}undecided")
+    return "<br>".join([f"**{study['overall']}**", *lines])
+
+
 def _image(figures: Path, study: Mapping[str, Any]) -> str:
     """A study's first figure."""
     stem = (Path(study["folder"]) / study["figures"][0]).as_posix()
     alt = json.loads((figures / f"{stem}.json").read_text(encoding="utf-8"))["alt"]
-    where = f"On {study['data_title']}: " if study["folder"] else ""
-    return f'<img src="figures/{stem}.png" width="49%" alt="{escape(where + alt)}">'
+    where = f" on {study['data_title']}" if study["folder"] else ""
+    text = escape(f"{study['title']}{where}: {alt}")
+    return f'<img src="figures/{stem}.png" width="49%" alt="{text}">'
 
 
 def method_block(tests: Path = CHECKOUT / "tests") -> str:

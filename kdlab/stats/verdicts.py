@@ -50,6 +50,7 @@ class Verdict:
             sequential design, for which there is none.
         outcome: one of ``OUTCOMES``.
         reason: a sentence with the numbers.
+        finding: the same in brief: the effect with its interval, and the outcome.
         detectable: the smallest true effect (for no-effect expectations: the smallest margin, if there is
             truly no effect) that these seeds decide with 80 % power at Holm's strictest step, in a sequential design by
             a look at all of them; NaN where so few never do.
@@ -75,6 +76,7 @@ class Verdict:
     floor: float
     outcome: str
     reason: str
+    finding: str
     detectable: float
     needed: int | None
     image_error: float = math.nan
@@ -170,8 +172,8 @@ def as_table(verdicts: Iterable[Verdict]) -> pd.DataFrame:
     for verdict in verdicts:
         row: dict[str, Any] = {field: getattr(verdict.contrast, field) for field in from_contrast}
         row |= {field: getattr(verdict, field) for field in own}
-        rows.append(row | {"flags": "; ".join(verdict.flags), "reason": verdict.reason})
-    return pd.DataFrame(rows, columns=[*from_contrast, *own, "flags", "reason"])
+        rows.append(row | {"flags": "; ".join(verdict.flags), "reason": verdict.reason, "finding": verdict.finding})
+    return pd.DataFrame(rows, columns=[*from_contrast, *own, "flags", "reason", "finding"])
 
 
 def _verdict(contrast: Contrast, values: pd.Series, flags, judged: Judged, strictest: float, design: str) -> Verdict:
@@ -189,10 +191,10 @@ def _verdict(contrast: Contrast, values: pd.Series, flags, judged: Judged, stric
     verdict = Verdict(
         contrast=contrast, differences=dict(zip(values.index.tolist(), values.tolist(), strict=True)),
         effect=bounds.mean, low=bounds.low, high=bounds.high, **judged._asdict(), floor=floor,
-        sign_flip=math.nan if looking else sign_flip_p(values), reason="", detectable=detectable, needed=needed,
-        flags=flags, design=design,
+        sign_flip=math.nan if looking else sign_flip_p(values), reason="", finding="", detectable=detectable,
+        needed=needed, flags=flags, design=design,
     )  # fmt: skip
-    return replace(verdict, reason=_sentence(verdict))
+    return replace(verdict, **_sentences(verdict))
 
 
 def _plans(contrast: Contrast, sd: float, n: int, alpha: float, looking: bool) -> tuple[float, int]:
@@ -206,25 +208,30 @@ def _plans(contrast: Contrast, sd: float, n: int, alpha: float, looking: bool) -
     return smallest(sd, n, POWER, alpha, critical), seeds_needed(contrast.margin, sd, POWER, alpha, test)
 
 
-def _sentence(verdict: Verdict) -> str:
+def _sentences(verdict: Verdict) -> dict[str, str]:
+    """``Verdict.reason`` and ``Verdict.finding``."""
     contrast, n, looking = verdict.contrast, verdict.n, verdict.design == SEQUENTIAL
     unit, one = contrast.unit, contrast.unit.removesuffix("s")
     margin = f"{contrast.margin:g} {one if contrast.margin == 1 else unit}"
     if verdict.needed is None:
         why = "all differences are equal" if n > 1 else "an interval needs at least 2 seeds"
-        return f"{contrast.name}: undecided, {n} seed{'s' * (n != 1)}; {why}."
+        brief = f"{contrast.name}: undecided, {n} seed{'s' * (n != 1)}"
+        return {"reason": f"{brief}; {why}.", "finding": brief}
     undecided, positive = verdict.outcome == "undecided", contrast.expects == "positive"
     ps = f"{verdict.p_text}; {verdict.p_named(True)}" if undecided and positive else verdict.p_text
     bounds = f" [{verdict.low:+.2f}, {verdict.high:+.2f}]".replace("-", "\u2212") if verdict.bounded else ""
     drawn = "95 % confidence sequence" if looking else "95 % interval"
     over = f"{drawn} over {n} seeds" if verdict.bounded else f"{n} seeds, too few for a {drawn}"
-    numbers = f"{contrast.sentence(verdict.effect, bounds)} ({over}; {ps})"
+    effect = contrast.sentence(verdict.effect, bounds)
+    numbers = f"{effect} ({over}; {ps})"
     if undecided:
         shows = "can show" if positive else "can rule out effects beyond"
         these = f"{n} seeds {shows} {verdict.detectable:.1f} {unit}, and "
         these = these if math.isfinite(verdict.detectable) else ""
         takes = f"{margin} would take {'at most ' * looking}{verdict.needed} seeds"
-        return f"{numbers}: undecided; with this spread {these}{takes}."
+        return {
+            "reason": f"{numbers}: undecided; with this spread {these}{takes}.", "finding": f"{effect}: undecided",
+        }  # fmt: skip
     size = {
         ("positive", "supported"): f", but smaller than {margin}" * verdict.small,
         ("positive", "contradicted"): f", but by less than {margin}" * verdict.small,
@@ -234,4 +241,4 @@ def _sentence(verdict: Verdict) -> str:
         ("equivalent", "supported"): f", within {margin} of zero",
         ("equivalent", "contradicted"): f", more than {margin} from zero",
     }[contrast.expects, verdict.outcome]
-    return f"{numbers}: {verdict.outcome}{size}."
+    return {"reason": f"{numbers}: {verdict.outcome}{size}.", "finding": f"{effect}: {verdict.outcome}{size}"}
