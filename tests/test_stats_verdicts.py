@@ -1,5 +1,6 @@
 """Verdicts by two tests: Holm over both p of every claim restated, wrong verdicts counted, words."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from kdlab import stats
+from kdlab.perspectives.conclusions import conclusion
 from kdlab.stats.judging import ALPHA, judge
 
 MARGIN = 0.5
@@ -94,6 +96,29 @@ def test_any_wrong_verdict_is_as_rare_as_five_in_a_hundred(truth, sd):
         samples = [effect + shared + random.normal(0, sd / math.sqrt(2), 6) for _, effect in truth]
         wrong += any(j.outcome in WRONG[t] for j, t in zip(judge(samples, listed), truth, strict=True))
     assert wrong / repeats <= ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / repeats)
+
+
+def test_a_verdict_says_which_seed_it_hangs_on():
+    """Against the rule applied anew to tables that lack a seed, so with Holm's correction over the same claims."""
+    rng = np.random.default_rng(4)
+    base = 80 + rng.normal(0, 1, 8)
+    noise = rng.normal(0, 1, (3, 8))
+    table = runs(base=base, a=base + 1.2 + noise[0], b=base + 1.2 + noise[1], none=base + 0.2 * noise[2])
+    claims = [contrast(arm) for arm in ("a", "b", "none")]
+    whole = stats.decide(table, claims)
+    for seed in range(8):
+        for verdict, without in zip(whole, stats.decide(table[table["seed"] != seed], claims), strict=True):
+            assert verdict.turns.get(seed, verdict.outcome) == without.outcome
+    assert any(v.turns for v in whole), "nothing to see in these numbers"
+    shown = {v.contrast.name.split()[0]: v.stability for v in whole}
+    assert shown["none"] == "the same without any one seed"
+    two = table[table["seed"] < 2]
+    assert all(v.stability == "" and not v.turns for v in stats.decide(two, claims))
+    assert all(v.stability == "" and not v.turns for v in stats.decide(table, claims, design="sequential"))
+    hangs = dataclasses.replace(whole[0], turns={3: "undecided", 5: "undecided", 1: "supported"})
+    assert hangs.stability == "undecided without any one of seeds 3, 5; supported without seed 1"
+    assert f"It hangs on single seeds: {hangs.stability}." in conclusion([hangs])
+    assert stats.as_table([hangs])["stability"].item() == hangs.stability
 
 
 def test_each_outcome_is_found_where_it_is_plain():

@@ -47,6 +47,8 @@ def conclusion(
             lines.append("  A run differs from its own repetition: read every other effect with that in mind.")
         if math.isfinite(verdict.image_error):
             lines.append(f"  Other test images would move it by a standard error of {verdict.image_error:.2f} points.")
+        if verdict.turns:
+            lines.append(f"  It hangs on single seeds: {verdict.stability}.")
         lines += [f"  Note: {flag}." for flag in verdict.flags]
     if smoke:
         lines += ["", "This is a smoke run: it shows that everything works, and is evidence of nothing."]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -27,9 +27,11 @@ from kdlab.stats.inference import (
     two_sided,
 )
 from kdlab.stats.judging import ALPHA, FIXED, SEQUENTIAL, Judged, judge
+from kdlab.stats.sentences import sentences, stability
 from kdlab.stats.sequential import confidence_sequence, sequence_critical
 from kdlab.stats.tables import paired_differences
 
+LEAST = 3  # seeds of which one can be left out: the others still have a spread
 OUTCOMES = ("supported", "contradicted", "negligible", "undecided")
 
 
@@ -59,6 +61,8 @@ class Verdict:
         image_error: standard error of the effect over the test images (``image_error``); NaN where it is not known. It
             takes no part in the outcome.
         flags: what a reader must know about the rows.
+        turns: seed to the outcome that all contrasts without it would come to, where that is another one. For a reader,
+            and of a fixed design alone: the outcome is that of all seeds.
         design: ``"fixed"``, judged by the t-test, or ``"sequential"``, by the sequential t-test.
     """
 
@@ -81,6 +85,7 @@ class Verdict:
     needed: int | None
     image_error: float = math.nan
     flags: tuple[str, ...] = ()
+    turns: Mapping[int, str] = field(default_factory=dict)
     design: str = FIXED
 
     @property
@@ -97,6 +102,11 @@ class Verdict:
     def small(self) -> bool:
         """Whether the 95 % interval lies within the margin."""
         return -self.contrast.margin < self.low and self.high < self.contrast.margin
+
+    @property
+    def stability(self) -> str:
+        """What leaving out one seed changes; empty where none can be, and for a sequential design."""
+        return stability(self.turns) if self.n >= LEAST and self.design == FIXED else ""
 
     @property
     def p_text(self) -> str:
@@ -132,10 +142,11 @@ def decide(
     samples = [paired_differences(table, c.weights, c.metric) for c in contrasts]
     judged = judge([sample.to_numpy() for sample, _ in samples], contrasts, design)
     claims = sum(contrast.role == "claim" for contrast in contrasts)
+    turns = _turns([sample for sample, _ in samples], contrasts, judged) if design == FIXED else [{}] * len(contrasts)
     verdicts = []
-    for contrast, sample, found in zip(contrasts, samples, judged, strict=True):
+    for contrast, sample, found, other in zip(contrasts, samples, judged, turns, strict=True):
         strictest = ALPHA / (2 * claims) if contrast.role == "claim" else ALPHA
-        verdict = _verdict(contrast, *sample, found, strictest, design)
+        verdict = replace(_verdict(contrast, *sample, found, strictest, design), turns=other)
         if right and contrast.metric == "test_accuracy":
             verdict = replace(verdict, image_error=image_error(table, contrast.weights, right))
         verdicts.append(verdict)
@@ -172,8 +183,22 @@ def as_table(verdicts: Iterable[Verdict]) -> pd.DataFrame:
     for verdict in verdicts:
         row: dict[str, Any] = {field: getattr(verdict.contrast, field) for field in from_contrast}
         row |= {field: getattr(verdict, field) for field in own}
-        rows.append(row | {"flags": "; ".join(verdict.flags), "reason": verdict.reason, "finding": verdict.finding})
-    return pd.DataFrame(rows, columns=[*from_contrast, *own, "flags", "reason", "finding"])
+        rows.append(row | {"flags": "; ".join(verdict.flags), "stability": verdict.stability})
+        rows[-1] |= {"reason": verdict.reason, "finding": verdict.finding}
+    return pd.DataFrame(rows, columns=[*from_contrast, *own, "flags", "stability", "reason", "finding"])
+
+
+def _turns(
+    samples: Sequence[pd.Series], contrasts: Sequence[Contrast], judged: Sequence[Judged]
+) -> list[dict[int, str]]:
+    """``Verdict.turns`` of every contrast."""
+    turns: list[dict[int, str]] = [{} for _ in contrasts]
+    for seed in sorted(set().union(*(sample.index for sample in samples))):
+        without = judge([sample.drop(seed, errors="ignore").to_numpy() for sample in samples], contrasts)
+        for own, sample, before, after in zip(turns, samples, judged, without, strict=True):
+            if seed in sample.index and len(sample) >= LEAST and after.outcome != before.outcome:
+                own[int(seed)] = after.outcome
+    return turns
 
 
 def _verdict(contrast: Contrast, values: pd.Series, flags, judged: Judged, strictest: float, design: str) -> Verdict:
@@ -194,7 +219,7 @@ def _verdict(contrast: Contrast, values: pd.Series, flags, judged: Judged, stric
         sign_flip=math.nan if looking else sign_flip_p(values), reason="", finding="", detectable=detectable,
         needed=needed, flags=flags, design=design,
     )  # fmt: skip
-    return replace(verdict, **_sentences(verdict))
+    return replace(verdict, **sentences(verdict))
 
 
 def _plans(contrast: Contrast, sd: float, n: int, alpha: float, looking: bool) -> tuple[float, int]:
@@ -206,39 +231,3 @@ def _plans(contrast: Contrast, sd: float, n: int, alpha: float, looking: bool) -
         critical = sequence_critical if looking else one_sided
         smallest, test = smallest_margin, partial(tost_power, critical=critical)
     return smallest(sd, n, POWER, alpha, critical), seeds_needed(contrast.margin, sd, POWER, alpha, test)
-
-
-def _sentences(verdict: Verdict) -> dict[str, str]:
-    """``Verdict.reason`` and ``Verdict.finding``."""
-    contrast, n, looking = verdict.contrast, verdict.n, verdict.design == SEQUENTIAL
-    unit, one = contrast.unit, contrast.unit.removesuffix("s")
-    margin = f"{contrast.margin:g} {one if contrast.margin == 1 else unit}"
-    if verdict.needed is None:
-        why = "all differences are equal" if n > 1 else "an interval needs at least 2 seeds"
-        brief = f"{contrast.name}: undecided, {n} seed{'s' * (n != 1)}"
-        return {"reason": f"{brief}; {why}.", "finding": brief}
-    undecided, positive = verdict.outcome == "undecided", contrast.expects == "positive"
-    ps = f"{verdict.p_text}; {verdict.p_named(True)}" if undecided and positive else verdict.p_text
-    bounds = f" [{verdict.low:+.2f}, {verdict.high:+.2f}]".replace("-", "\u2212") if verdict.bounded else ""
-    drawn = "95 % confidence sequence" if looking else "95 % interval"
-    over = f"{drawn} over {n} seeds" if verdict.bounded else f"{n} seeds, too few for a {drawn}"
-    effect = contrast.sentence(verdict.effect, bounds)
-    numbers = f"{effect} ({over}; {ps})"
-    if undecided:
-        shows = "can show" if positive else "can rule out effects beyond"
-        these = f"{n} seeds {shows} {verdict.detectable:.1f} {unit}, and "
-        these = these if math.isfinite(verdict.detectable) else ""
-        takes = f"{margin} would take {'at most ' * looking}{verdict.needed} seeds"
-        return {
-            "reason": f"{numbers}: undecided; with this spread {these}{takes}.", "finding": f"{effect}: undecided",
-        }  # fmt: skip
-    size = {
-        ("positive", "supported"): f", but smaller than {margin}" * verdict.small,
-        ("positive", "contradicted"): f", but by less than {margin}" * verdict.small,
-        ("positive", "negligible"): f", smaller than {margin} either way",
-        ("no_gain", "supported"): f", within {margin} of zero, or below",
-        ("no_gain", "contradicted"): f", more than {margin} above zero",
-        ("equivalent", "supported"): f", within {margin} of zero",
-        ("equivalent", "contradicted"): f", more than {margin} from zero",
-    }[contrast.expects, verdict.outcome]
-    return {"reason": f"{numbers}: {verdict.outcome}{size}.", "finding": f"{effect}: {verdict.outcome}{size}"}
