@@ -6,6 +6,7 @@ import shutil
 import struct
 import sys
 import zlib
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,8 +14,10 @@ import nbformat
 import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from typer.main import get_command
 
 from kdlab import lab, report, stats
+from kdlab.cli.app import app
 from kdlab.cli.figures import figures
 from kdlab.errors import SpecError
 from kdlab.paths import CHECKOUT
@@ -184,7 +187,7 @@ def test_gallery_shows_verdicts_in_words_and_loads_nothing(tmp_path):
     assert 'alt="Dots of few_shot"' in page and 'width="650" height="360"' in page
     assert "Accuracy &lt;gain&gt;" in page, "captions are text, not markup"
     assert not LOADS.search(page) and "://" not in page
-    assert len(links(page)) == 3 * 6
+    assert len(links(page)) == 3 * 7, "thumbnail, enlargement, picture and four files of each"
     for link in links(page):
         assert (tmp_path / link).is_file(), link
 
@@ -231,8 +234,36 @@ def test_a_figure_has_its_caption_in_parts_and_its_verdict(tmp_path):
     page = pages.gallery(tmp_path).read_text()
     figure = re.search("<figcaption .*?</figcaption>", page, re.DOTALL).group()
     assert '<p class="says">Gain over KD, at T = 4.</p>\n<p>Hatched: impossible.</p>' in figure
-    assert "<p>Data: Fashion-MNIST. Teacher &amp; student.</p></details>" in figure
+    assert "<p>Data: Fashion-MNIST. Teacher &amp; student.</p>" in figure
     assert '<span class="badge contradicted">✕ contradicted</span>' in figure
+
+
+@pytest.mark.parametrize(
+    ("overrides", "more"),
+    [
+        ({}, ""),
+        ({"seeds": [0, 1, 2]}, " --seeds 3"),
+        ({"seeds": [0, 1, 2], "design": "sequential"}, " --until decided"),
+        ({"data": "cifar10", "epochs": 30, "teacher_epochs": 60}, " --data cifar10 --epochs 30 --teacher-epochs 60"),
+        ({"data": "folder:/home/me/photos?color=grey"}, " --data 'folder:PATH?color=grey'"),
+        ({"student": "a:B?width=4"}, " --student 'a:B?width=4'"),
+    ],
+)
+def test_a_figure_says_how_to_draw_it_anew(tmp_path, overrides, more):
+    write_study(tmp_path / "figures", "few_shot", "undecided")
+    record = tmp_path / "figures" / "few_shot-gain.json"
+    assert "Run it" not in pages.gallery(tmp_path).read_text(), "a record of before says too little"
+    meta = {"perspective": "few_shot", "profile": "standard", "overrides": overrides}
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"meta": meta}))
+    page = pages.gallery(tmp_path).read_text()
+    assert f"<code>kdlab figures few_shot --profile standard{more}</code>" in unescape(page) and "/home" not in page
+    options = {name for param in get_command(app).commands["figures"].params for name in param.opts}
+    assert set(re.findall(r"--[\w-]+", more)) <= options
+
+
+def test_code_is_linked_where_the_page_lies_in_the_checkout(tmp_path):
+    assert pages.code("few_shot", CHECKOUT / "figures") == "../kdlab/perspectives/few_shot.py"
+    assert pages.code("few_shot", tmp_path) == "" == pages.code("nothing", CHECKOUT / "figures")
 
 
 def test_no_word_of_a_published_caption_is_lost():

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from kdlab.perspectives import NAMES
 from kdlab.perspectives.places import data_title
 from kdlab.report.notebook_page import finite, heading, html, read_json, render, template
 from kdlab.stats import health_line
+from kdlab.stats.judging import SEQUENTIAL
 
 TEACHING = CHECKOUT / "notebooks" / "teaching"
 FIRST = "fashion"  # what studies of before there were two data sets are about
@@ -89,6 +91,7 @@ def gallery(folder: Path, figures: Path | None = None, teaching: Path | None = N
         page = (Path(study["folder"]) / "notebooks" / f"{study['perspective']}.html").as_posix()
         study["notebook"] = page if (folder / page).is_file() else ""
         study["id"] = anchor(study["folder"], study["perspective"])
+        study["code"] = code(study["perspective"], folder)
         # The page is written when a notebook ends, well or not; without one it is running, or was interrupted.
         study.setdefault("overall", "failed" if study["notebook"] else "unfinished")
     profile = ", ".join(dict.fromkeys(study["profile"] for study in finished)) or folder.name
@@ -99,6 +102,38 @@ def gallery(folder: Path, figures: Path | None = None, teaching: Path | None = N
     values |= {"processors": processors(figures)}
     write_file(folder / "index.html", render("gallery.html", **values))
     return folder / "index.html"
+
+
+def code(name: str, folder: Path) -> str:
+    """Where a perspective's code is, seen from a page's folder; empty where that is not in the checkout.
+
+    Args:
+        name: of the perspective.
+        folder: of the page.
+    """
+    module = CHECKOUT / "kdlab" / "perspectives" / f"{name}.py"
+    inside = module.is_file() and folder.absolute().is_relative_to(CHECKOUT)
+    return Path(os.path.relpath(module, folder)).as_posix() if inside else ""
+
+
+def command(meta: Mapping[str, Any]) -> str:
+    """The line that draws a figure anew, training what neither store nor ledger has; empty for one of before.
+
+    Args:
+        meta: of the figure's record. A folder of images is told as ``folder:PATH``: where it lies is nobody's business.
+    """
+    if not {"perspective", "profile", "overrides"} <= meta.keys():
+        return ""
+    words = ["kdlab figures", meta["perspective"], "--profile", meta["profile"]]
+    for name, value in meta["overrides"].items():
+        if name == "design":
+            words += ["--until decided"] * (value == SEQUENTIAL)
+        elif name == "seeds":
+            words += [f"--seeds {len(value)}"] * (SEQUENTIAL != meta["overrides"].get("design"))
+        else:
+            shown = re.sub(r"^folder:[^?]*", "folder:PATH", value) if name == "data" else value
+            words.append(f"--{name.replace('_', '-')} {shlex.quote(str(shown))}")
+    return " ".join(words)
 
 
 def processors(figures: Path) -> dict[str, Any]:
@@ -196,4 +231,6 @@ def _figure(stem: Path, folder: Path) -> dict[str, Any]:
     says, *reading = SENTENCE.split(seen, maxsplit=1)
     caption = {"says": says, "reading": "".join(reading), "made": "".join(made)}
     place = {"name": stem.name, "path": Path(os.path.relpath(stem, folder)).as_posix()}
-    return place | caption | {"width": width, "height": height, "alt": record["alt"]}
+    return place | caption | {
+        "width": width, "height": height, "alt": record["alt"], "command": command(record.get("meta", {})),
+    }  # fmt: skip
