@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -168,6 +169,30 @@ def test_notebooks_get_their_own_seeds_and_the_design(monkeypatch, studies, caps
     both = {"design": "sequential", "epochs": 90}
     assert started == {"few_shot": both | {"seeds": [0, 1, 2, 3]}, "joint_augmentation": both | {"seeds": [0, 1, 2]}}
     assert "time is up, and not decided" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("profile", "finished"), [("quick", 0), ("quick", 2), ("quick", 4), ("smoke", 0)])
+def test_the_first_notebook_is_drawn_early_at_two_seeds(monkeypatch, profile, finished):
+    """Of a profile with more seeds than two, and not when all runs are there from the start; the last is drawn last."""
+    drawn = []
+
+    def run_notebook(name, size, folder, parameters):
+        drawn.append((name, parameters.get("seeds")))
+        return SimpleNamespace(error="")
+
+    def train(*groups, after, **_):
+        specs = [spec for group in groups for spec in group]
+        seeds = sorted({spec.seed for spec in specs})
+        for upto in range(finished, len(seeds) + 1):
+            after({lab.run_key(spec) for spec in specs if spec.seed in seeds[:upto]})
+
+    monkeypatch.setattr(command.notebooks, "run_notebook", run_notebook)
+    monkeypatch.setattr(command.pages, "gallery", lambda folder: folder)
+    monkeypatch.setattr(command.pages, "lessons", lambda folder: [])
+    monkeypatch.setattr(lab, "run", train)
+    assert command.figures(["few_shot", "ratio_sweep"], profile, {}, [])
+    early = [("few_shot", [0, 1])] if profile == "quick" and finished < 4 else []
+    assert drawn[: len(early)] == early and sorted(drawn[len(early) :]) == [("few_shot", None), ("ratio_sweep", None)]
 
 
 def test_captions_and_conclusions_say_which_test(studies):

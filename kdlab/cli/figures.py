@@ -109,10 +109,22 @@ def _studies(
 def _planned(
     notebook_runs: NotebookRuns, studies: dict[str, perspectives.Study], stages: list[list[RunSpec]], train
 ) -> bool:
-    """Train the studies at their own seeds, and run each notebook as soon as its runs exist."""
+    """Train the studies at their own seeds, and run each notebook as soon as its runs exist.
+
+    The first is run at its first two seeds too, which is the least that has an interval: something to see early.
+    """
     wanted = {name: {lab.run_key(s) for s in study.specs} for name, study in studies.items()}
+    first, study = next(iter(studies.items()))
+    seeds = list(study.profile.seeds[:2])
+    early = {lab.run_key(spec) for spec in study.specs if spec.seed in seeds}
+
+    def after(keys: set[str]) -> None:
+        notebook_runs.start(name for name in studies if wanted[name] <= keys)
+        if early <= keys and not wanted[first] <= keys:
+            notebook_runs.look(first, seeds)
+
     try:
-        train(*stages, after=lambda keys: notebook_runs.start(n for n in studies if wanted[n] <= keys))
+        train(*stages, after=after)
     except KeyboardInterrupt:
         _say_seeds(studies)
         raise
@@ -178,6 +190,7 @@ class NotebookRuns:
         self.profile, self.folder, self.parameters, self.started = size.name, folder(size), parameters, started
         self.pool = futures.ThreadPoolExecutor(2)
         self.outcomes: dict[str, futures.Future[notebooks.Outcome]] = {}
+        self.looks: dict[str, futures.Future[notebooks.Outcome]] = {}
         self.lock = threading.Lock()
 
     def start(self, names: Iterable[str]) -> None:
@@ -186,12 +199,21 @@ class NotebookRuns:
             if name not in self.outcomes:
                 self.outcomes[name] = self.pool.submit(self._run, name)
 
-    def _run(self, name: str) -> notebooks.Outcome:
-        outcome = notebooks.run_notebook(name, self.profile, self.folder, self.parameters[name])
+    def look(self, name: str, seeds: list[int]) -> None:
+        """Run a notebook at some of its seeds, once; ``start`` replaces what that draws."""
+        if name not in self.looks:
+            self.looks[name] = self.pool.submit(self._run, name, seeds)
+
+    def _run(self, name: str, seeds: list[int] | None = None) -> notebooks.Outcome:
+        if seeds is None and name in self.looks:
+            self.looks[name].result()  # two that write the same files take their turns
+        more = {} if seeds is None else {"seeds": seeds}
+        outcome = notebooks.run_notebook(name, self.profile, self.folder, self.parameters[name] | more)
         minutes, seconds = divmod(round(time.monotonic() - self.started), 60)
         with self.lock:
             said = f"FAILED: {outcome.error}" if outcome.error else self._verdict(name)
-            print(f"\n[{minutes:02d}:{seconds:02d}] {name}: {said}", flush=True)
+            at = "" if seeds is None else f" at {len(seeds)} seeds"
+            print(f"\n[{minutes:02d}:{seconds:02d}] {name}{at}: {said}", flush=True)
             pages.gallery(self.folder)
         return outcome
 
