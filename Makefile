@@ -24,7 +24,7 @@ WITH_UV  = { $(PIP) uv && $(UV) $(PINS) $(1); } || { echo "uv could not install;
 install  = $(if $(filter uv,$(INSTALLER)),$(WITH_UV),$(WITH_PIP))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures publish test test-units test-browser test-notebooks test-pages lint golden readme docs teaching lab clean conda-check
+.PHONY: help setup figures publish test test-units test-browser test-notebooks test-pages fuzz lint golden readme docs teaching lab clean conda-check
 
 help: ## list the targets and the settings
 	@echo "make TARGET [SETTING=value ...]"
@@ -65,6 +65,9 @@ test-notebooks: $(VENV)/.ready-test ## every notebook: perspectives and explorer
 	{ KDLAB_PROFILE=smoke $(NBVAL) --nbval-lax notebooks/perspectives notebooks/explore.ipynb notebooks/start.ipynb && \
 	  $(NBVAL) --nbval notebooks/teaching && $(BIN)/python tests/through_papermill.py; } >"$$out/log" 2>&1 || status=$$?; \
 	cat "$$out/log"; exit $$status
+
+fuzz: $(VENV)/.ready-test ## odd input of every kind, 10,000 of each (KDLAB_FUZZ=n), drawn anew each time
+	KDLAB_FUZZ=$${KDLAB_FUZZ:-10000} $(BIN)/python -m pytest tests/fuzz -s
 
 lint: $(VENV)/.ready-test ## check style and formatting of code and notebooks, and the types of what the package offers
 	$(BIN)/ruff check .

@@ -3,8 +3,9 @@
 from html import escape
 from pathlib import Path
 
+from kdlab.report.documents import by_perspective, data_sets, load_verdicts
 from kdlab.report.notebook_page import heading
-from kdlab.report.pages import anchor, by_perspective, data_sets, load_verdicts
+from kdlab.report.pages import anchor
 
 GALLERY = "gallery/index.html"
 

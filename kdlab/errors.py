@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 
@@ -14,6 +15,21 @@ class SpecError(ValueError):
 
 class Unfit(SpecError):
     """A perspective that has no answer with these data or lengths, where others have."""
+
+
+# What comes of reading a document that is not the one that was written, in as many ways as there are damages.
+DAMAGES = (LookupError, TypeError, ValueError, AttributeError)
+
+
+def damaged(path: Path, why: Exception | str) -> SpecError:
+    """What to say of a document beside the figures that is no longer, or not yet, one that this version writes.
+
+    Args:
+        path: its file.
+        why: what is wrong with it, or what reading it has raised.
+    """
+    said = f"it lacks {why}" if isinstance(why, KeyError) else str(why).partition("\n")[0]
+    return SpecError(f"{path} is damaged, or of another version: {said}. `make figures` writes it anew.")
 
 
 def choose(argument: str, value: Any, choices: Iterable[Any]) -> Any:

@@ -255,7 +255,7 @@ class RunSpec:
         if isinstance(self.teacher, RunSpec) and self.teacher.role != "teacher":
             object.__setattr__(self, "teacher", self.teacher.replace(role="teacher"))
         if self.sizes is not None:
-            if len(self.sizes) != 3:
+            if not isinstance(self.sizes, list | tuple) or len(self.sizes) != 3:
                 raise SpecError(f"sizes must be (train, val, test), but got {self.sizes!r}.")
             for name, size in zip(("train", "val", "test"), self.sizes, strict=True):
                 check_integer(f"sizes: {name}", size, 1)
@@ -298,16 +298,33 @@ class RunSpec:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> RunSpec:
-        """The spec that ``to_dict`` wrote."""
+        """The spec that ``to_dict`` wrote.
+
+        Raises:
+            SpecError: naming the field that is missing, unknown or wrong.
+        """
+        _kind("a spec", plain, Mapping, "an object of fields")
         values = dict(plain)
         for name in values:
             choose("field of RunSpec", name, [f.name for f in dataclasses.fields(cls)])
-        values["budget"] = Budget(**values["budget"])
-        values["optimiser"] = Optimiser(**values["optimiser"])
-        teacher = values.get("teacher")
-        if teacher:
-            values["teacher"] = Checkpoint(**teacher) if "sha256" in teacher else cls.from_dict(teacher)
+        values["budget"] = _read("budget", Budget, values.get("budget"))
+        values["optimiser"] = _read("optimiser", Optimiser, values.get("optimiser"))
+        if teacher := values.get("teacher"):
+            _kind("teacher", teacher, Mapping, "an object of fields")
+            is_file = "sha256" in teacher
+            values["teacher"] = _read("teacher", Checkpoint, teacher) if is_file else cls.from_dict(teacher)
         return cls(**values)
+
+
+def _read(argument: str, kind: type, plain: Any) -> Any:
+    """A part of a spec from the object that ``to_dict`` made of it."""
+    _kind(argument, plain, Mapping, "an object of fields")
+    fields = dataclasses.fields(kind)
+    for name in plain:
+        choose(f"field of {argument}", name, [f.name for f in fields])
+    if lacking := [f.name for f in fields if f.default is dataclasses.MISSING and f.name not in plain]:
+        raise SpecError(f"{argument} lacks {', '.join(lacking)}: {dict(plain)!r}.")
+    return kind(**plain)
 
 
 def sweep(base: RunSpec, **axes: Any) -> list[RunSpec]:

@@ -46,6 +46,10 @@ def main() -> None:
         sys.exit(_refuse(str(error)))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.exit(_refuse(f"{str(error.filename)[:200]!r}: {error.strerror}"))
     except Exception as error:
         if hasattr(error, "format_message"):  # click's own usage errors
             sys.exit(_refuse(error.format_message()))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from kdlab.errors import check_integer
 from kdlab.foreign import weightfile
 from kdlab.lab import datasheet, environment, memory, sources
 from kdlab.lab.cohort import Cohort, balanced, cohorts, makespan
@@ -17,6 +18,8 @@ from kdlab.lab.store import Store
 from kdlab.lab.validation import check, notes
 from kdlab.memo import plan_memo
 from kdlab.spec import RunSpec
+
+MOST_WORKERS = 1024  # processes; more is a slip of the hand
 
 
 @dataclass
@@ -139,7 +142,7 @@ def plan(*groups: Sequence[RunSpec], workers: int = 1, store: Store | None = Non
         from_ledger: rows of the ledger stand for runs that are asked for (``kdlab.lab.sources``), for tables that read
             no weights; a teacher without which a student cannot be trained is still trained.
     """
-    store, workers = store or Store(), max(1, workers)
+    store, workers = store or Store(), max(1, check_integer("workers", workers, 0, MOST_WORKERS))
     with plan_memo():
         runs, ranks = _resolved(groups)
         done, begun = {k for k in runs if store.has(k) and store.sound(k)}, store.begun()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdlab.data import absolute, train_size
-from kdlab.errors import choose
+from kdlab.errors import SpecError, choose
 from kdlab.perspectives import budgets
 from kdlab.perspectives.notebook_parameters import LENGTHS, seeds
 from kdlab.registry import catalogue
@@ -160,8 +160,10 @@ class Profile:
             SpecError: for an unknown field or seeds that are not distinct non-negative integers.
         """
         changes = {k: v for k, v in changes.items() if v is not None}
-        for field in changes:
+        for field, value in changes.items():
             choose("profile field", field, [*(f.name for f in dataclasses.fields(self)), *LENGTHS])
+            if isinstance(getattr(self, field, None), str) and not isinstance(value, str):
+                raise SpecError(f"{field} must be a name, but got {value!r}.")
         if "seeds" in changes:
             changes["seeds"] = seeds(changes["seeds"])
         if str(changes.get("data", "")).startswith("folder:"):

@@ -15,7 +15,7 @@ import pandas as pd
 
 from kdlab import lab, plotting, stats
 from kdlab.data import describe, sizes
-from kdlab.errors import Unfit, choose
+from kdlab.errors import DAMAGES, SpecError, Unfit, choose, damaged
 from kdlab.lab import baseline
 from kdlab.lab.datasheet import file_name, heading
 from kdlab.lab.right import right_in
@@ -253,13 +253,21 @@ def redraw(path: Path | str):
 
     Args:
         path: a figure's json file.
+
+    Raises:
+        SpecError: for a record that is damaged or of another version.
     """
     table, record = plotting.load(path)
-    meta = record["meta"]
-    module, size = _module(meta["perspective"]), profile(meta["profile"], **meta["overrides"])
-    verdicts = stats.decide(table, module.contrasts(size), design=size.design)
-    measured = {meta["figure"]: meta["measured"]} if "measured" in meta else {}
-    return _figures(module, table, verdicts, size, meta.get("linear"), measured)[meta["figure"]]
+    try:
+        meta = record["meta"]
+        module, size = _module(meta["perspective"]), profile(meta["profile"], **meta["overrides"])
+        verdicts = stats.decide(table, module.contrasts(size), design=size.design)
+        measured = {meta["figure"]: meta["measured"]} if "measured" in meta else {}
+        return _figures(module, table, verdicts, size, meta.get("linear"), measured)[meta["figure"]]
+    except SpecError:
+        raise
+    except DAMAGES as error:
+        raise damaged(absolute(path), error) from error
 
 
 def _figures(

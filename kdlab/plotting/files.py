@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kdlab import __version__
+from kdlab.errors import DAMAGES, SpecError, damaged
 from kdlab.paths import absolute, write_file
 from kdlab.plotting.look import theme
 
@@ -56,12 +57,25 @@ def save(
 
 
 def load(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The table of a figure's json as it was saved, and the rest of the record."""
-    record = json.loads(absolute(path).read_text(encoding="utf-8"))
-    columns = record.pop("columns")
-    table = pd.DataFrame(record.pop("data"), columns=list(columns))
-    # words are left to pandas, whose dtype for them differs between versions
-    return table.astype({c: kind for c, kind in columns.items() if pd.api.types.is_numeric_dtype(kind)}), record
+    """The table of a figure's json as it was saved, and the rest of the record.
+
+    Raises:
+        SpecError: for a file that is not there, or no record of a figure.
+    """
+    path = absolute(path)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        columns, rows = record.pop("columns"), record.pop("data")
+        if not isinstance(columns, dict) or not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
+            raise TypeError("its columns and data are no table")
+        table = pd.DataFrame(rows, columns=list(columns))
+        # words are left to pandas, whose dtype for them differs between versions
+        numeric = {c: kind for c, kind in columns.items() if pd.api.types.is_numeric_dtype(kind)}
+        return table.astype(numeric), record
+    except OSError as error:
+        raise SpecError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except DAMAGES as error:
+        raise damaged(path, error) from error
 
 
 def _draw(figure: Figure, suffix: str, metadata: dict) -> bytes:

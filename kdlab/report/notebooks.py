@@ -26,8 +26,9 @@ from kdlab.paths import CHECKOUT, settle, write_file
 from kdlab.perspectives import places
 from kdlab.perspectives import profile as find_profile
 from kdlab.perspectives.notebook_parameters import literal
+from kdlab.report.documents import load_verdicts
 from kdlab.report.notebook_page import html
-from kdlab.report.pages import anchor, gallery, lessons, load_verdicts, unfinished
+from kdlab.report.pages import anchor, gallery, lessons, unfinished
 
 NOTEBOOKS = CHECKOUT / "notebooks" / "perspectives"
 PUBLISHED = ("png", "svg", "csv", "json")

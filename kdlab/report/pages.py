@@ -9,53 +9,24 @@ import os
 import re
 import shlex
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from kdlab.paths import CHECKOUT, write_file
-from kdlab.perspectives import NAMES
 from kdlab.perspectives.places import data_title
-from kdlab.report.notebook_page import finite, heading, html, read_json, render, template
+from kdlab.report.documents import FIRST, by_perspective, data_sets, load_verdicts, record
+from kdlab.report.notebook_page import finite, heading, html, render, template
 from kdlab.stats import health_line
 from kdlab.stats.judging import SEQUENTIAL
 
 TEACHING = CHECKOUT / "notebooks" / "teaching"
-FIRST = "fashion"  # what studies of before there were two data sets are about
 # Pixels; figures are drawn one column or two columns wide, and two of one column stand side by side.
 BROAD = 1000
 # A sentence has ended, and another begins.
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9])")
-
-
-def load_verdicts(figures: Path) -> list[dict[str, Any]]:
-    """The ``*.verdict.json`` of a figures folder and of the data sets in folders below it.
-
-    Returns:
-        Studies in the order of the perspectives, of each the folder's own first; ``folder`` is where one lies, empty
-        for the folder itself, and ``data`` and ``data_title`` name its data set.
-    """
-    order = {name: position for position, name in enumerate(NAMES)}
-    studies = []
-    for path in [*sorted(figures.glob("*.verdict.json")), *sorted(figures.glob("*/*.verdict.json"))]:
-        place = "" if path.parent == figures else path.parent.name
-        studies.append({"data": FIRST, "data_title": data_title(FIRST)} | read_json(path) | {"folder": place})
-    return sorted(studies, key=lambda study: order.get(study["perspective"], len(order)))
-
-
-def data_sets(studies: Iterable[dict[str, Any]]) -> dict[str, str]:
-    """The data sets of some studies, name to title: first that of the folder itself."""
-    return {s["data"]: s["data_title"] for s in sorted(studies, key=lambda s: s["folder"])}
-
-
-def by_perspective(studies: Iterable[dict[str, Any]]) -> list[dict[str, dict[str, Any]]]:
-    """Of each perspective its studies, by data set."""
-    groups: dict[str, dict[str, dict[str, Any]]] = {}
-    for study in studies:
-        groups.setdefault(study["perspective"], {})[study["data"]] = study
-    return list(groups.values())
 
 
 def unfinished(notebooks: Path) -> list[str]:
@@ -222,15 +193,15 @@ def _lay_out(figures: list[dict[str, Any]]) -> None:
 
 
 def _figure(stem: Path, folder: Path) -> dict[str, Any]:
-    record = read_json(stem.with_name(f"{stem.name}.json"))
+    found = record(stem.with_name(f"{stem.name}.json"))
     # A png states its size in bytes 16 to 24; the browser keeps the place free while the image loads.
     with open(stem.with_name(f"{stem.name}.png"), "rb") as png:
         width, height = struct.unpack(">II", png.read(24)[16:])
     # What is seen and how to read it stand before the data; how it was made, after.
-    seen, *made = re.split(r"\s+(?=Data: )", record["caption"], maxsplit=1)
+    seen, *made = re.split(r"\s+(?=Data: )", found["caption"], maxsplit=1)
     says, *reading = SENTENCE.split(seen, maxsplit=1)
     caption = {"says": says, "reading": "".join(reading), "made": "".join(made)}
     place = {"name": stem.name, "path": Path(os.path.relpath(stem, folder)).as_posix()}
     return place | caption | {
-        "width": width, "height": height, "alt": record["alt"], "command": command(record.get("meta", {})),
+        "width": width, "height": height, "alt": found["alt"], "command": command(found.get("meta", {})),
     }  # fmt: skip

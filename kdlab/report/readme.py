@@ -14,12 +14,13 @@ from kdlab.errors import SpecError
 from kdlab.paths import CHECKOUT, write_file
 from kdlab.perspectives import NAMES
 from kdlab.registry import Entry
-from kdlab.report.pages import by_perspective, data_sets, load_verdicts, processors
+from kdlab.report.documents import by_perspective, data_sets, load_verdicts, record
+from kdlab.report.pages import processors
 from kdlab.report.parts import by_knowledge, families, mixes_or_picks, preparing, summary
 
 BLOCKS = ("verdicts", "methods", "augmentations")  # of the README, and of docs/methods.md and docs/augmentations.md
-# Module-level names in tests/test_losses_*.py that list methods, and what being listed there proves.
 FEW = 4  # claims that a cell of the README's table tells one by one
+# Module-level names in tests/test_losses_*.py that list methods, and what being listed there proves.
 PROOFS = {"RESTATED": "numpy", "AGAINST_TORCHDISTILL": "torchdistill", "GOLDEN": "golden vector"}
 
 
@@ -102,7 +103,7 @@ def verdict_block(figures: Path) -> str:
         page = f"notebooks/perspectives/{first['perspective']}.ipynb"
         outcomes = [_found(own[name]) if name in own else "–" for name in sets]
         rows.append((f"[{first['title']}]({page})", first["claim"], *outcomes))
-        images.append([_image(figures, own[name]) for name in sets if name in own])
+        images.append([_image(figures, own[name]) for name in sets if name in own and own[name]["figures"]])
     table = _table(("perspective", "the paper's claim", *verdicts), rows)
     gallery_line = "Captions, intervals and numbers are in the gallery, `figures/index.html`."
     # One set: two perspectives in a row; several: a row for each perspective.
@@ -127,7 +128,7 @@ def _found(study: Mapping[str, Any]) -> str:
 def _image(figures: Path, study: Mapping[str, Any]) -> str:
     """A study's first figure."""
     stem = (Path(study["folder"]) / study["figures"][0]).as_posix()
-    alt = json.loads((figures / f"{stem}.json").read_text(encoding="utf-8"))["alt"]
+    alt = record(figures / f"{stem}.json")["alt"]
     where = f" on {study['data_title']}" if study["folder"] else ""
     text = escape(f"{study['title']}{where}: {alt}")
     return f'<img src="figures/{stem}.png" width="49%" alt="{text}">'

@@ -33,6 +33,21 @@ def is_interactive(given: bool | None = None) -> bool:
     return os.environ.get("KDLAB_INTERACTIVE", "1") != "0" if given is None else bool(given)
 
 
+def _check_kind(name: str, value: Any, usual: Any) -> None:
+    """Refuse a value of another kind than the setting's usual one; None leaves the choice to the explorer.
+
+    Raises:
+        SpecError: naming the setting, the value and the kind.
+    """
+    kinds = {bool: (bool, "True or False"), int: (int, "an integer"), float: ((int, float), "a number"),
+             str: ((str, os.PathLike), "a word")}  # fmt: skip
+    kind, words = kinds.get(type(usual), (object, ""))
+    if value is None or (isinstance(value, kind) and isinstance(value, bool) == isinstance(usual, bool)):
+        return
+    if words:
+        raise SpecError(f"setting {name} must be {words}, but got {value!r}.")
+
+
 class Explorer:
     """Base of all explorers.
 
@@ -62,8 +77,9 @@ class Explorer:
         self._set(settings)
 
     def _set(self, settings: Mapping[str, Any]) -> None:
-        for name in settings:
+        for name, value in settings.items():
             choose("setting", name, self.DEFAULTS)
+            _check_kind(name, value, self.DEFAULTS[name])
         self.settings |= settings
 
     # ---- what a subclass writes --------------------------------------------------------------------------------------
@@ -107,7 +123,13 @@ class Explorer:
 
         layout = {"layout": {"width": width}} if width else {}
         usual = {"value": self.settings[name], "description": text or name, "style": {"description_width": "initial"}}
-        return getattr(ipywidgets, kind)(**usual | layout | traits)
+        try:
+            return getattr(ipywidgets, kind)(**usual | layout | traits)
+        except (TraitError, TypeError) as error:
+            if "options" in traits:
+                offered = [one[1] if isinstance(one, tuple) else one for one in traits["options"]]
+                choose(f"setting {name}", self.settings[name], offered)
+            raise SpecError(f"setting {name} cannot be {self.settings[name]!r}: {error}") from error
 
     def button(self, text: str, action: Callable[[], Any], tooltip: str, icon: str = "", **traits: Any) -> Any:
         """A button.

@@ -9,7 +9,7 @@ import pytest
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 from kdlab.paths import CHECKOUT
-from kdlab.report import notebook_page, pages
+from kdlab.report import documents, notebook_page, pages
 
 PHONE, TABLET, DESKTOP = (390, 844), (820, 1180), (1400, 900)
 FITS = "document.scrollingElement.scrollWidth <= innerWidth"
@@ -43,7 +43,7 @@ def gallery(page, site):
 
 @pytest.fixture(scope="module")
 def studies(site):
-    return pages.load_verdicts(site)
+    return documents.load_verdicts(site)
 
 
 def shown(page) -> tuple[list[str], list[str]]:
@@ -239,7 +239,7 @@ def two_sets(page, site, tmp_path):
     """The published set, and two of its perspectives again as those of another data set."""
     folder = shutil.copytree(site, tmp_path / "figures")
     (folder / "cifar10").mkdir()
-    for study in pages.load_verdicts(site)[:2]:
+    for study in documents.load_verdicts(site)[:2]:
         for path in folder.glob(f"{study['perspective']}[-.]*"):
             shutil.copy(path, folder / "cifar10")
         named = folder / "cifar10" / f"{study['perspective']}.verdict.json"
