@@ -17,8 +17,9 @@ LAYERS = (
     ("stats",),
     ("plotting",),
     ("perspectives",),
-    ("report", "teaching"),
+    ("report",),
     ("cli", "widgets"),
+    ("teaching",),
 )
 RANK = {entry: rank for rank, layer in enumerate(LAYERS) for entry in layer}
 

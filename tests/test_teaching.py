@@ -1,6 +1,7 @@
-"""The teaching notebooks: their form as committed, how they are made, and that they run with and without controls."""
+"""The teaching notebooks: their form as committed, what they hide, how they are made, and that they run."""
 
 import ast
+import importlib
 import json
 import os
 import re
@@ -20,6 +21,7 @@ LESSONS = sorted(builder.TEACHING.glob("*.ipynb"))
 SOLUTIONS = sorted((builder.TEACHING / "solutions").glob("*.ipynb"))
 CHEAP = builder.TEACHING / "01_soft_targets.ipynb"  # trains nothing but the shared pair
 IGNORED = "nbval-ignore-output"
+ANSWERS = "kdlab.teaching.answers."
 # Folders of some machine, and addresses in its memory.
 MACHINE = re.compile(r"/(home|root|Users|tmp|var|work|mnt)/|[A-Z]:\\|0x[0-9a-f]{6,}")
 
@@ -100,7 +102,7 @@ class TestEveryNotebook:
 
     def test_parameters_are_literals_and_the_first_code(self, path):
         known = notebooks.parameters(path)
-        assert known["profile"] == "lesson" and known["interactive"] is None
+        assert known["profile"] == "quick" and known["interactive"] is None
         first = code(read(path))[0]
         assert tagged(first, "parameters")
         assert all(isinstance(node, ast.Assign) for node in ast.parse(first.source).body)
@@ -131,6 +133,9 @@ class TestLesson:
         for word in ("For: ", f"Class: about {MINUTES[path.stem[:2]]} min", "Needs: ", "Runs in about "):
             assert word in facts
         assert len(re.findall(r"^- ", goals.source, flags=re.M)) == 3
+        assert "**A plan for the lecturer.**" in goals.source
+        words = re.findall(r'<abbr title="([^"]{20,})">[^<]+</abbr>', goals.source.partition("**Words**")[2])
+        assert len(words) >= 4, "a glossary to hover over"
 
     def test_is_about_half_prose(self, path):
         notebook = read(path)
@@ -145,13 +150,15 @@ class TestLesson:
         assert re.findall(r"^## (.+)$", text, flags=re.M)[-3:] == last
         reading = text.rpartition("## What to read next")[2]
         assert len(re.findall(r"^- .+(?:\n  .+)*\b(?:19|20)\d\d\b", reading, flags=re.M)) >= 2, "papers with their year"
+        title = read(path).cells[0].source.splitlines()[0].removeprefix("# ")
+        assert text.endswith(f"To cite this lesson: kdlab, *{title}*, 2026, a notebook of the kdlab workbench.")
         number = LESSONS.index(path) + 1
         if number < len(LESSONS):
             assert f"]({LESSONS[number].name})" in reading
 
     def test_asks_before_it_tells_and_asserts_what_it_says(self, path):
         sources = [cell.source for cell in code(read(path))]
-        assert sum(source.startswith("widgets.predict(") for source in sources) >= 2
+        assert sum(source.startswith("quiz.predict(") for source in sources) >= 2
         assert sum("assert" in source for source in sources) >= 2
 
     def test_exercises_wait_for_answers(self, path):
@@ -163,6 +170,45 @@ class TestLesson:
         assert f"](solutions/{path.name})" in prose(notebook)
 
 
+def calls(cell, method):
+    """The calls of ``quiz.<method>`` in a cell."""
+    found = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)]
+    return [call for call in found if ast.unparse(call.func) == f"quiz.{method}"]
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=name)
+class TestAnswersAreHidden:
+    def test_no_code_above_a_prediction_holds_its_answer(self, path):
+        questions, above, asked = importlib.import_module(ANSWERS + path.stem[3:]).ANSWERS.questions, [], []
+        for cell in code(read(path)):
+            for call in calls(cell, "predict"):
+                ((name,),) = [[ast.literal_eval(argument) for argument in call.args]]
+                assert cell.source == f'quiz.predict("{name}")', "the question's name and nothing else"
+                assert questions[name].right not in above and questions[name].why not in above
+                asked.append(name)
+            above += [n.value for n in ast.walk(ast.parse(cell.source)) if isinstance(n, ast.Constant)]
+        assert asked == list(questions), "each asked once, in the order of the module"
+
+    def test_exercise_cells_hold_no_solution(self, path):
+        cells = [(cell, call) for cell in code(read(path)) for call in calls(cell, "check")]
+        assert len(cells) == len(importlib.import_module(ANSWERS + path.stem[3:]).ANSWERS.exercises)
+        for number, (cell, call) in enumerate(cells, 1):
+            answer, checked = ast.parse(cell.source).body
+            assert ast.unparse(answer) == "answer = None" and checked.value is not None
+            assert [ast.unparse(argument) for argument in call.args] == [str(number), "answer"]
+            assert all(isinstance(given.value, ast.Name) for given in call.keywords), "names, and nothing computed"
+
+    def test_pictures_of_questions_fold_the_answer_away(self, path):
+        for cell in code(read(path)):
+            if calls(cell, "predict"):
+                (output,) = cell.outputs
+                before = output.data["text/markdown"].partition("<details>")[0]
+                assert before.startswith("**Predict.**") and "**" not in before.removeprefix("**Predict.**")
+
+    def test_the_score_is_told_after_the_last_exercise(self, path):
+        assert code(read(path))[-1].source == "quiz.score()"
+
+
 @pytest.mark.parametrize("path", SOLUTIONS, ids=name)
 def test_solutions_are_right(path):
     notebook, lesson = read(path), read(builder.TEACHING / path.name)
@@ -172,8 +218,8 @@ def test_solutions_are_right(path):
     said = "\n".join(texts(notebook))
     for exercise in exercises(notebook):
         assert f"{exercise.partition(':')[0]}: right\n" in said
-    checks = [cell.source for cell in code(notebook) if "widgets.check(" in cell.source]
-    assert all("assert widgets.check(" in source for source in checks)
+    checks = [cell.source for cell in code(notebook) if "quiz.check(" in cell.source]
+    assert all("assert quiz.check(" in source for source in checks)
 
 
 # ---- how they are made -----------------------------------------------------------------------------------------------
@@ -240,7 +286,7 @@ def test_paths_of_this_machine_get_names(monkeypatch):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A store that both runs share, so that the pair is trained once."""
+    """A store that both runs share, so that the pair of the smoke profile is trained once."""
     return tmp_path_factory.mktemp("trained")
 
 

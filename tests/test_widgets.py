@@ -293,35 +293,6 @@ class TestConfidence:
         assert explorer.pairs() is pairs, "moving along the pairs asks no network again"
 
 
-class TestLesson:
-    def test_a_prediction_waits_for_an_answer(self):
-        box = widgets.predict("Up or down?", ["up", "down"], "down", "It falls.", interactive=True)
-        _, pick, reveal, said = box.children
-        assert reveal.disabled and said.value == ""
-        pick.value = "up"
-        assert not reveal.disabled
-        reveal.click()
-        assert "You said up. It is down" in said.value and "It falls." in said.value
-        pick.value = "down"
-        reveal.click()
-        assert "Right" in said.value
-
-    def test_its_twin_holds_everything(self):
-        text = widgets.predict("Up or down?", ["up", "down"], "down", "It falls.", interactive=False).data
-        assert "*up* · *down*" in text and "<summary>Reveal</summary>" in text and "**down.** It falls." in text
-        with pytest.raises(SpecError, match="answer must be one of"):
-            widgets.predict("?", ["up"], "sideways", "")
-
-    def test_checks_say_what_is_missing(self, capsys):
-        assert not widgets.check("one", None, lambda a: a == 1, "Count again.")
-        assert not widgets.check("one", 2, lambda a: a == 1, "Count again.")
-        assert not widgets.check("one", "x", lambda a: a + 1 == 2, "Count again.")
-        assert widgets.check("one", 1, lambda a: a == 1, "Count again.")
-        said = capsys.readouterr().out.splitlines()
-        assert said[0] == "one: not answered yet" and said[1] == "one: not yet. Count again."
-        assert said[2].startswith("one: not yet. Count again. (TypeError") and said[3] == "one: right"
-
-
 def test_the_trained_pair_is_shared_and_comes_from_the_store(trained, place, capsys, monkeypatch):
     monkeypatch.setenv("KDLAB_OUT", place)
     monkeypatch.setenv("KDLAB_PROFILE", "smoke")

@@ -8,8 +8,6 @@ from .explorer import is_interactive as is_interactive
 from .own import OwnImages as OwnImages
 from .pair import TrainedPair as TrainedPair
 from .pair import trained_pair as trained_pair
-from .quiz import check as check
-from .quiz import predict as predict
 from .results.browser import ResultsBrowser as ResultsBrowser
 from .sweep.explorer import BudgetExplorer as BudgetExplorer
 from .temperature import TemperatureExplorer as TemperatureExplorer
