@@ -24,7 +24,7 @@ DEVICES = ("cpu", "cuda", "cuda:0", "mps")
 
 def profile(said: str) -> None:
     """``KDLAB_PROFILE``: the profile where none is named."""
-    choose("KDLAB_PROFILE", said, ("smoke", "lesson", "quick", "standard", "full", "paper"))
+    choose("KDLAB_PROFILE", said, ("smoke", "quick", "standard", "full", "paper"))
 
 
 def device(said: str) -> None:

@@ -87,7 +87,6 @@ def test_standard_has_the_weights_that_quick_was_tuned_to(monkeypatch, tmp_path)
     assert one == other and one.method_options == {"weight": 750.0}
     assert [perspectives.profile(name).regime for name in PROFILES] == [
         "smoke",
-        "lesson",
         "quick",
         "quick",
         "full",

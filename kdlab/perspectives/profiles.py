@@ -1,4 +1,4 @@
-"""Profiles: how large every perspective is. One question, six sizes: smoke, lesson, quick, standard, full, paper.
+"""Profiles: how large every perspective is. One question, five sizes: smoke, quick, standard, full, paper.
 
 ``quick`` and ``standard`` are two depths of one regime (data, networks, budgets): ``standard`` has more seeds and arms,
 and every run of ``quick`` is one of its runs.
@@ -233,17 +233,6 @@ PROFILES = {
             students=("resnet8_s2_w8",),
         ),
         workers=0,
-    ),
-    # What the lessons train in a few minutes; too short to decide anything, as their fourth shows.
-    "lesson": Profile(
-        name="lesson",
-        data=DATA,
-        sizes=(6000, 1000, 5000),
-        student="resnet8_s2_w4",
-        teacher="resnet8_s2_w16",
-        seeds=(0, 1, 2, 3, 4, 5),
-        budget=Budget(5),
-        teacher_budget=Budget(5),
     ),
     "quick": _QUICK,
     "standard": _STANDARD,
