@@ -19,7 +19,8 @@ from kdlab.paths import CHECKOUT
 
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-REQUIREMENTS = [*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["docs"]]
+REQUIREMENTS = [*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["docs"], *EXTRAS["cluster"]]
+REQUIREMENTS.remove("kdlab[cluster]")  # what the tests need of our own
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "lazy-loader": "lazy_loader"}
 NOT_ON_CONDA = ("torchdistill", "playwright")  # under these names
 PYTHONS = ("3.11", "3.12", "3.13")

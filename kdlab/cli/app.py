@@ -76,6 +76,7 @@ def figures(
     workers: WorkersOption = None,
     until: Annotated[Optional[str], typer.Option(help="decided: add seeds while looking, until claims are")] = None,  # noqa: UP045
     at_most: Annotated[Optional[str], typer.Option(help="with --until: 90m, 2h, 1h30m; then no seed is added")] = None,  # noqa: UP045
+    cluster: Annotated[Optional[str], typer.Option(help="Dask's: tcp://HOST:8786, local:4 or slurm")] = None,  # noqa: UP045
     plan: Annotated[bool, typer.Option("--plan", help="say what would be trained, and stop")] = False,
     p: Annotated[Optional[list[str]], typer.Option("-p", help="notebook parameter, key=value")] = None,  # noqa: UP045
 ) -> None:
@@ -85,7 +86,8 @@ def figures(
     given = {"data": data, "teacher": teacher, "student": student, "seeds": seeds}
     given |= {"epochs": epochs, "steps": steps, "teacher_epochs": teacher_epochs, "originals": originals}
     looking = {"until": until, "at_most": at_most}
-    done = figures(names or None, profile, given, p or [], workers=workers, only_plan=plan, **looking)
+    where = {"workers": workers, "cluster_name": cluster}
+    done = figures(names or None, profile, given, p or [], only_plan=plan, **where, **looking)
     raise typer.Exit(0 if done else 1)
 
 

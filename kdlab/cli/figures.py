@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures as futures
+import contextlib
 import json
 import os
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 
 from kdlab import data as datasets
 from kdlab import lab, perspectives, settings
-from kdlab.cli import looking
+from kdlab.cli import cluster, looking
 from kdlab.cli.distil import check_lengths
 from kdlab.errors import SpecError, Unfit, choose
 from kdlab.perspectives.places import folder
@@ -30,6 +31,7 @@ def figures(
     parameters: Sequence[str],
     *,
     workers: int | None = None,
+    cluster_name: str | None = None,
     only_plan: bool = False,
     until: str | None = None,
     at_most: str | None = None,
@@ -44,7 +46,8 @@ def figures(
         given: profile fields to change (data, teacher, student, seeds, epochs, steps, originals, teacher_epochs);
             None leaves one alone.
         parameters: ``key=value`` strings for the notebooks.
-        workers: processes; None takes the profile's number.
+        workers: processes; None takes the profile's number, or as many as a cluster has.
+        cluster_name: of the Dask cluster that trains (``kdlab.cli.cluster``); None trains by processes of this machine.
         only_plan: describe the work and stop.
         until: ``"decided"`` adds seeds until every claim is.
         at_most: a length of time such as ``2h``, after which none is added; goes with ``until``.
@@ -56,6 +59,7 @@ def figures(
     settings.check()
     check_lengths(given)
     limit = looking.time_limit(until, at_most)
+    number = cluster.read(cluster_name, workers) if cluster_name else workers
     given = {k: v for k, v in given.items() if v is not None}
     asked = names or perspectives.profile(profile).perspectives or perspectives.NAMES
     asked = [choose("perspective", name, perspectives.NAMES) for name in dict.fromkeys(asked)]
@@ -70,18 +74,21 @@ def figures(
     stages = _stages(studies, size.whole_seeds)
     lengths = (perspectives.lengths(study.profile) for study in studies.values())
     said = "\n".join([*dict.fromkeys(filter(None, lengths)), *left_out])
-    workers = size.workers if workers is None else workers
+    number = size.workers if number is None and not cluster_name else number
     if only_plan:
-        processes = workers or os.cpu_count() or 1
+        processes = number or (1 if cluster_name else os.cpu_count() or 1)
         todo = lab.plan(*stages, workers=processes, from_ledger=True)
         more = looking.describe(studies, limit, processes, todo) if limit else ""
-        print(todo.describe(), *filter(None, [said, more]), sep="\n")
+        script = cluster.job_script() if cluster_name == "slurm" else ""
+        print(todo.describe(), *filter(None, [said, more, script]), sep="\n")
         return True
     notebook_runs = NotebookRuns(size, {name: given | extra[name] for name in names}, started)
-    train = partial(lab.run, workers=workers, require_teacher=size.requires_teacher, note=said, from_ledger=True)
-    if limit:
-        return _looked(notebook_runs, looking.until_decided(studies, stages, limit, started, train))
-    return _planned(notebook_runs, studies, stages, train)
+    train = partial(lab.run, workers=number, require_teacher=size.requires_teacher, note=said, from_ledger=True)
+    with cluster.connected(cluster_name, workers) if cluster_name else contextlib.nullcontext() as executor:
+        train = partial(train, executor=executor)
+        if limit:
+            return _looked(notebook_runs, looking.until_decided(studies, stages, limit, started, train))
+        return _planned(notebook_runs, studies, stages, train)
 
 
 def _studies(

@@ -14,6 +14,7 @@ import pandas as pd
 from kdlab import settings
 from kdlab.errors import SpecError, check_integer
 from kdlab.lab import networks, worker
+from kdlab.lab.cluster import Cluster
 from kdlab.lab.cohort import Cohort
 from kdlab.lab.damage import Damaged
 from kdlab.lab.keys import run_key
@@ -47,10 +48,12 @@ def run(
 
     Args:
         *groups: lists of specs; earlier groups come first.
-        workers: processes; 0 trains in this one, None takes one per core. They do not import the calling script, so it
-            needs no ``if __name__ == "__main__":``; what is named ``__main__:Class`` is trained in this process.
+        workers: processes; 0 trains in this one, None takes one per core, or as many as a cluster has. They do not
+            import the calling script, so it needs no ``if __name__ == "__main__":``; what is named ``__main__:Class``
+            is trained in this process.
         progress: say what was read and planned, and show a progress bar with an ETA.
-        executor: any ``concurrent.futures`` executor, instead of local processes.
+        executor: any ``concurrent.futures`` executor whose workers see the store, instead of local processes; or a
+            ``kdlab.lab.cluster.Cluster`` of Dask, whose workers need not.
         after: called with the set of finished keys whenever a cohort is done.
         halt: set from another thread, asks for a clean stop; nothing looks at it when training in this process.
         store: None takes the default store.
@@ -74,7 +77,8 @@ def run(
     """
     settings.check()
     store, met = store or Store(), set()
-    workers = (os.cpu_count() or 1) if workers is None else workers
+    if workers is None:
+        workers = executor.workers if isinstance(executor, Cluster) else os.cpu_count() or 1
     check_integer("workers", workers)
     while True:
         try:
@@ -160,7 +164,7 @@ def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, aft
             if halt is not None and halt.is_set():
                 raise Halted("stopped; unfinished runs go on from their checkpoints")
             for cohort in [c for c in waiting if c.needs <= finished | gate.held]:
-                if len(running) > max(workers, 1):
+                if len(running) > (executor.workers if isinstance(executor, Cluster) else max(workers, 1)):
                     break
                 waiting.remove(cohort)
                 runs = gate.admit(cohort.runs.values())

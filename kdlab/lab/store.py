@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -180,18 +181,29 @@ class Store(Unfinished):
         Raises:
             SpecError: when the disk refuses; nothing half written is left.
         """
+        contents = {f"{n}.json": json.dumps(d, indent=1, sort_keys=True).encode() for n, d in documents.items()}
+        contents |= {f"{name}.safetensors": _serialise(values) for name, values in tensors.items()}
+        sums = {name: hashlib.sha256(contents[name]).hexdigest() for name in sorted(contents)}
+        done = {"schema": SCHEMA, "key": key, "sha256": sums}
+        self.place(key, contents | {"done.json": json.dumps(done, indent=1).encode()})
+
+    def place(self, key: str, contents: Mapping[str, bytes]) -> None:
+        """Put a run's files in place at once, as ``write`` does.
+
+        Args:
+            key: the run's key; if another process finished it meanwhile, that run stays.
+            contents: of all its files by name; the done marker is written last.
+
+        Raises:
+            SpecError: when the disk refuses; nothing half written is left.
+        """
         building = self.root / ".building" / f"{key}-{os.getpid()}"
         with self.disk(), contextlib.ExitStack() as stack:
             stack.callback(shutil.rmtree, building, ignore_errors=True)  # a full disk needs the room
             shutil.rmtree(building, ignore_errors=True)
             building.mkdir(parents=True)
-            for name, document in documents.items():
-                paths.write_synced(building / f"{name}.json", json.dumps(document, indent=1, sort_keys=True).encode())
-            for name, values in tensors.items():
-                paths.write_synced(building / f"{name}.safetensors", _serialise(values))
-            sums = {p.name: _file_digest(p) for p in sorted(building.iterdir())}
-            done = {"schema": SCHEMA, "key": key, "sha256": sums}
-            paths.write_synced(building / "done.json", json.dumps(done, indent=1).encode())
+            for name in sorted(contents, key=lambda name: name == "done.json"):
+                paths.write_synced(building / name, contents[name])
             try:
                 building.rename(self.root / key)
             except OSError:

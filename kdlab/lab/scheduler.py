@@ -1,0 +1,176 @@
+"""A Dask scheduler, as a client of it sees it: who works there, what it answers, and whether it is there at all."""
+
+from __future__ import annotations
+
+import concurrent.futures as futures
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from kdlab.errors import SpecError
+from kdlab.lab import damage
+
+LOOK_EVERY = 0.5
+ANSWER_WITHIN = 5.0  # seconds a scheduler may take to answer
+AWAY = 300.0  # seconds a scheduler that was there may be away
+RETRIES = 1  # of what fails otherwise than by a mistake in what was asked for
+
+
+class WorkerDied(futures.BrokenExecutor):
+    """A cohort's workers died one after the other, and Dask has given it up."""
+
+
+class Lost(Exception):
+    """The scheduler went away, and a task with it."""
+
+
+def open_client(address: Any):
+    """A client of the scheduler at an address, or of a cluster that was started here.
+
+    Raises:
+        SpecError: when none answers within a few seconds.
+    """
+    from distributed import Client
+
+    try:
+        return Client(address, timeout=ANSWER_WITHIN, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise SpecError(
+            f"no Dask scheduler answers at {address}: is `dask scheduler` running there, and does its port let us in?"
+        ) from error
+
+
+class Scheduler:
+    """Gives tasks to a scheduler, and waits for it when it goes away.
+
+    Args:
+        client: of the scheduler; another takes its place when the scheduler comes back after a while.
+    """
+
+    def __init__(self, client):
+        self.client, self.address = client, client.scheduler.address
+        self._lock, self._said = threading.Lock(), set()
+        self._there: list[dict[str, Any]] = []
+        self._look_again = 0.0
+
+    # ---- workers -------------------------------------------------------------------------------------------------
+
+    def look(self) -> list[dict[str, Any]]:
+        """What the scheduler says of each worker, asked twice a second at most."""
+        with self._lock:
+            if time.monotonic() > self._look_again and self.client.status == "running":
+                with contextlib.suppress(Exception):  # it may go at any moment
+                    self._there = list(self.client.scheduler_info(n_workers=-1)["workers"].values())
+                self._look_again = time.monotonic() + LOOK_EVERY
+            return self._there
+
+    def on_gpu(self) -> bool:
+        """Whether tasks need the resource GPU: where a GPU is asked for, or nothing is and workers have one."""
+        device = os.environ.get("KDLAB_DEVICE", "")
+        return device.startswith("cuda") or (not device and any("GPU" in one["resources"] for one in self.look()))
+
+    def able(self) -> int:
+        """How many workers can take a task."""
+        gpu = self.on_gpu()
+        return sum(1 for one in self.look() if not gpu or "GPU" in one["resources"])
+
+    def say_if_none(self) -> None:
+        """Tell the person once that no worker can take a task."""
+        if self.client.status == "running" and not self.able():
+            gpu = " --resources GPU=1" if self.on_gpu() else ""
+            self.say(f"cohorts wait for a worker; `dask worker {self.address} --nthreads 1{gpu}` starts one.")
+
+    # ---- tasks ---------------------------------------------------------------------------------------------------
+
+    def ask(self, name: str, given_up: Callable[[Any], bool], function: Callable[..., Any], *arguments: Any) -> Any:
+        """Have a worker call a function.
+
+        Args:
+            name: of the task, unlike any other.
+            given_up: asked about the task now and then; True cancels it.
+            function: which one.
+            *arguments: of it.
+
+        Returns:
+            What it returns; None where it was given up.
+
+        Raises:
+            Lost: when the scheduler went away meanwhile.
+            WorkerDied: when Dask gave the task up.
+            SpecError: when a worker has another kdlab, or none.
+        """
+        done, resources = threading.Event(), {"GPU": 1} if self.on_gpu() else None
+        try:
+            task = self.client.submit(function, *arguments, key=name, retries=RETRIES, resources=resources)
+            task.add_done_callback(lambda _: done.set())
+        except Exception as error:  # Dask has several for a client that lost its scheduler
+            raise Lost from error
+        while not (done.wait(LOOK_EVERY) or task.done()):
+            self.say_if_none()
+            if given_up(task):
+                with contextlib.suppress(Exception):
+                    task.cancel()
+                return None
+        return self._result(task)
+
+    def _result(self, task) -> Any:
+        from distributed import KilledWorker
+
+        try:
+            return task.result()
+        except KilledWorker as error:
+            raise WorkerDied(f"{error.allowed_failures + 1} workers died while they trained {task.key}.") from error
+        except BaseException as error:
+            if task.status != "error":  # no answer of a worker: cancelled, or closed
+                raise Lost from error
+            if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "kdlab":
+                words = f"a worker of {self.address} has no {error.name}: install this version of kdlab there."
+                raise SpecError(words) from error
+            raise
+
+    def begun(self, task) -> bool:
+        """Whether a worker has a task."""
+        with contextlib.suppress(Exception):
+            return any(task.key in keys for keys in self.client.processing().values())
+        return False
+
+    def tell(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Have every worker that can be reached call a function at once, beside its task."""
+        with contextlib.suppress(Exception):
+            self.client.run(function, *arguments, on_error="ignore")
+
+    # ---- coming and going ----------------------------------------------------------------------------------------
+
+    def wait_until_back(self, given_up: Callable[[], bool]) -> None:
+        """Wait for a scheduler that was lost.
+
+        Args:
+            given_up: asked twice a second; True ends the waiting.
+
+        Raises:
+            SpecError: when it stays away.
+        """
+        self.say(gone := f"the scheduler at {self.address} is gone; waiting for it to come back.")
+        until = time.monotonic() + AWAY
+        while time.monotonic() < until and not given_up():
+            with self._lock, contextlib.suppress(Exception):
+                if self.client.status == "closed":
+                    self.client = open_client(self.address)
+                if self.client.status == "running" and self.client.scheduler_info(n_workers=1):
+                    self._said.discard(gone)
+                    return
+            time.sleep(LOOK_EVERY)
+        if not given_up():
+            raise SpecError(
+                f"the scheduler at {self.address} did not come back within {AWAY / 60:.0f} minutes. Finished runs are "
+                "kept, the others go on from their checkpoints: start it, then give the same command again."
+            )
+
+    def say(self, words: str) -> None:
+        """Tell the person something once."""
+        if words not in self._said:
+            self._said.add(words)
+            damage.say(words)
