@@ -85,9 +85,10 @@ def figures(
 
     given = {"data": data, "teacher": teacher, "student": student, "seeds": seeds}
     given |= {"epochs": epochs, "steps": steps, "teacher_epochs": teacher_epochs, "originals": originals}
-    looking = {"until": until, "at_most": at_most}
-    where = {"workers": workers, "cluster_name": cluster}
-    done = figures(names or None, profile, given, p or [], only_plan=plan, **where, **looking)
+    done = figures(
+        names or None, profile, given, p or [], workers=workers, cluster_name=cluster, only_plan=plan, until=until,
+        at_most=at_most,
+    )  # fmt: skip
     raise typer.Exit(0 if done else 1)
 
 

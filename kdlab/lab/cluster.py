@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from kdlab import paths
 from kdlab.errors import SpecError
@@ -60,18 +61,18 @@ class Cluster(futures.Executor):
         """Workers that can take a cohort now, or as many as are expected while there is none."""
         return self.scheduler.able() or self.expected
 
-    def submit(self, train: Callable[..., None], /, runs: Sequence[PlannedRun], root: Path, stop: Path):
+    def submit(self, train: Callable[..., None], /, *cohort: Any, **_: Any) -> futures.Future:
         """Train a cohort; the future ends when its runs are in the client's store, or ``stop`` was heeded.
 
         Args:
             train: ``worker.train_cohort``.
-            runs: of the cohort.
-            root: folder of the client's store.
-            stop: a file whose appearance asks for a clean stop.
+            *cohort: its arguments: the runs, the folder of the client's store, and a file whose appearance asks for a
+                clean stop.
 
         Raises:
             SpecError: for what stands in a script or notebook itself.
         """
+        runs, root, stop = cohort
         if in_main(runs):
             raise SpecError(
                 "what stands in the script or notebook itself (__main__:...) no worker of a cluster can import; put it "
@@ -125,10 +126,8 @@ class Cluster(futures.Executor):
     def _take(self, answer: Answer, runs: Sequence[PlannedRun], store: Store) -> None:
         """Put into the store what came back, or wait until what a worker wrote there is to be seen."""
         self._compare(answer)
-        asked = {run.key for run in runs}
         if not answer.shared:
-            parts = answer.parcel.runs, answer.parcel.checkpoints
-            unpack(Parcel(*({k: v for k, v in part.items() if k in asked} for part in parts)), store)
+            unpack(answer.parcel.only(run.key for run in runs), store)
         until = time.monotonic() + VISIBLE_WITHIN
         while missing := [key for key in answer.finished if not store.has(key)]:
             if time.monotonic() > until:

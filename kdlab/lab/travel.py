@@ -27,8 +27,11 @@ class Parcel:
     runs: dict[str, dict[str, bytes]] = field(default_factory=dict)
     checkpoints: dict[str, bytes] = field(default_factory=dict)
 
-    def __bool__(self) -> bool:
-        return bool(self.runs or self.checkpoints)
+    def only(self, keys: Iterable[str]) -> Parcel:
+        """What it holds of these runs."""
+        keys = set(keys)
+        checkpoints = {key: self.checkpoints[key] for key in keys & self.checkpoints.keys()}
+        return Parcel({key: self.runs[key] for key in keys & self.runs.keys()}, checkpoints)
 
 
 def pack(store: Store, keys: Iterable[str]) -> Parcel:
