@@ -1,8 +1,14 @@
 """Cohorts elsewhere: on any executor, and as tasks of Dask; the bits are those of this machine's own processes."""
 
 import concurrent.futures as futures
+import contextlib
+import os
+import signal
+import socket
+import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -322,3 +328,108 @@ def test_the_script_of_a_job(monkeypatch, tmp_path, capsys):
     command = next(line for line in lines if "dask_worker" in line)
     assert "-m distributed.cli.dask_worker tcp://HERE:PORT" in command and "--nthreads 1" in command
     assert "--resources GPU=1" in command
+
+
+# ---- real processes ------------------------------------------------------------------------------------------------
+
+LONGER = Budget(200, "steps", 32)
+LONG_TEACHER = TEACHER.replace(budget=LONGER)
+LONG = STUDENT.replace(teacher=LONG_TEACHER, budget=LONGER)
+
+
+class Processes:
+    """A scheduler and its workers, each a process of its own; their output goes to files."""
+
+    def __init__(self, folder):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.folder, self.address, self.all = folder, f"tcp://127.0.0.1:{self.port}", []
+
+    def start(self, kind, *options, before=()):
+        command = [*before, sys.executable, "-m", f"distributed.cli.dask_{kind}", *options]
+        with open(self.folder / f"{kind}-{len(self.all)}.log", "wb") as log:
+            self.all.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, start_new_session=True))
+        return self.all[-1]
+
+    def scheduler(self):
+        return self.start("scheduler", "--host", "127.0.0.1", "--port", str(self.port), "--dashboard-address", ":0")
+
+    def worker(self, **options):
+        return self.start("worker", self.address, "--nthreads", "1", "--local-directory", str(self.folder), **options)
+
+    def end(self):
+        for process in self.all:
+            process.terminate()
+        for process in self.all:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(60)
+            with contextlib.suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def processes(tmp_path):
+    (tmp_path / "dask").mkdir()
+    started = Processes(tmp_path / "dask")
+    yield started
+    started.end()
+
+
+@pytest.fixture(scope="module")
+def long_here(tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("long") / "runs")
+    run([LONG], store, workers=0)
+    return store
+
+
+def pid_in_training(store, key, but=None):
+    """The process that trains a run, when it has made some steps, and is another one."""
+    while not (lease := store.lease(key)) or lease.get("step", 0) < 5 or lease["pid"] == but:
+        assert not store.has(key)
+        time.sleep(0.02)
+    return lease["pid"]
+
+
+@pytest.mark.slow
+def test_a_late_worker_a_killed_worker_and_a_scheduler_that_starts_again(processes, tmp_path, long_here, capfd):
+    store, first = Store(tmp_path / "runs"), processes.scheduler()
+    with named.connected(processes.address) as cluster, futures.ThreadPoolExecutor(1) as thread:
+        sweep = thread.submit(run, [LONG], store, executor=cluster)
+        while "cohorts wait for a worker" not in capfd.readouterr().err:
+            time.sleep(0.1)
+        processes.worker()
+        killed = pid_in_training(store, lab.run_key(LONG_TEACHER))
+        os.kill(killed, signal.SIGKILL)
+        pid_in_training(store, lab.run_key(LONG_TEACHER), but=killed)
+        pid_in_training(store, lab.run_key(LONG))
+        first.kill()
+        first.wait()
+        processes.scheduler()
+        sweep.result()
+    assert "is gone; waiting for it" in capfd.readouterr().err
+    assert bits(store) == bits(long_here) and left(store) == set()
+
+
+@pytest.mark.slow
+def test_a_worker_whose_disk_is_another(processes, tmp_path, long_here):
+    hidden = [
+        "unshare",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        f'mount -t tmpfs none {tmp_path}/runs && exec "$@"',
+        "-",
+    ]
+    (tmp_path / "runs").mkdir()
+    if subprocess.run([*hidden, "true"], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    store = Store(tmp_path / "runs")
+    processes.scheduler()
+    with named.connected(processes.address) as cluster, futures.ThreadPoolExecutor(1) as thread:
+        processes.worker(before=hidden)
+        sweep = thread.submit(run, [LONG], store, executor=cluster)
+        sweep.result()
+        assert cluster.apart
+    assert bits(store) == bits(long_here) and left(store) == set()

@@ -48,6 +48,8 @@ ADDED = dict.fromkeys(AS_WRITTEN, "") | {
     "kdlab figures few_shot -p seeds=3": "--plan",
     "kdlab figures --data folder:photos": "--plan",
     "kdlab figures --data cifar100 --profile full": "--plan",
+    "kdlab figures --cluster slurm --workers 16": "--plan",
+    "kdlab figures --plan --workers 1": "",
     "kdlab figures --teacher resnet32x4 --student resnet8x4": "--plan",
     "kdlab figures --student mymodels:TinyNet": "--plan",
     "kdlab run dkd --augmentation torchvision.transforms.v2:RandomErasing": "--steps 1 --teacher-epochs .1",
@@ -94,6 +96,8 @@ NOT_RUN = {
     "conda activate kdlab": "there is no conda",
     "kdlab figures --until decided --at-most 2h": "trains for hours; tests/test_looking.py does so with a stand-in",
     "kdlab data cifar10 --download": "downloads; tests/test_download.py does so from a server of its own",
+    "kdlab figures --cluster tcp://HOST:8786": "needs a scheduler; tests/test_cluster.py starts them",
+    "kdlab figures --cluster local:4": "starts five processes; tests/test_cluster.py has them in one",
     "make publish DATA=cifar10": "writes into the checkout; tests/test_report.py publishes elsewhere",
 }
 

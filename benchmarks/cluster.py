@@ -1,0 +1,97 @@
+"""What a Dask cluster costs: seconds a cohort beside its training, and how evenly workers share a sweep.
+
+    python benchmarks/cluster.py [--sleeping]
+
+Cohorts that sleep show what planning, sending and waiting cost, whatever the machine: one after another without sleep,
+then on 1, 2 and 4 processes, then 1,024 of them on 64 workers that are threads of one process. Cohorts that train
+show what is left on this machine's cores (left out with ``--sleeping``). Efficiency is the time that workers slept or
+would have trained, over the number of workers times the time it took. Everything is written to a temporary folder.
+"""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import contextlib
+import functools
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from kdlab import lab
+from kdlab.lab import running, worker
+from kdlab.lab.cluster import Cluster
+from kdlab.lab.store import Store
+from kdlab.lab.teachers import Gate
+from kdlab.spec import Budget, RunSpec
+
+SPEC = RunSpec(sizes=(640, 200, 500), model="resnet8_s2_w4", budget=Budget(200, "steps", 32))
+
+
+def main() -> None:
+    """Measure everything, a line at a time."""
+    with cluster(1) as one:
+        sleep(one, 1, 1, 0.0)  # the worker has imported what it needs
+        print(f"a cohort that does nothing: {1000 * sleep(one, 1, 100, 0.0) / 100:.0f} ms", flush=True)
+    for workers in (1, 2, 4):
+        with cluster(workers) as some:
+            sleep(some, workers, 4 * workers, 0.0)
+            report(f"{workers} processes, 16 cohorts each of 1 s", 16 / sleep(some, workers, 16 * workers, 1.0))
+    with cluster(64, processes=False) as many:
+        sleep(many, 64, 64, 0.0)
+        report("64 simulated workers, 1,024 cohorts of 5 s", 80 / sleep(many, 64, 1024, 5.0))
+    if "--sleeping" not in sys.argv:
+        alone = train(1)
+        for workers in (2, 4):
+            report(f"{workers} processes that train, {os.cpu_count()} cores", alone / (workers * train(workers)))
+
+
+def report(what: str, efficiency: float) -> None:
+    """Print a line."""
+    print(f"{what}: efficiency {100 * efficiency:.1f} %", flush=True)
+
+
+@contextlib.contextmanager
+def cluster(workers: int, processes: bool = True):
+    """An executor on so many workers of this machine."""
+    from distributed import Client, LocalCluster
+
+    options = {"threads_per_worker": 1, "processes": processes, "memory_limit": 0, "dashboard_address": ":0"}
+    with LocalCluster(n_workers=workers, **options) as started, Client(started, set_as_default=False) as client:
+        with Cluster(client) as executor:
+            yield executor
+
+
+def nap(runs, root, stop, seconds: float) -> None:
+    """Stand in for the training of a cohort."""
+    time.sleep(seconds)
+
+
+def sleep(executor: Cluster, workers: int, cohorts: int, seconds: float) -> float:
+    """Seconds that ``lab.run`` takes for cohorts that sleep, once they are planned."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        todo = lab.plan([SPEC.at_seed(seed) for seed in range(cohorts)], workers=workers, store=store)
+        assert len(todo.cohorts) == cohorts
+        trained, worker.train_cohort = worker.train_cohort, functools.partial(nap, seconds=seconds)
+        try:
+            started = time.perf_counter()
+            running._train(todo, store, workers, False, executor, lambda keys: None, None, Gate(lambda run: {}, False))
+            return time.perf_counter() - started
+        finally:
+            worker.train_cohort = trained
+
+
+def train(workers: int) -> float:
+    """Seconds of a sweep of eight cohorts, in an empty store."""
+    with tempfile.TemporaryDirectory() as folder, cluster(workers) as executor:
+        sleep(executor, workers, 4 * workers, 0.0)
+        specs = [SPEC.at_seed(seed) for seed in range(8)]
+        started = time.perf_counter()
+        lab.run(specs, executor=executor, progress=False, require_teacher=False, store=Store(Path(folder)))
+        return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
