@@ -406,6 +406,7 @@ def test_a_late_worker_a_killed_worker_and_a_scheduler_that_starts_again(process
         first.kill()
         first.wait()
         processes.scheduler()
+        processes.worker()  # one of Dask's ends with its scheduler
         sweep.result()
     assert "is gone; waiting for it" in capfd.readouterr().err
     assert bits(store) == bits(long_here) and left(store) == set()
