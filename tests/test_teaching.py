@@ -61,6 +61,12 @@ def exercises(notebook):
     return re.findall(r"^### (Exercise \d+: .+)$", prose(notebook), flags=re.M)
 
 
+def calls(cell, method, of="quiz"):
+    """The calls of ``quiz.<method>`` in a cell, or of a method of something else."""
+    found = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)]
+    return [call for call in found if ast.unparse(call.func) == f"{of}.{method}"]
+
+
 def name(path):
     return f"{path.parent.name}/{path.stem}"
 
@@ -133,7 +139,7 @@ class TestLesson:
         for word in ("For: ", f"Class: about {MINUTES[path.stem[:2]]} min", "Needs: ", "Runs in about "):
             assert word in facts
         assert len(re.findall(r"^- ", goals.source, flags=re.M)) == 3
-        assert "**A plan for the lecturer.**" in goals.source
+        assert "**A plan for the lecturer.**" in goals.source and "`quiz.reveal()`" in goals.source
         words = re.findall(r'<abbr title="([^"]{20,})">[^<]+</abbr>', goals.source.partition("**Words**")[2])
         assert len(words) >= 4, "a glossary to hover over"
 
@@ -156,6 +162,14 @@ class TestLesson:
         if number < len(LESSONS):
             assert f"]({LESSONS[number].name})" in reading
 
+    def test_new_seeds_in_the_ledger_change_no_number(self, path):
+        read_from = [call for cell in code(read(path)) for call in calls(cell, "study", "perspectives")]
+        assert all(ast.literal_eval(call.args[1]) == "standard" for call in read_from)
+        fixed = notebooks.parameters(path)
+        for call in read_from:
+            (seeds,) = [given.value.id for given in call.keywords if given.arg == "seeds"]
+            assert fixed[seeds] == [0, 1, 2, 3, 4]
+
     def test_asks_before_it_tells_and_asserts_what_it_says(self, path):
         sources = [cell.source for cell in code(read(path))]
         assert sum(source.startswith("quiz.predict(") for source in sources) >= 2
@@ -170,19 +184,13 @@ class TestLesson:
         assert f"](solutions/{path.name})" in prose(notebook)
 
 
-def calls(cell, method):
-    """The calls of ``quiz.<method>`` in a cell."""
-    found = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)]
-    return [call for call in found if ast.unparse(call.func) == f"quiz.{method}"]
-
-
 @pytest.mark.parametrize("path", LESSONS, ids=name)
 class TestAnswersAreHidden:
     def test_no_code_above_a_prediction_holds_its_answer(self, path):
         questions, above, asked = importlib.import_module(ANSWERS + path.stem[3:]).ANSWERS.questions, [], []
         for cell in code(read(path)):
             for call in calls(cell, "predict"):
-                ((name,),) = [[ast.literal_eval(argument) for argument in call.args]]
+                (name,) = map(ast.literal_eval, call.args)
                 assert cell.source == f'quiz.predict("{name}")', "the question's name and nothing else"
                 assert questions[name].right not in above and questions[name].why not in above
                 asked.append(name)
