@@ -1,5 +1,6 @@
 """Explorers for everyone: ends of sliders are legal, pictures have words, small text can be read, keys are named."""
 
+import html
 import re
 
 import numpy as np
@@ -9,7 +10,9 @@ from kdlab import widgets
 from kdlab.perspectives import few_shot
 from kdlab.plotting import style
 from kdlab.plotting.look import LOOKS
-from kdlab.widgets import canvas
+from kdlab.widgets.charts import colours
+from kdlab.widgets.charts.chart import Panel
+from kdlab.widgets.charts.twin import parts
 
 LONGEST = 150  # characters of an alternative text
 NAMES = ("AugmentationExplorer", "TemperatureExplorer", "ConfidenceExplorer", "BudgetExplorer", "LiveTrainer",
@@ -47,15 +50,35 @@ def ends(control) -> list:
     return [low, *inside, high]
 
 
+def panels(explorer) -> list[Panel]:
+    """The charts that are shown."""
+    return [part for row in explorer.saved.rows for cell in row for part in parts(cell) if isinstance(part, Panel)]
+
+
+def ranges(explorer) -> list[tuple]:
+    return [(axis.low, axis.high) for panel in panels(explorer) for axis in (panel.x, panel.y)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_item_of_a_chart_has_its_place_and_words(explorers, name):
+    for panel in panels(explorers[name]):
+        for mark in panel.marks:
+            assert len(mark.x) == len(mark.y) > 0, (panel.title, mark.kind)
+            assert len(mark.told) in (0, len(mark.x)) and len(mark.x2) == len(mark.y2) in (0, len(mark.x))
+            assert (mark.kind in ("segments", "rects")) == bool(len(mark.x2))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_slider_may_go_to_its_ends(explorers, name):
     explorer, tried = explorers[name], 0
+    axes = ranges(explorer)
     for setting, control in explorer.control.items():
         if "Slider" in type(control).__name__ and not control.disabled:
             before = control.value
             for value in ends(control):
                 control.value = value
                 assert explorer.failure is None, f"{setting} = {value!r}: {explorer.failure}"
+                assert ranges(explorer) == axes, f"{setting} = {value!r}: no axis jumps"
                 tried += 1
             control.value = before
     assert tried or name in ("ResultsBrowser", "OwnImages")
@@ -63,14 +86,29 @@ def test_every_slider_may_go_to_its_ends(explorers, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_pictures_have_short_words_and_their_numbers_beside_them(explorers, name):
-    html = explorers[name].picture.value
-    alt = re.search(r' alt="([^"]*)"', html)[1]
+    shown = explorers[name].picture.value
+    alt = re.search(r'class="kd-canvas" role="group" aria-label="([^"]*)"', shown)[1]
     assert 10 < len(alt) <= LONGEST
-    if told := re.search(r'aria-describedby="([^"]+)"', html):
-        described = html.partition(f'id="{told[1]}"')[2]
-        assert described and ("<table>" in described or "yet" in alt or "not trained yet" in html)
+    if told := re.search(r'aria-describedby="([^"]+)"', shown):
+        described = shown.partition(f'id="{told[1]}"')[2]
+        assert described and ("<table>" in described or "yet" in alt or "not trained yet" in shown)
     else:
         assert "yet" in alt, "there is nothing to tell"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_copied_line_shows_the_same_again(explorers, name):
+    explorer = explorers[name]
+    if name == "TemperatureExplorer":
+        explorer.set(temperature=7.0, image=3)
+    code = html.unescape(re.search(r'data-line="([^"]*)"', explorer.line.value)[1])
+    again = eval(code, {"widgets": widgets})
+    assert again.settings == explorer.settings
+    assert name != "TemperatureExplorer" or code == (
+        "widgets.TemperatureExplorer(widgets.trained_pair('quick'), image=3, temperature=7.0)"
+    )
+    if name not in NAMES[4:6]:  # whose stores have been read, and are another's by now
+        assert again.draw().html() == explorer.draw().html()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -80,17 +118,17 @@ def test_every_control_has_a_name(explorers, name):
 
 
 @pytest.mark.parametrize(
-    "color", sorted({look[1] for look in LOOKS.values()} | {canvas.PLAIN, canvas.CHANGED, "#9A9A9A"})
+    "color", sorted({look[1] for look in LOOKS.values()} | {colours.PLAIN, colours.CHANGED, "#9A9A9A"})
 )
 def test_small_coloured_text_can_be_read(color):
-    assert canvas.contrast(canvas.readable(color)) >= 4.5
-    assert canvas.readable(color) == color.lower() or canvas.contrast(color) < 4.5, "what can be read stays"
+    assert colours.contrast(colours.readable(color)) >= 4.5
+    assert colours.readable(color) == color.lower() or colours.contrast(color) < 4.5, "what can be read stays"
 
 
 def test_contrast_is_that_of_wcag():
-    assert canvas.contrast("#ffffff") == pytest.approx(1.0)
-    assert canvas.contrast("#000000") == pytest.approx(21.0)
-    assert canvas.contrast("#767676") == pytest.approx(4.54, abs=0.01)  # the lightest grey that passes
+    assert colours.contrast("#ffffff") == pytest.approx(1.0)
+    assert colours.contrast("#000000") == pytest.approx(21.0)
+    assert colours.contrast("#767676") == pytest.approx(4.54, abs=0.01)  # the lightest grey that passes
 
 
 def seen(color: str) -> np.ndarray:

@@ -1,6 +1,5 @@
 """The ratio and budget explorer, without a browser: its points, sliders, words and commands."""
 
-import base64
 import json
 import math
 import re
@@ -16,7 +15,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from scipy import stats as scipy_stats
-from test_widgets_results import JDA, KD, PNG, TEACHER, WEAK2, shown_png, write_run
+from test_widgets_results import JDA, KD, PNG, TEACHER, WEAK2, canvas, shown, write_run
 
 from kdlab import lab, perspectives
 from kdlab.cli.distil import distil
@@ -103,7 +102,7 @@ def widget(source=None, **settings):
 
 def spots_of(explorer):
     """Texts of the points by (line, place)."""
-    texts = [spot.text for spot in explorer.draw().spots]
+    texts = [text for text in explorer.draw().told if "\n" in text]
     return {tuple(text.split("\n")[0].split(" at ")): text for text in texts}
 
 
@@ -217,8 +216,9 @@ def test_too_many_lines_are_counted(sweep):
         write_run(JDA.replace(method_options={"temperature": 2.0 + warmer}), 0)
     drawing = widget(runs="store", method="all").draw()
     assert "more lines: choose a method or an augmentation" in drawing.caption
-    assert len({spot.text.split(" at ")[0] for spot in drawing.spots}) == selection.MOST_LINES
-    assert any(spot.text.startswith("kd jda at 25 %") for spot in drawing.spots)  # the longest line is kept
+    points = [text for text in drawing.told if "\n" in text]
+    assert len({text.split(" at ")[0] for text in points}) == selection.MOST_LINES
+    assert any(text.startswith("kd jda at 25 %") for text in points)  # the longest line is kept
 
 
 # --- controls ----------------------------------------------------------------------------------------------------
@@ -243,12 +243,12 @@ def test_settings_change_the_picture(usual):
     for name, value in (
         ("x", "shots"), ("ratio", 25.0), ("unit", "steps"), ("budget", float(usual.few)), ("x", "budget"),
         ("shots", 25.0), ("x", "ratio"), ("unit", "epochs"), ("method", "ccd"), ("metric", "val_accuracy"),
-        ("still", True),
+        ("still", False),
     ):  # fmt: skip
         explorer.control[name].value = value
         assert explorer.failure is None, (name, explorer.failure)
-        picture = shown_png(explorer)
-        assert picture.startswith(PNG) and picture not in seen, name
+        picture = shown(explorer)
+        assert picture not in seen, name
         seen.add(picture)
 
 
@@ -263,7 +263,7 @@ def test_what_was_drawn_before_leaves_no_trace(usual):
     assert len({drawing.png for drawing in once}) == len(every)
     again = [BudgetExplorer(runs="published", **settings).draw() for settings in reversed(every)]
     assert [d.png for d in reversed(again)] == [d.png for d in once]
-    assert [d.spots for d in reversed(again)] == [d.spots for d in once]
+    assert [d.html() for d in reversed(again)] == [d.html() for d in once]
 
 
 def test_a_budget_that_is_not_there_any_more_falls_back(usual):
@@ -284,9 +284,14 @@ def test_a_method_without_such_runs_is_told_in_a_friendly_way():
 
 
 def test_one_scale_for_all_sliders():
-    few, all_of_it = (BudgetExplorer(runs="published", shots=shots, still=True).draw() for shots in (10, 100))
-    kd = [next(spot for spot in d.spots if spot.text.startswith("kd jda at 50 %")) for d in (few, all_of_it)]
-    assert kd[0].y > kd[1].y + 0.3  # a tenth of the images lies far below all
+    few, all_of_it = (BudgetExplorer(runs="published", shots=shots).draw().rows[0][0] for shots in (10, 100))
+    for one, other in zip(few, all_of_it, strict=True):
+        assert (one.x.low, one.x.high, one.y.low, one.y.high) == (other.x.low, other.x.high, other.y.low, other.y.high)
+    kd = [next(m for m in panel.marks if m.kind == "points" and m.name == "kd jda") for panel in (few[0], all_of_it[0])]
+    at = [next(y for y, text in zip(m.y, m.told, strict=True) if text.startswith("kd jda at 50 %")) for m in kd]
+    assert few[0].y.low < at[0] < at[1] - 0.3 * (few[0].y.high - few[0].y.low)  # a tenth of the images lies far below
+    loose = [BudgetExplorer(runs="published", shots=shots, still=False).draw().rows[0][0][0].y for shots in (10, 100)]
+    assert loose[0] != loose[1], "axes that fit what is shown"
 
 
 def test_filters_keep_the_lines_without_augmentation(published):
@@ -406,7 +411,7 @@ def test_an_empty_store_is_friendly_and_fills_on_refresh():
     assert explorer.control["runs"].value == "published"
     explorer.control["runs"].value = "store"
     assert "no finished run yet" in explorer.picture.value and "kdlab figures ratio_sweep" in explorer.picture.value
-    assert explorer.failure is None and shown_png(explorer).startswith(PNG)
+    assert explorer.failure is None and explorer.draw().png.startswith(PNG)
     write_run(JDA, 0)
     explorer.control["refresh"].click()
     assert explorer.failure is None and "kd jda at 50 %" in explorer.picture.value
@@ -475,8 +480,8 @@ def test_the_static_twin_is_the_widgets_picture(usual):
     settings = {"runs": "published", "x": "shots", "unit": "steps", "budget": usual.steps}
     explorer = widget(**settings)
     twin = BudgetExplorer(**settings).show(interactive=False)
-    assert twin.png == shown_png(explorer) and twin.caption in explorer.picture.value
-    assert base64.b64encode(twin.png).decode() in explorer.picture.value and not re.search(r"\d\.\d", twin.alt)
+    assert canvas(twin.html()) == shown(explorer) and twin.caption in explorer.picture.value
+    assert twin.png.startswith(PNG) and not re.search(r"\d\.\d", twin.alt)
 
 
 def test_labels_on_all_controls():

@@ -23,6 +23,7 @@ from kdlab.lab.keys import normal, steps
 from kdlab.lab.store import Store
 from kdlab.spec import Budget, Checkpoint, RunSpec
 from kdlab.widgets import ResultsBrowser
+from kdlab.widgets.drawing import Drawing
 from kdlab.widgets.page import STYLE
 from kdlab.widgets.results import run
 from kdlab.widgets.results import table as tables
@@ -110,8 +111,13 @@ def own(filled, monkeypatch, tmp_path):
     return tmp_path / "own"
 
 
-def shown_png(explorer):
-    return base64.b64decode(re.search(r"base64,([^\"]+)", explorer.picture.value)[1])
+def canvas(html):
+    """The charts of a picture, without its caption."""
+    return re.search(r'<div class="kd-canvas".*?(?=<div class="kd-caption"|<details|</figure>)', html, re.S)[0]
+
+
+def shown(explorer):
+    return canvas(explorer.picture.value)
 
 
 def widget(**settings):
@@ -260,8 +266,10 @@ def test_the_comparison_is_that_of_the_statistics(out, metric):
 def test_the_dots_of_two_arms_speak(out):
     drawing = ResultsBrowser(arm_a="kd jda", arm_b="kd weak2").draw()
     values = lab.table([JDA.at_seed(seed) for seed in SEEDS])["test_accuracy"]
-    assert drawing.spots[0].text.startswith(f"A: {values.mean():.2f} % (95 % interval")
-    assert all(0 <= spot.x <= 1 and 0 <= spot.y <= 1 for spot in drawing.spots)
+    assert any(text.startswith(f"A: {values.mean():.2f} % (95 % interval") for text in drawing.told)
+    assert [text for text in drawing.told if text.startswith("A, seed")] == [
+        f"A, seed {seed}: {value:.2f} %" for seed, value in zip(SEEDS, values, strict=True)
+    ]
 
 
 def test_one_arm_alone_is_shown_and_not_compared(out):
@@ -307,8 +315,9 @@ def test_a_run_speaks_of_its_worst_confusions_on_val(out):
     row, column = np.unravel_index(wrong.argmax(), wrong.shape)
     names = datasets.load("fashion", sizes=SIZES).val.classes
     told = f"{wrong.max()} of {counts[row].sum()} {names[row]} taken for {names[column]}"
-    assert told in [spot.text for spot in drawing.spots]
-    assert f"{sum(int(n) for n in re.findall(r'([0-9]+) images', ' '.join(s.text for s in drawing.spots)))}" == "200"
+    assert told in drawing.told
+    assert sum(int(n) for n in re.findall(r"confidence .*?([0-9]+) images", "\n".join(drawing.told))) == 200
+    assert sum(int(text.split()[0]) for text in drawing.told if "taken for" in text or "recognised" in text) == 200
     assert "of the val images" in drawing.caption and key in drawing.caption
 
 
@@ -320,16 +329,18 @@ def test_odd_runs_open_in_words(out, name):
     }[name]  # fmt: skip
     key = reading.read(Store()).table.query(query).index[0]
     explorer = widget(run=key)
-    assert shown_png(explorer).startswith(PNG)
+    assert shown(explorer).count("kd-chart") >= 3 and explorer.draw().png.startswith(PNG)
     assert ("it diverged" in explorer.picture.value) == (name == "diverged")
 
 
 def test_many_classes_are_drawn_without_names():
     random = np.random.default_rng(0)
     logits, truth = random.normal(size=(300, 40)), random.integers(0, 40, 300)
-    made = run.run_picture("many", [{"step": 3, "train_loss": math.nan, "val_accuracy": 2.0}], logits, truth,
-                              [f"class {n}" for n in range(40)])  # fmt: skip
-    assert made.image.size == (1040, run.RUN_HEIGHT) and len(made.spots) > 5
+    curve = [{"step": 3, "train_loss": math.nan, "val_accuracy": 2.0}]
+    row = run.run_row(curve, logits, truth, [f"class {n}" for n in range(40)])
+    (cells,) = row[1].marks
+    assert not row[1].y.ticks and not cells.words and any("class 39" in text for text in cells.told)
+    assert Drawing([row], "many").png.startswith(PNG)
 
 
 @pytest.mark.parametrize("damage", ["logits.safetensors", "result.json", "spec.json", "missing"])
@@ -382,7 +393,7 @@ def test_an_impossible_file_name_is_refused_in_words(own, name):
 def test_an_empty_store_is_friendly_and_fills_on_refresh():
     explorer = widget()
     assert "no finished run yet" in explorer.picture.value and "kdlab figures" in explorer.picture.value
-    assert shown_png(explorer).startswith(PNG)
+    assert explorer.draw().png.startswith(PNG)
     explorer.control["export"].click()
     assert "nothing to export" in explorer.message.value
     write_run(JDA, 0)
@@ -393,14 +404,14 @@ def test_an_empty_store_is_friendly_and_fills_on_refresh():
 
 def test_settings_change_the_picture(out):
     explorer = widget(arm_a="kd jda", arm_b="kd weak2")
-    seen = {shown_png(explorer)}
+    seen = {shown(explorer)}
     for setting, value in (("arm_b", "kd weak"), ("metric", "val_accuracy"), ("run", keys_of(CE)[0])):
         explorer.control[setting].value = value
-        picture = shown_png(explorer)
-        assert picture.startswith(PNG) and picture not in seen, setting
+        picture = shown(explorer)
+        assert picture not in seen, setting
         seen.add(picture)
     explorer.control["sort"].value = "steps"  # the table alone
-    assert shown_png(explorer) in seen
+    assert shown(explorer) in seen
 
 
 def test_what_was_drawn_before_leaves_no_trace(out):
@@ -415,7 +426,7 @@ def test_what_was_drawn_before_leaves_no_trace(out):
     assert len({drawing.png for drawing in once}) == len(every)
     again = [ResultsBrowser(**settings).draw() for settings in reversed(every)]
     assert [d.png for d in reversed(again)] == [d.png for d in once]
-    assert [d.spots for d in reversed(again)] == [d.spots for d in once]
+    assert [d.html() for d in reversed(again)] == [d.html() for d in once]
 
 
 def test_an_error_is_told_and_the_last_picture_stays(out):
@@ -453,7 +464,8 @@ def test_an_unknown_setting_is_refused_with_the_nearest():
 def test_the_static_twin_is_the_widgets_picture(out):
     explorer = widget(arm_a="kd jda", arm_b="kd weak2")
     twin = ResultsBrowser(arm_a="kd jda", arm_b="kd weak2").show(interactive=False)
-    assert twin.png == shown_png(explorer) == ResultsBrowser(arm_a="kd jda", arm_b="kd weak2").draw().png
+    assert canvas(twin.html()) == shown(explorer)
+    assert twin.png == ResultsBrowser(arm_a="kd jda", arm_b="kd weak2").draw().png
     assert "<table>" in twin.caption and "kd weak2" in twin.caption and "more rows" not in twin.alt
     assert str(round(100 * lab.table()["test_accuracy"].mean())) not in twin.alt
 
@@ -466,7 +478,7 @@ def test_callbacks_of_several_threads_do_not_meet(out):
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert explorer.failure is None and shown_png(explorer) == explorer.draw().png
+    assert explorer.failure is None and shown(explorer) == canvas(explorer.draw().html())
 
 
 def test_labels_on_all_controls(out):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,12 +16,12 @@ from kdlab.augment.operations import SCALES
 from kdlab.errors import choose
 from kdlab.plotting.look import INK
 from kdlab.registry import catalogue, create
-from kdlab.widgets.canvas import CHANGED, PLAIN, TEACHER, Sheet
+from kdlab.widgets.charts.colours import CHANGED, PLAIN, TEACHER
+from kdlab.widgets.charts.tiles import Images, Item, Share, Tiles, Words
 from kdlab.widgets.drawing import Drawing, table
 from kdlab.widgets.pair import PairExplorer, TrainedPair, make_view
 
-COLUMNS = 8
-SIDE, CELL, MARGIN, BAND = 84, 118, 92, 342  # pixels
+SIDE, WIDE = 84, 112  # CSS pixels of an image, and of the column that it heads
 
 
 class Strength(NamedTuple):
@@ -120,15 +121,12 @@ class AugmentationExplorer(PairExplorer):
         view = self.view()
         before, after = (self.trained.logits("teacher", x).softmax(1) for x in (view.originals, view.images))
         n = len(view.images)
-        sheet = Sheet(-(-n // COLUMNS) * BAND + 6)
-        for number in range(n):
-            if number % COLUMNS == 0:
-                self._margin(sheet, number // COLUMNS * BAND)
-            self._cell(sheet, view, number, before[number], after[number])
+        tiles = [self._tile(view, number, before[number], after[number]) for number in range(n)]
         flips = int((before.argmax(1) != after.argmax(1)).sum())
         drift = float((before * (before.clamp_min(1e-12).log() - after.clamp_min(1e-12).log())).sum(1).mean())
         alt = f"{n} originals above their views under {self.settings['policy']}, and the teacher's top three classes"
-        return Drawing(sheet.png(), alt, self._caption(n, flips, drift), numbers=self._numbers(view, before, after))
+        numbers = self._numbers(view, before, after)
+        return Drawing([[Tiles(tiles, WIDE, 600)]], alt, self._caption(n, flips, drift), numbers)
 
     def _numbers(self, view: View, before: Tensor, after: Tensor) -> str:
         """Label, the teacher's first choice before and after, and what fired, image by image."""
@@ -141,35 +139,23 @@ class AugmentationExplorer(PairExplorer):
         cells = ((names[label], first(a), first(b), ", ".join(done) or "nothing") for label, a, b, done in rows)
         return table(("label", "teacher on the original", "teacher on the view", "fired"), cells)
 
-    def _margin(self, sheet: Sheet, top: int) -> None:
-        sheet.write(6, top + 26 + SIDE // 2, "original", 13, PLAIN)
-        sheet.write(6, top + 26 + SIDE + 8, "teacher", 11, TEACHER)
-        sheet.write(6, top + 172 + SIDE // 2, "augmented", 13, CHANGED)
-        sheet.write(6, top + 172 + SIDE + 8, "teacher", 11, TEACHER)
-        sheet.write(6, top + 172 + SIDE + 60, "fired", 11, PLAIN)
-        sheet.bar(0, top + BAND - 2, 1, 1040, 0, "#E3E3E3")
-
-    def _cell(self, sheet: Sheet, view: View, number: int, before: Tensor, after: Tensor) -> None:
-        x, top = MARGIN + number % COLUMNS * CELL, number // COLUMNS * BAND
-        flipped = before.argmax() != after.argmax()
-        sheet.write(x, top + 6, self.trained.classes[int(view.labels[number])], 12, INK, bold=True, width=CELL - 8)
-        sheet.paste(view.originals[number].numpy(), x, top + 26, SIDE)
-        self._top3(sheet, before, x, top + 26 + SIDE + 6)
-        sheet.paste(view.images[number].numpy(), x, top + 172, SIDE, CHANGED if flipped else None)
-        if flipped:
-            sheet.write(x + SIDE + 6, top + 172 + SIDE // 2 - 10, "✕", 17, CHANGED, bold=True)
-        self._top3(sheet, after, x, top + 172 + SIDE + 6, flipped)
+    def _tile(self, view: View, number: int, before: Tensor, after: Tensor) -> list[Item]:
+        """One image: the original and what the teacher says of it, above its view and what fired."""
+        flipped = bool(before.argmax() != after.argmax())
         steps = view.fired[number] or ["nothing fired"]
-        for line, text in enumerate([", ".join(steps[:2]), ", ".join(steps[2:5]) + (" …" if len(steps) > 5 else "")]):
-            sheet.write(x, top + 172 + SIDE + 58 + 13 * line, text, 10, PLAIN, width=CELL - 6)
+        return [
+            Words(self.trained.classes[int(view.labels[number])], bold=True),
+            Images([view.originals[number].numpy()], SIDE),
+            *self._top3(before),
+            Images([view.images[number].numpy()], SIDE, *((CHANGED, "✕") if flipped else ())),
+            *self._top3(after, flipped),
+            Words(", ".join(steps[:5]) + (" …" if len(steps) > 5 else ""), PLAIN, size=12),
+        ]
 
-    def _top3(self, sheet: Sheet, soft: Tensor, x: int, y: int, flipped: bool = False) -> None:
-        for line, label in enumerate(soft.topk(min(3, len(soft))).indices.tolist()):
-            first = line == 0
-            color = CHANGED if flipped and first else INK
-            sheet.bar(x, y + 16 * line + 13, float(soft[label]), CELL - 14, 1, TEACHER)
-            text = f"{100 * soft[label]:.0f} % {self.trained.classes[label]}"
-            sheet.write(x, y + 16 * line, text, 11, color, bold=flipped and first, width=CELL - 8)
+    def _top3(self, soft: Tensor, flipped: bool = False) -> Iterator[Share]:
+        for place, label in enumerate(soft.topk(min(3, len(soft))).indices.tolist()):
+            text, new = f"{100 * soft[label]:.0f} % {self.trained.classes[label]}", flipped and not place
+            yield Share(text, float(soft[label]), TEACHER, CHANGED if new else INK, new)
 
     def _caption(self, n: int, flips: int, drift: float) -> str:
         s = self.settings

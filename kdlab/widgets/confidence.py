@@ -13,11 +13,15 @@ from kdlab.losses.ccd import CCD, WEIGHTINGS
 from kdlab.models import Outputs
 from kdlab.plotting.look import FAINT, INK
 from kdlab.registry import catalogue, create
-from kdlab.widgets import canvas
-from kdlab.widgets.canvas import CHANGED, PLAIN, STUDENT, TEACHER, Sheet
+from kdlab.widgets.charts.chart import Axis, Mark, Panel, bars, rule
+from kdlab.widgets.charts.chart import names as vertical
+from kdlab.widgets.charts.colours import CHANGED, PLAIN, STUDENT, TEACHER
+from kdlab.widgets.charts.tiles import Images, Tiles, Words
 from kdlab.widgets.drawing import Drawing, table
 from kdlab.widgets.pair import PairExplorer, make_view
 
+COLD, HOT = 0.5, 20.0
+TEMPERATURES = np.geomspace(COLD, HOT, 10)
 STRIP, SHOWN = 8, 10  # pairs in the strip, classes in the bars
 
 
@@ -41,26 +45,25 @@ class Pairs(NamedTuple):
     number: Tensor
 
 
-def histogram(weights: np.ndarray):
-    """Weights of all pairs, with KD's weight of 1 and their mean.
+def histogram(weights: np.ndarray, chosen: int) -> Panel:
+    """Weights of all pairs, with KD's weight of 1, their mean, and a mark at the chosen one.
 
     Args:
         weights: (n,).
-
-    Returns:
-        The picture, and a function from (weight, count) to pixels from its upper left corner.
+        chosen: number of a pair.
     """
-    with canvas.drawing():
-        figure = canvas.chart(460, 250)
-        ax = canvas.axes(figure, 45, 62, 185, 325, f"Weights of {len(weights)} pairs")
-        ax.set_title(ax.get_title("left"), pad=19)
-        top = max(2.0, float(weights.max()))
-        ax.hist(weights, np.linspace(min(0.0, float(weights.min())), top, 41), color=TEACHER)
-        ax.axvline(1, color=FAINT, lw=1, ls="--")
-        ax.axvline(weights.mean(), color=INK, lw=1)
-        ax.set(xlabel="w (dashed: KD's 1)", xlim=(0, top))
-        ax.text(weights.mean(), ax.get_ylim()[1], f"mean {weights.mean():.2f} ", ha="right", va="bottom")
-        return canvas.pixels(figure), canvas.placer(figure, ax)
+    low, top = min(0.0, float(weights.min())), max(2.0, float(weights.max()))
+    counts, edges = np.histogram(weights, np.linspace(low, top, 41))
+    told = [f"w from {a:.2f} to {b:.2f}: {n} pairs" for a, b, n in zip(edges[:-1], edges[1:], counts, strict=True)]
+    mean, here, most = float(weights.mean()), float(weights[chosen]), 1.15 * float(counts.max())
+    up = Axis(0, most)
+    marks = [
+        Mark("rects", edges[:-1], np.zeros(len(counts)), TEACHER, edges[1:], counts, told=told),
+        rule(up, x=1.0, color=FAINT, width=1.5, dash="--", name="KD's 1"),
+        rule(up, x=mean, color=INK, width=1.5, name=f"mean {mean:.2f}"),
+        Mark("points", [here], [0.03 * most], CHANGED, told=[f"this pair: w = {here:.2f}"], marker="^", size=16),
+    ]
+    return Panel(f"Weights of {len(weights)} pairs", Axis(low, top, "weight w"), up, marks, 300, 230)
 
 
 class ConfidenceExplorer(PairExplorer):
@@ -96,8 +99,10 @@ class ConfidenceExplorer(PairExplorer):
 
     def pairs(self) -> Pairs:
         """The pairs of the present settings, smallest weight first; kept until a setting changes that matters."""
-        names = ("policy", "weighting", "centred", "seed", "draw", "count")
-        return self.cached(tuple(self.settings[name] for name in names), self._pairs)
+        return self.cached(self._kept(), self._pairs)
+
+    def _kept(self) -> tuple[Any, ...]:
+        return tuple(self.settings[n] for n in ("policy", "weighting", "centred", "seed", "draw", "count"))
 
     def _pairs(self) -> Pairs:
         first, second, labels = self.views()
@@ -114,61 +119,63 @@ class ConfidenceExplorer(PairExplorer):
     def draw(self) -> Drawing:
         pairs, s = self.pairs(), self.settings
         chosen = round(s["place"] / 100 * (len(pairs.weight) - 1))
-        sheet = Sheet(610)
-        self._strip(sheet, pairs, chosen)
-        numbers = self._pair(sheet, pairs, chosen)
-        self._histogram(sheet, pairs, chosen)
+        panels, numbers = self._pair(pairs, chosen)
         name = self.trained.classes[int(pairs.labels[chosen])]
         alt = f"Pairs of views by CCD weight; of one, a {name}, soft labels and pushes; a histogram of all weights"
-        return Drawing(sheet.png(), alt, self._caption(pairs, chosen), numbers=numbers)
+        views = (("first view", pairs.first), ("second view", pairs.second))
+        both = Tiles([[Words(word, bold=True), Images([i[chosen].numpy()], 130)] for word, i in views], 130, 140)
+        rows = [[self._strip(pairs, chosen)], [both, *panels, histogram(pairs.weight.numpy(), chosen)]]
+        return Drawing(rows, alt, self._caption(pairs, chosen), numbers)
 
-    def _strip(self, sheet: Sheet, pairs: Pairs, chosen: int) -> None:
+    def _strip(self, pairs: Pairs, chosen: int) -> Tiles:
         """Pairs from the least to the most trusted, evenly spaced; the chosen one takes the nearest place."""
         n = len(pairs.weight)
         places = np.linspace(0, n - 1, STRIP).round().astype(int)
         places[np.abs(places - chosen).argmin()] = chosen
-        sheet.write(14, 4, "least trusted", 12, PLAIN)
-        sheet.write(940, 4, "most trusted", 12, PLAIN)
-        for column, row in enumerate(places):
-            x, here = 14 + column * 128, row == chosen
-            sheet.paste(pairs.first[row].numpy(), x, 28, 56, CHANGED if here else None)
-            sheet.paste(pairs.second[row].numpy(), x + 60, 28, 56, CHANGED if here else None)
-            sheet.write(x, 96, f"w = {pairs.weight[row]:.2f}", 13, CHANGED if here else INK, bold=bool(here))
-            sheet.write(x, 114, self.trained.classes[int(pairs.labels[row])], 11, PLAIN, width=116)
+        tiles = []
+        for number, row in enumerate(places):
+            here, end = row == chosen, {0: "least trusted", STRIP - 1: "most trusted"}.get(number, "")
+            views = [pairs.first[row].numpy(), pairs.second[row].numpy()]
+            tiles.append([
+                Images(views, 48, CHANGED if here else ""),
+                Words(f"w = {pairs.weight[row]:.2f}", CHANGED if here else INK, bool(here)),
+                Words(self.trained.classes[int(pairs.labels[row])], PLAIN, size=12),
+                *([Words(end, PLAIN, size=12)] if end else []),
+            ])  # fmt: skip
+        return Tiles(tiles, 104, 600)
 
-    def _pair(self, sheet: Sheet, pairs: Pairs, chosen: int) -> str:
-        """The chosen pair, the teacher's soft labels on both views and the push on the student's logits; as a table."""
+    def _pair(self, pairs: Pairs, chosen: int) -> tuple[list[Panel], str]:
+        """The teacher's soft labels on both views of a pair and the push on the student's logits; and as a table."""
         temperature = self.settings["temperature"]
         soft = (pairs.teacher[:, chosen] / temperature).softmax(1).numpy()
-        student = (pairs.student[1, chosen] / temperature).softmax(0).numpy()
-        push = temperature * (soft[1] - student)
+        push = self._pushes(pairs, temperature)[chosen]
         order = np.argsort(-pairs.teacher[0, chosen].numpy())[:SHOWN]
         names, truth = [self.trained.classes[k] for k in order], int(pairs.labels[chosen])
-        for top, word, image in ((160, "first view", pairs.first), (362, "second view", pairs.second)):
-            sheet.write(14, top, word, 16, bold=True)
-            sheet.paste(image[chosen].numpy(), 14, top + 26, 160)
         rows = [("first view", soft[0][order], TEACHER), ("second view", soft[1][order], CHANGED)]
-        most = max(0.3, 1.1 * float(soft.max()))
-        place = list(order).index(truth) if truth in order else None
-        title = f"Teacher at T = {temperature:g}"
-        sheet.bars(290, 208, 220, 340, title, rows, names, high=most, label="probability", truth=place)
-        both = [("KD + JDA", push[order], PLAIN), ("CCD", float(pairs.weight[chosen]) * push[order], STUDENT)]
-        if self.settings["policy"] != "jda":
-            both[0] = ("KD", push[order], PLAIN)
-        reach = 1.1 * max(float(np.abs(values).max()) for _, values, _ in both) or 1.0
-        scale = {"low": -reach, "high": reach, "label": "push on the logit"}
-        sheet.bars(560, 208, 200, 340, "Asked of the student", both, [""] * len(names), **scale)
+        kd = "KD + JDA" if self.settings["policy"] == "jda" else "KD"
+        both = [(kd, push[order], PLAIN), ("CCD", float(pairs.weight[chosen]) * push[order], STUDENT)]
+        down = vertical(names, bold=list(order).index(truth) if truth in order else None)
+        reach = self._reach(pairs)
+        panels = [
+            Panel(f"Teacher at T = {temperature:g}", Axis(0, 1, "probability"), down, bars(rows, names), 330, 230),
+            Panel("Asked of the student", Axis(-reach, reach, "push on the logit"), down, bars(both, names), 330, 230),
+        ]
         heads = ("class", *(f"teacher, {word}" for word, *_ in rows), *(f"push of {word}" for word, *_ in both))
-        return table(heads, zip(names, *(values.tolist() for _, values, _ in rows + both), strict=True))
+        return panels, table(heads, zip(names, *(values.tolist() for _, values, _ in rows + both), strict=True))
 
-    def _histogram(self, sheet: Sheet, pairs: Pairs, chosen: int) -> None:
-        """All weights, drawn once, with a mark at the chosen one."""
-        weights = pairs.weight.numpy()
-        picture, place = self.cached(weights.tobytes(), lambda: histogram(weights))
-        sheet.stick(picture, 790, 150)
-        x, y = place(float(pairs.weight[chosen]), 0)
-        x, y = 790 + x, 150 + y
-        sheet.pen.polygon([(x, y - 2), (x - 9, y + 15), (x + 9, y + 15)], fill=CHANGED)
+    def _pushes(self, pairs: Pairs, temperature: float) -> np.ndarray:
+        """What KD asks of the student's logits on all second views, (n, K)."""
+        teacher, student = ((z[1] / temperature).softmax(1) for z in (pairs.teacher, pairs.student))
+        return (temperature * (teacher - student)).numpy()
+
+    def _reach(self, pairs: Pairs) -> float:
+        """Half of an axis that holds the pushes of all pairs at all temperatures, so that it stays as sliders move."""
+
+        def reach() -> float:
+            weights = np.maximum(1, np.abs(pairs.weight.numpy()))[:, None]
+            return 1.1 * max(float(np.abs(weights * self._pushes(pairs, t)).max()) for t in TEMPERATURES) or 1.0
+
+        return self.cached(("reach", *self._kept()), reach)
 
     def _caption(self, pairs: Pairs, chosen: int) -> str:
         w, mean = float(pairs.weight[chosen]), float(pairs.weight.mean())
@@ -186,7 +193,7 @@ class ConfidenceExplorer(PairExplorer):
         return {
             "place": self.field("IntSlider", "place", "pair, from least to most trusted (%)", "460px", min=0, max=100),
             "policy": self.field("Dropdown", "policy", options=policies),
-            "temperature": self.field("FloatSlider", "temperature", "temperature T", min=0.5, max=20, step=0.5),
+            "temperature": self.field("FloatSlider", "temperature", "temperature T", min=COLD, max=HOT, step=0.5),
             "weighting": self.field("Dropdown", "weighting", width="200px", options=WEIGHTINGS),
             "centred": self.field("Checkbox", "centred", "centred logits", "auto", indent=False),
             "reroll": self.button("Reroll", self.reroll, "Draw all second views again", "random"),

@@ -18,11 +18,13 @@ from kdlab.models.heads import order_of
 from kdlab.paths import home
 from kdlab.perspectives import Study, own_images, recipes
 from kdlab.perspectives.own_images import CONTROL, LABELS, METRIC
-from kdlab.plotting.panels import contrast_panel, interval_dots
-from kdlab.widgets import canvas
-from kdlab.widgets.canvas import PLAIN, TEACHER, Sheet
+from kdlab.plotting.look import few_seeds
+from kdlab.plotting.panels import MINUS
+from kdlab.widgets.charts.colours import TEACHER
+from kdlab.widgets.charts.tiles import Images, Share, Tiles, Words
 from kdlab.widgets.drawing import Drawing
 from kdlab.widgets.drawing import table as as_table
+from kdlab.widgets.runs.panels import arms_panel, verdict_panel
 
 SAMPLES = 9
 
@@ -97,15 +99,14 @@ def samples(name: str) -> Drawing:
     shown = min(len(classes), 12)
     pixels = source.pixels("train", min(len(source.labels["train"]), SAMPLES * len(classes)))
     labels = source.labels["train"][: len(pixels)]
-    sheet, longest = Sheet(66 * shown + 40), max(int(counts["train"].max()), 1)
-    sheet.write(14, 8, "class", 13, PLAIN), sheet.write(190, 8, "train / val / test images", 13, PLAIN)
+    longest = max(int(counts["train"].max()), 1)
+    tiles = []
     for place in range(shown):
-        top = 34 + 66 * place
-        sheet.write(14, top + 18, classes[place], 14, bold=True, width=168)
-        sheet.bar(190, top + 20, counts["train"][place] / longest, 150, 14, TEACHER)
-        sheet.write(190, top + 40, " / ".join(str(int(counts[s][place])) for s in data.SPLITS), 12, PLAIN)
-        for column, row in enumerate(np.flatnonzero(labels == place)[:SAMPLES]):
-            sheet.paste(pixels[row], 390 + 70 * column, top, 58)
+        train, *rest = (int(counts[split][place]) for split in data.SPLITS)
+        text = f"{train:,} train / {' / '.join(f'{n:,} {s}' for n, s in zip(rest, data.SPLITS[1:], strict=True))}"
+        images = [pixels[row] for row in np.flatnonzero(labels == place)[:SAMPLES]]
+        tiles.append([Words(classes[place], bold=True, size=14), Share(text, train / longest, TEACHER),
+                      *([Images(images, 48)] if images else [])])  # fmt: skip
     uneven = counts["train"].max() / max(1, counts["train"].min())
     first, *more = datasheet.sentences(name)
     caption = f"<b>{escape(first)}</b>" + "".join(f"<br>{escape(line)}" for line in more) + "."
@@ -115,7 +116,8 @@ def samples(name: str) -> Drawing:
         caption += f" The first {shown} classes are shown."
     rows = ((name, *(int(counts[split][place]) for split in data.SPLITS)) for place, name in enumerate(classes))
     numbers = as_table(("class", *data.SPLITS), rows)
-    return Drawing(sheet.png(), f"Images of {shown} classes with the number in each", caption, numbers=numbers)
+    alt = f"Images of {shown} classes with the number in each"
+    return Drawing([[Tiles(tiles, 300, 600)]], alt, caption, numbers)
 
 
 def verdict_drawing(study: Study, table: pd.DataFrame) -> Drawing:
@@ -127,21 +129,17 @@ def verdict_drawing(study: Study, table: pd.DataFrame) -> Drawing:
     """
     found = own_images.answer(study, table)
     first, *rest = found.lines
-    with canvas.drawing():
-        figure = canvas.chart(110 + 84 * len(study.arms))
-        height = 84 * len(study.arms) + 10
-        dots = canvas.axes(figure, 120, 56, 330, height, "Accuracy on val")
-        interval_dots(dots, table, value=METRIC, label="val accuracy (%)")
-        panel = canvas.axes(figure, 620, 56, 390, height, "Against two weak views")
-        contrast_panel(panel, found.verdicts)
-        if (line := study.bar().get("val_accuracy")) is not None:
-            plotting.accuracy_line(figure, line, label="val accuracy (%)")
-        plotting.first_look(figure, len(study.profile.seeds))
-        picture = canvas.png(figure)
+    arms, told = list(study.arms), few_seeds(len(study.profile.seeds))
+    looks = {arm: plotting.style(arm, row) for row, arm in enumerate(arms)}
+    words = {arm: looks[arm]["label"] for arm in arms}
+    title = "Accuracy on val" + (f" ({told})" if told else "")
+    dots = arms_panel(table, words, looks, METRIC, title, study.bar().get("val_accuracy"))
+    rows = [v.contrast.name.replace(" - ", f" {MINUS} ") for v in found.verdicts]
+    panel = verdict_panel(found.verdicts, rows, "Against two weak views")
     notes = [(p, label_safety(study.profile.data, p)) for p in study.arms if p not in (LABELS, CONTROL)]
     lines = [*rest, *(f"{p}: {note}." for p, note in notes if note)]
     alt = "Accuracy on val by augmentation, and its difference from two weak views"
     told = f"{escape(found.health)}<br><b>{escape(first)}</b>" + "".join(f"<br>{escape(line)}" for line in lines)
     seeds = ((arm, seed, float(value)) for arm, seed, value in table[["arm", "seed", METRIC]].itertuples(index=False))
     numbers = as_table(("augmentation", "seed", "val accuracy (%)"), seeds)
-    return Drawing(picture, alt, told, numbers=numbers)
+    return Drawing([[dots, panel]], alt, told, numbers)

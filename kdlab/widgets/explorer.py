@@ -18,9 +18,10 @@ from traitlets import TraitError
 
 from kdlab.errors import SpecError, choose
 from kdlab.widgets.drawing import Drawing
+from kdlab.widgets.line import copy_button
 from kdlab.widgets.page import head
 
-KEPT = 24  # drawings and what they are made of
+KEPT, KEPT_LOOK = 24, "max-width: 100%; height: auto"  # drawings and what they are made of; of one without a kernel
 FRIENDLY = "Something went wrong that is not your fault"
 
 
@@ -61,18 +62,15 @@ class Explorer:
         SpecError: for an unknown setting.
     """
 
-    TITLE = ""
-    QUESTION = ""
+    TITLE, QUESTION = "", ""
     DEFAULTS: Mapping[str, Any] = {}
     together: frozenset[str] = frozenset()  # settings that ``set`` is changing at once
 
     def __init__(self, **settings: Any):
-        self.lock = threading.RLock()
-        self.settings = dict(self.DEFAULTS)
-        self.box = None
-        self.adapting = False
+        self.lock, self.settings = threading.RLock(), dict(self.DEFAULTS)
+        self.box, self.adapting = None, False
         self.failure: Exception | None = None
-        self.saved = ""  # the last picture, for a notebook without a kernel
+        self.saved: Drawing | None = None  # what is shown, for a notebook without a kernel
         self.kept: dict[Any, Any] = {}
         self._set(settings)
 
@@ -91,6 +89,10 @@ class Explorer:
     def controls(self) -> dict[str, Any]:
         """ipywidgets by the setting that they change, in reading order; others (buttons) under names of their own."""
         return {}
+
+    def given(self) -> list[str]:
+        """Code of the positional arguments that it was made with."""
+        return []
 
     def adapt(self, changed: str) -> None:
         """Bring other controls in line.
@@ -183,12 +185,13 @@ class Explorer:
         for name, control in self.control.items():
             if name in self.DEFAULTS:
                 control.observe(lambda change, name=name: self._changed(name, change["new"]), "value")
-        self.picture, self.message = w.HTML(), w.HTML()
+        self.picture, self.message, self.line = (w.HTML() for _ in range(3))
         self.picture.add_class("kd-stage")
         top = w.HTML(head(f'<p class="kd-title">{self.TITLE}</p><p>{self.QUESTION}</p>'))
         bar = w.Box(list(self.control.values()))
         bar.add_class("kd-controls")
-        self.box = Board([top, bar, self.message, self.picture, *self.below()], self.TITLE, lambda: self.saved)
+        under, kept = [*self.below(), self.line], lambda: self.saved.image(KEPT_LOOK) if self.saved else ""
+        self.box = Board([top, bar, self.message, self.picture, *under], self.TITLE, kept)
         self.box.add_class("kdlab")
         self.box.add_class(f"kd-{type(self).__name__.lower()}")
         self._adapt("")
@@ -242,7 +245,7 @@ class Explorer:
         """Draw for the present settings; the last good picture stays, dimmed, where that fails."""
         with self.lock, self.errors_shown():
             drawing = self.draw()
-            self.picture.value, self.saved = drawing.html(), drawing.image("max-width: 100%; height: auto")
+            self.picture.value, self.line.value, self.saved = drawing.html(), copy_button(self), drawing
             self.show_message("")
 
     def show_message(self, text: str, kind: str = "info") -> None:

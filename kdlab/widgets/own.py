@@ -15,7 +15,8 @@ from kdlab.perspectives import Study, own_images
 from kdlab.perspectives.advice import brief
 from kdlab.registry import catalogue
 from kdlab.widgets.background_run import BackgroundRun
-from kdlab.widgets.canvas import PLAIN, Sheet
+from kdlab.widgets.charts.colours import PLAIN
+from kdlab.widgets.charts.tiles import Tiles, Words
 from kdlab.widgets.custom_study import custom_study, example, samples, verdict_drawing
 from kdlab.widgets.drawing import Drawing
 from kdlab.widgets.training import TrainingExplorer
@@ -85,11 +86,10 @@ class OwnImages(TrainingExplorer):
 
     def draw(self) -> Drawing:
         if not self.settings["folder"].strip():
-            sheet = Sheet(90)
-            sheet.write(20, 22, "No folder yet.", 18, bold=True)
             advice = "Type its path above, or press “Example” for a small one made of bundled images."
-            sheet.write(20, 52, "Choose one above." if visitors.here() else advice, 14, PLAIN)
-            return Drawing(sheet.png(), "No folder of images has been chosen yet")
+            words = [Words("No folder yet.", bold=True, size=17),
+                     Words("Choose one above." if visitors.here() else advice, PLAIN)]  # fmt: skip
+            return Drawing([[Tiles([words], 300, 600)]], "No folder of images has been chosen yet")
         study = self.study()
         return verdict_drawing(study, study.table()) if study.finished else samples(study.profile.data)
 

@@ -6,7 +6,10 @@
     // its selectors are of the focus itself. Without it, "dd" deletes the cell.
     window.kdlabKeys = event => {
       const saves = (event.ctrlKey || event.metaKey) && event.key?.toLowerCase() === "s";
-      if (event.target.closest?.(".kdlab")) event.target.toggleAttribute("data-lm-suppress-shortcuts", !saves);
+      const within = event.target.closest?.(".kdlab");
+      if (!within) return;
+      event.target.toggleAttribute("data-lm-suppress-shortcuts", !saves);
+      if (saves && within !== event.target) within.removeAttribute("data-lm-suppress-shortcuts"); // from when it had the focus
     };
     window.addEventListener("keydown", window.kdlabKeys, true);
   }
@@ -29,8 +32,25 @@
       }
     }
   };
-  box.kdlabNamed = new MutationObserver(name);
+  // The clipboard is there on this machine's own pages and on encrypted ones; elsewhere an old way does it.
+  box.addEventListener("click", async event => {
+    const button = event.target.closest(".kd-copy");
+    if (!button) return;
+    const old = document.createElement("textarea");
+    try { await navigator.clipboard.writeText(button.dataset.line); } catch {
+      old.value = button.dataset.line;
+      button.after(old);
+      old.select();
+      document.execCommand("copy");
+      old.remove();
+    }
+    button.textContent = "Copied";
+    button.focus();
+    setTimeout(() => { button.textContent = "Copy settings"; }, 1500);
+  });
+  const look = () => { name(); window.kdlabCharts(box); };
+  box.kdlabNamed = new MutationObserver(look);
   const what = {subtree: true, childList: true, characterData: true, attributes: true, attributeFilter: ["aria-valuetext"]};
   box.kdlabNamed.observe(box, what);
-  name();
+  look();
 })(this);

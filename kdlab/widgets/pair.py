@@ -140,6 +140,12 @@ class PairExplorer(Explorer):
         super().__init__(**settings)
         self.trained = trained or trained_pair()
 
+    def given(self) -> list[str]:
+        made, usual = self.trained.profile, perspectives.profile(self.trained.profile.name)
+        own = [name for name in ("data", "teacher", "student") if getattr(made, name) != getattr(usual, name)]
+        more = "".join(f", {name}={getattr(made, name)!r}" for name in own)
+        return [f"widgets.trained_pair({made.name!r}{more})"]
+
     def reroll(self) -> None:
         """Another draw of the same seed."""
         self.set(draw=self.settings["draw"] + 1)

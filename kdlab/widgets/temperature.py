@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 from scipy.special import log_softmax
 
 from kdlab.errors import check_integer, check_number
-from kdlab.widgets import canvas
-from kdlab.widgets.canvas import PLAIN, STUDENT, TEACHER, Sheet
+from kdlab.plotting.look import INK
+from kdlab.widgets.charts.chart import Axis, Mark, Panel, bars
+from kdlab.widgets.charts.chart import names as vertical
+from kdlab.widgets.charts.colours import PLAIN, STUDENT, TEACHER
+from kdlab.widgets.charts.tiles import Images, Tiles, Words
 from kdlab.widgets.drawing import Drawing, table
 from kdlab.widgets.pair import PairExplorer
 
 LOWEST, HIGHEST = 0.5, 20.0
 GRID = np.geomspace(LOWEST, HIGHEST, 60)
 SHOWN = 10  # classes
+TICKS = {0.5: "0.5", 1: "1", 2: "2", 4: "4", 8: "8", 20: "20"}
 
 
 class Softened(NamedTuple):
@@ -57,7 +61,14 @@ def soften(teacher: np.ndarray, student: np.ndarray, temperature: float) -> Soft
     return Softened(p, q, float(-p @ t), float(-q @ s), float(p @ (t - s)), gradient)
 
 
-def curves(teacher: np.ndarray, student: np.ndarray) -> tuple[Image.Image, list[Callable]]:
+@functools.cache
+def _ends(classes: int) -> dict[str, Axis]:
+    """Axes that hold for every image, so that pictures can be compared: gradients may leave theirs below."""
+    across = {"low": LOWEST, "high": HIGHEST, "label": "temperature T", "log": True, "ticks": TICKS}
+    return {"T": Axis(**across), "gradient": Axis(1e-4, 10, log=True), "entropy": Axis(0, 1.25 * np.log(classes))}
+
+
+def curves(teacher: np.ndarray, student: np.ndarray) -> tuple[list[Mark], list[Mark]]:
     """Gradient norms with and without T squared, and entropies, over T.
 
     Args:
@@ -65,28 +76,29 @@ def curves(teacher: np.ndarray, student: np.ndarray) -> tuple[Image.Image, list[
         student: logits (K,).
 
     Returns:
-        The picture, and for each of its two panels a function from (T, value) to pixels from its upper left corner.
+        The marks of both panels.
     """
     along = [soften(teacher, student, t) for t in GRID]
     raw, most = np.array([point.gradient for point in along]), np.log(len(teacher))
-    with canvas.drawing():
-        figure = canvas.chart(410, 380)
-        top = canvas.axes(figure, 60, 256, 300, 118, "Gradient at the student's logits")
-        top.loglog(GRID, raw, color=PLAIN, ls="--", label="of KL")
-        top.loglog(GRID, raw * GRID**2, color=TEACHER, label="of T² KL")
-        below = canvas.axes(figure, 60, 58, 300, 124, "Entropy (nats)")
-        below.semilogx(GRID, [p.entropy for p in along], color=TEACHER, label="teacher")
-        below.semilogx(GRID, [p.student_entropy for p in along], color=STUDENT, ls="--", label="student")
-        below.axhline(most, color=PLAIN, lw=0.7, ls=":")
-        below.text(LOWEST, most, " uniform", va="bottom", color=canvas.readable(PLAIN))
-        below.set(ylim=(0, 1.25 * most), xlabel="temperature T")
-        for ax, corner in ((top, "lower left"), (below, "lower right")):
-            ax.set_xticks([0.5, 1, 2, 4, 8, 20], ["0.5", "1", "2", "4", "8", "20"])
-            ax.minorticks_off()
-            ax.grid()
-            ax.legend(loc=corner)
-        picture = canvas.pixels(figure)
-    return picture, [canvas.placer(figure, ax) for ax in (top, below)]
+    entropies = [p.entropy for p in along], [p.student_entropy for p in along]
+    norms = [
+        Mark("line", GRID, np.maximum(raw, 1e-9), PLAIN, name="of KL", dash="--"),
+        Mark("line", GRID, np.maximum(raw * GRID**2, 1e-9), TEACHER, name="of T² KL"),
+    ]
+    entropy = [
+        Mark("segments", [LOWEST], [most], PLAIN, [HIGHEST], [most], width=1.2, dash=":"),
+        Mark("words", [LOWEST], [most], PLAIN, words=["uniform"], anchor="start"),
+        Mark("line", GRID, entropies[0], TEACHER, name="teacher"),
+        Mark("line", GRID, entropies[1], STUDENT, name="student", dash="--"),
+    ]
+    return norms, entropy
+
+
+def _now(temperature: float, values: Sequence[float], words: Sequence[str]) -> Mark:
+    """Dots at the temperature that is set."""
+    told = [f"T = {temperature:.1f}: {word} {value:.3g}" for word, value in zip(words, values, strict=True)]
+    at = np.maximum(values, 1e-9)
+    return Mark("points", [temperature] * len(values), at, INK, told=told, size=10)
 
 
 class TemperatureExplorer(PairExplorer):
@@ -117,29 +129,26 @@ class TemperatureExplorer(PairExplorer):
         now = soften(teacher, student, temperature)
         truth, order = int(val.labels[number]), np.argsort(-teacher)[:SHOWN]
         name = self.trained.classes[truth]
-        sheet = Sheet(410)
-        sheet.write(18, 20, name, 16, bold=True)
-        sheet.paste(val.images[number].numpy(), 18, 46, 190)
-        place = list(order).index(truth) if truth in order else None
-        sheet.bars(
-            330, 62, 290, 290, f"Soft labels at T = {temperature:.1f}",
-            [("teacher", now.teacher[order], TEACHER), ("student", now.student[order], STUDENT)],
-            [self.trained.classes[k] for k in order], label="probability", truth=place,
-        )  # fmt: skip
-        self._curves(sheet, teacher, student, temperature, now)
+        names, place = [self.trained.classes[k] for k in order], list(order).index(truth) if truth in order else None
+        soft = [("teacher", now.teacher[order], TEACHER), ("student", now.student[order], STUDENT)]
+        title = f"Soft labels at T = {temperature:.1f}"
+        labels = Panel(title, Axis(0, 1, "probability"), vertical(names, bold=place), bars(soft, names), 330, 300)
+        image = Tiles([[Words(name, bold=True, size=15), Images([val.images[number].numpy()], 150)]], 150, 150)
         alt = f"A {name}, soft labels of teacher and student at T = {temperature:.1f}, gradient and entropy over T"
         rows = ((self.trained.classes[k], float(now.teacher[k]), float(now.student[k])) for k in order)
         numbers = table(("class", "teacher", "student"), rows)
-        return Drawing(sheet.png(), alt, self._caption(teacher, student, now), numbers=numbers)
+        courses = self._courses(teacher, student, now)
+        return Drawing([[image, labels, courses]], alt, self._caption(teacher, student, now), numbers)
 
-    def _curves(self, sheet: Sheet, teacher, student, temperature: float, now: Softened) -> None:
-        """Gradient norms and entropies over T, drawn once an image, with dots where T is now."""
-        picture, places = self.cached(self.settings["image"], lambda: curves(teacher, student))
-        sheet.stick(picture, 660, 0)
-        values = (now.gradient, now.gradient * temperature**2, now.entropy, now.student_entropy)
-        for value, place in zip(values, (places[0], places[0], places[1], places[1]), strict=True):
-            x, y = place(temperature, value)
-            sheet.dot(660 + x, y)
+    def _courses(self, teacher: np.ndarray, student: np.ndarray, now: Softened) -> tuple[Panel, Panel]:
+        """Gradient norms and entropies over T, computed once an image, with dots where T is now."""
+        norms, entropy = self.cached(self.settings["image"], lambda: curves(teacher, student))
+        t, axes = self.settings["temperature"], _ends(len(teacher))
+        gradients, entropies = (now.gradient, now.gradient * t**2), (now.entropy, now.student_entropy)
+        here = [_now(t, gradients, ("gradient of KL", "gradient of T² KL")),
+                _now(t, entropies, ("entropy of the teacher", "entropy of the student"))]  # fmt: skip
+        first = Panel("Gradient at the student's logits", axes["T"], axes["gradient"], [*norms, here[0]], 165, 280, 56)
+        return first, Panel("Entropy (nats)", axes["T"], axes["entropy"], [*entropy, here[1]], 165, 280, 56)
 
     def _caption(self, teacher: np.ndarray, student: np.ndarray, now: Softened) -> str:
         t = self.settings["temperature"]

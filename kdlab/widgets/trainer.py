@@ -5,28 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from kdlab import lab, perspectives
-from kdlab.data import facts, visitors
+from kdlab.data import visitors
 from kdlab.errors import SpecError
 from kdlab.foreign import split_options
 from kdlab.lab.store import Store
 from kdlab.lab.validation import refusal
 from kdlab.perspectives import recipes
-from kdlab.plotting.look import INK
 from kdlab.registry import catalogue, find, needs, preparations
 from kdlab.spec import Budget, RunSpec
-from kdlab.widgets import canvas
 from kdlab.widgets.background_run import BackgroundRun
-from kdlab.widgets.canvas import PLAIN, STUDENT, TEACHER
 from kdlab.widgets.drawing import Drawing, table
 from kdlab.widgets.live_captions import caption, run_name
+from kdlab.widgets.live_curves import curves
 from kdlab.widgets.training import TrainingExplorer
 
 USUAL = "usual"  # views and ratio as they go with the augmentation
 KEPT = 4  # earlier runs of this widget that stay in the picture
-PALE = ("#56B4E9", "#CC79A7", "#009E73", "#E69F00")
 STATES = {
     "new": "",
     "running": "Training in another process; the notebook stays free.",
@@ -101,54 +96,10 @@ class LiveTrainer(TrainingExplorer):
         spec, store = self.spec(), Store()
         key = lab.run_key(spec)
         shown = {k: s for k, s in self.earlier.items() if k != key} | {key: spec}
-        with canvas.drawing():
-            figure = canvas.chart(360)
-            loss = canvas.axes(figure, 70, 60, 420, 260, "Training loss (mean since the last point)")
-            accuracy = canvas.axes(figure, 600, 60, 410, 260, "Accuracy on val (%)")
-            rows = []
-            for place, (name, one) in enumerate(shown.items()):
-                colour = STUDENT if name == key else PALE[place % len(PALE)]
-                rows += self._line(loss, accuracy, name, one, colour, name == key)
-            self._levels(accuracy, spec, store)
-            loss.set_xlabel("step"), accuracy.set_xlabel("step")
-            loss.grid(), accuracy.grid()
-            if accuracy.get_legend_handles_labels()[1]:
-                accuracy.legend(loc="lower right")
-            picture = canvas.png(figure)
+        panels, rows = curves(shown, key, self.latest, store)
         alt = f"Training loss and val accuracy over steps: {run_name(spec)}"
         numbers = table(("run", "step", "training loss", "val accuracy (%)"), rows) if rows else ""
-        return Drawing(picture, alt, caption(key, spec, store), numbers=numbers)
-
-    def _line(self, loss, accuracy, key: str, spec: RunSpec, colour: str, now: bool) -> list[tuple]:
-        """Draw a run, and list its points: name, step, loss and accuracy."""
-        store = Store()
-        result = store.read(key, "result") if store.has(key) else None
-        curve = result["curve"] if result else (store.lease(key) or {}).get("curve", [])
-        points = [(p["step"], p["train_loss"]) for p in curve]
-        if not result and key in self.latest and self.latest[key][0] > (points[-1][0] if points else 0):
-            points.append(self.latest[key])  # the mean since the last point, which is still growing
-        width = 1.8 if now else 1.1
-        if points:
-            loss.plot(*np.array(points, dtype=float).T, color=colour, lw=width, marker="." if len(points) < 30 else "")
-        known = [(p["step"], p["val_accuracy"]) for p in curve if "val_accuracy" in p]
-        if result and not result["diverged"]:
-            known.append((result["steps"], result["val_accuracy"]))
-        if known:
-            label = f"{run_name(spec)}: {known[-1][1]:.1f}" if result else run_name(spec)
-            accuracy.plot(*np.array(known).T, color=colour, lw=width, marker="o", ms=4, label=label)
-        at = dict(known)
-        return [(run_name(spec), step, float(value), float(at.get(step, np.nan))) for step, value in points]
-
-    def _levels(self, accuracy, spec: RunSpec, store: Store) -> None:
-        """Where the teacher and a guess stand."""
-        guess = 100 / facts(spec.data)["classes"]
-        accuracy.axhline(guess, color=PLAIN, lw=0.8, ls=":")
-        accuracy.set(ylim=(0, 100), xlim=(0, None))
-        teacher = spec.teacher and lab.run_key(spec.teacher)
-        if teacher and store.has(teacher):
-            level = store.read(teacher, "result")["val_accuracy"]
-            accuracy.axhline(level, color=TEACHER, lw=1.2, ls="--", label=f"teacher {spec.teacher.model}: {level:.1f}")
-        accuracy.text(0, guess, " guessing", color=INK, va="bottom", fontsize=6)
+        return Drawing([panels], alt, caption(key, spec, store), numbers)
 
     # ---- controls ----------------------------------------------------------------------------------------------------
 

@@ -35,8 +35,10 @@ ERRORS = """() => [...window.jupyterapp.shell.currentWidget.content.model.cells]
         .map(output => `${cell.id}: ${output.ename}: ${output.evalue}`))
     .concat(window.heard)"""
 FAILED = re.compile("Traceback|There was an error when executing cell")
-PICTURE = """async image => {
-    const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
+PICTURE = """async element => {
+    if (element.tagName !== 'IMG') return [...element.querySelectorAll('.kd-chart, .kd-tiles')].map(
+        part => part.dataset.chart ?? part.innerHTML).join();
+    const image = element, bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
     return bytes.reduce((text, byte) => text + String.fromCharCode(byte), '');
 }"""
 
@@ -103,13 +105,13 @@ def slide(slider, steps: int) -> None:
 
 
 def picture(image) -> str:
-    """The bytes that an ``img`` shows."""
+    """What is shown: the bytes of an ``img``, or the charts and images of an explorer."""
     return image.evaluate(PICTURE)
 
 
 @contextlib.contextmanager
 def redrawn(image) -> Iterator[None]:
-    """What happens inside must change the bytes that an ``img`` shows."""
+    """What happens inside must change what an ``img`` or an explorer shows."""
     from playwright.sync_api import Error
 
     before, deadline = picture(image), time.monotonic() + WAIT

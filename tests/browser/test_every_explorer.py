@@ -1,10 +1,11 @@
 """What holds for every explorer in JupyterLab, on one page: keys, sliders, names, and what a saved notebook shows."""
 
 import json
+import re
 
 import pytest
 
-from .driving import Lab
+from .driving import Lab, slide
 
 EXPLORERS = (
     "augmentationexplorer", "temperatureexplorer", "confidenceexplorer", "budgetexplorer", "livetrainer",
@@ -53,7 +54,7 @@ def test_keys_in_an_explorer_change_nothing_in_the_notebook(explorers, box):
                 control.fill(value)
             assert page.evaluate(NOTEBOOK) == before, kind
     assert {"select", "button"} & set(tried)
-    box.locator(".kd-canvas img").first.click(position={"x": 3, "y": 3})
+    box.locator(".kd-canvas").first.click(position={"x": 3, "y": 3})
     for key in COMMANDS[:9]:
         page.keyboard.press(key)
     assert page.evaluate(NOTEBOOK) == before, "a click on the picture"
@@ -90,11 +91,82 @@ def test_one_heading_each(box):
     assert box.page.locator(".jp-RenderedMarkdown h2", has_text=title).count() == 1
 
 
+def test_settings_are_copied_as_a_line_of_python(box):
+    button = box.locator(".kd-copy")
+    assert button.get_attribute("data-line") == box.locator(".kd-line code").text_content()
+    button.click()
+    box.get_by_role("button", name="Copied").wait_for()
+
+
 def test_pictures_are_described(box):
-    picture = box.locator(".kd-canvas img").first
-    assert 10 < len(picture.get_attribute("alt")) <= 150
+    picture = box.locator(".kd-canvas").first
+    assert 10 < len(picture.get_attribute("aria-label")) <= 150
     if told := picture.get_attribute("aria-describedby"):
         assert box.locator(f"#{told}").count() == 1
+
+
+RANGES = "box => [...box.querySelectorAll('.kd-chart')].map(chart => chart.dataset.range)"
+DRAWN = """box => [...box.querySelectorAll('.kd-chart')].every(
+    chart => Math.abs(chart.querySelector('.kd-plot svg')?.clientWidth - chart.clientWidth) < 2)"""
+UNREADABLE = """box => [...box.querySelectorAll('.kd-chart, .kd-tiles')].flatMap(part => {
+    const room = part.getBoundingClientRect();
+    return [...part.querySelectorAll('text, b, p, span, button')].filter(word => word.textContent).map(word => {
+        const { left, right, width } = word.getBoundingClientRect();
+        const size = parseFloat(getComputedStyle(word).fontSize) * (word.getScreenCTM?.().d || 1);
+        return [word.textContent, size, width && (left < room.left - 1 || right > room.right + 1)];
+    }).filter(([, size, outside]) => size < 11 || outside);
+})"""
+
+
+@pytest.mark.parametrize("width, height", [(1280, 720), (390, 844)])
+def test_charts_are_vector_graphics_whose_text_can_be_read(box, width, height):
+    page = box.page
+    page.set_viewport_size({"width": width, "height": height})
+    page.evaluate("window.jupyterapp.shell.collapseLeft()")
+    box.scroll_into_view_if_needed()  # JupyterLab lays out only what is seen
+    page.wait_for_function(DRAWN, arg=box.element_handle())
+    assert box.locator(".kd-canvas :is(canvas, object, img):not(.kd-images > img)").count() == 0, "images of data only"
+    assert box.evaluate(UNREADABLE) == []
+
+
+def test_axes_stay_when_a_slider_moves(box):
+    before = box.evaluate(RANGES)
+    for handle in box.locator(".widget-slider:not(:has([disabled])) .noUi-handle:visible").all():
+        for key in ("ArrowLeft", "ArrowLeft", "ArrowRight"):
+            handle.press(key)
+            box.page.evaluate(IDLE)
+            assert box.evaluate(RANGES) == before, f"{handle.get_attribute('aria-label')}, {key}"
+
+
+def test_a_chart_tells_its_values_and_zooms(explorers):
+    page = explorers.page
+    page.set_viewport_size({"width": 1280, "height": 900})
+    box = page.locator(".kd-temperatureexplorer")
+    chart = box.locator(".kd-chart").nth(1)
+    chart.scroll_into_view_if_needed()
+    plot, tip, whole = chart.get_by_role("application"), chart.locator(".kd-tip"), chart.get_attribute("data-range")
+    plot.press("ArrowRight")
+    assert "gradient of KL" in tip.inner_text()
+    plot.press("+")
+    near = chart.get_attribute("data-range")
+    assert near != whole
+    slide(box.locator(".widget-slider").first, 2)
+    page.evaluate(IDLE)
+    assert chart.get_attribute("data-range") == near, "what is looked at closely stays while a slider moves"
+    plot.press("0")
+    assert chart.get_attribute("data-range") == whole
+    at = plot.bounding_box()
+    page.mouse.move(at["x"] + 100, at["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(at["x"] + 220, at["y"] + 70, steps=3)
+    page.mouse.up()
+    assert json.loads(chart.get_attribute("data-range"))["y"] == json.loads(whole)["y"] != near, "a drag along one axis"
+    assert chart.get_attribute("data-range") != whole
+    plot.dblclick(position={"x": 150, "y": 60})
+    assert chart.get_attribute("data-range") == whole
+    bars = box.locator(".kd-chart").first.get_by_role("application")
+    bars.hover(position={"x": 150, "y": 25})
+    assert re.search(r", (teacher|student): \d", box.locator(".kd-tip:visible").inner_text())
 
 
 @pytest.mark.parametrize("width, height", [(1280, 720), (390, 844)])

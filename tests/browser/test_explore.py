@@ -14,7 +14,7 @@ def explorer(page, name: str):
 
 
 def image(box):
-    return box.locator(".kd-canvas img").first
+    return box.locator(".kd-canvas").first
 
 
 def slider(box, label: str):
@@ -99,7 +99,7 @@ def drive_trainer(page, server, screenshots):
     box.get_by_text(re.compile("1 to train")).wait_for()
     press(box, "Start")
     box.get_by_text("Done. The run is in the store").wait_for()
-    key = box.locator("code").last.inner_text()
+    key = box.locator(".kd-caption code").last.inner_text()
     assert (server.out / "runs" / key / "done.json").exists()
     kept(box, screenshots, "trainer")
     return key
@@ -108,10 +108,8 @@ def drive_trainer(page, server, screenshots):
 def drive_runs(page, server, key: str, screenshots):
     """Lines of the published runs, with words at their points; then the store, with the run that was just made."""
     box = explorer(page, "budgetexplorer")
-    spot = box.locator(".kd-spot").first
-    spot.focus()
-    spot.locator("span").wait_for()
-    assert "%" in spot.inner_text(), "a point tells its runs to the keyboard, too"
+    box.get_by_role("application").first.press("ArrowRight")
+    assert "%" in box.locator(".kd-tip:visible").inner_text(), "a point tells its runs to the keyboard, too"
     with redrawn(image(box)):
         choose(box, "axis", "images")
     with redrawn(image(box)):

@@ -17,14 +17,16 @@ from kdlab.lab.baseline import bar_of
 from kdlab.lab.damage import Damaged
 from kdlab.lab.right import right_in
 from kdlab.lab.store import Store
+from kdlab.widgets.charts.tiles import Tiles, Words
+from kdlab.widgets.charts.twin import Cell
 from kdlab.widgets.drawing import Drawing, table
 from kdlab.widgets.results import captions
 from kdlab.widgets.results import table as tables
-from kdlab.widgets.results.run import run_picture
+from kdlab.widgets.results.run import run_row
 from kdlab.widgets.results.selection import Selection, select
 from kdlab.widgets.runs.arms import ACCURACIES, looks
 from kdlab.widgets.runs.controls import RunsExplorer
-from kdlab.widgets.runs.panels import Picture, comparison, notice, stack
+from kdlab.widgets.runs.panels import comparison, notice
 from kdlab.widgets.runs.read import Runs, read
 
 IN_WORDS = 12  # rows of the table in a static twin
@@ -59,6 +61,9 @@ class ResultsBrowser(RunsExplorer):
         self.runs: Runs | None = None
         self.last: tuple[Runs, dict[str, Any], Selection | None] | None = None
 
+    def given(self) -> list[str]:
+        return ["store"] if self.store.root != Store().root else []
+
     def drop_runs(self) -> None:
         self.runs = None
 
@@ -92,7 +97,7 @@ class ResultsBrowser(RunsExplorer):
         return replace(drawing, caption=f"{drawing.caption}\n<h3>{captions.count_text(chosen)}</h3>\n{html}")
 
     def draw(self) -> Drawing:
-        """Comparison and run as one picture."""
+        """Comparison and run, one above the other."""
         chosen, metric = self.selection(), self.settings["metric"]
         if chosen is None:
             return captions.nothing_text(self.everything())
@@ -102,10 +107,8 @@ class ResultsBrowser(RunsExplorer):
         names = {"A": chosen.first} | ({"B": chosen.second} if verdict else {})
         styles = {letter: styles[letter] for letter in names}
         pair = (chosen.first, chosen.second, metric, bar.get(metric), tuple(two.index))
-        png, spots = stack([
-            self.cached(pair, lambda: comparison(two, names, styles, verdict, metric, bar.get(metric))),
-            self.cached(chosen.run, lambda: self._run(chosen)),
-        ])  # fmt: skip
+        panels = self.cached(pair, lambda: comparison(two, names, styles, verdict, metric, bar.get(metric)))
+        opened = self.cached(chosen.run, lambda: self._run(chosen))
         alt = f"{metric.replace('_', ' ')} of two arms with their difference; below, curve, confusions and "
         alt += f"reliability of run {chosen.run[:8]}"
         seeds = two[["arm", "seed", metric]].sort_values(["arm", "seed"]).itertuples(index=False)
@@ -115,7 +118,7 @@ class ResultsBrowser(RunsExplorer):
             captions.difference_text(chosen),
             captions.run_text(chosen),
         ]
-        return Drawing(png, alt, "\n".join(parts), spots, numbers)
+        return Drawing([panels, *opened], alt, "\n".join(parts), numbers)
 
     def _pair(
         self, chosen: Selection, bar: dict[str, Any]
@@ -129,10 +132,11 @@ class ResultsBrowser(RunsExplorer):
             findings = stats.health(two, [verdict.contrast], bar, right_in(two, self.store))
         return two.assign(arm=two["arm"].map(names)), verdict, findings
 
-    def _run(self, chosen: Selection) -> Picture:
-        """The picture of the chosen run; an error takes the place of what cannot be drawn."""
+    def _run(self, chosen: Selection) -> list[list[Cell]]:
+        """The rows of the chosen run; an error takes the place of what cannot be drawn."""
         key, row = chosen.run, chosen.table.loc[chosen.run]
-        title, curve = f"Run {key[:8]}: {row['arm']}, seed {row['seed']}", ()
+        title, curve = Words(f"Run {key[:8]}: {row['arm']}, seed {row['seed']}", bold=True, size=15), ()
+        head = Tiles([[title]], 300, 600)
         try:
             published = sources.found(key, self.store, row["environment"])
             curve = (published.result if published else self.store.read(key, "result"))["curve"]
@@ -143,10 +147,10 @@ class ResultsBrowser(RunsExplorer):
             logits = self.store.logits(key)["val"]
             labels, classes = truth(row["data"], chosen.runs.facts[key]["files"], "val", len(logits))
         except Damaged as error:
-            return notice(f"The files of run {key[:8]} cannot be read ({error.file} {error.reason}).")
+            return [[notice(f"The files of run {key[:8]} cannot be read ({error.file} {error.reason}).")]]
         except SpecError as error:
-            return run_picture(title, curve, None, None, (), str(error))
-        return run_picture(title, curve, logits, labels, classes)
+            return [[head], run_row(curve, None, None, (), str(error))]
+        return [[head], run_row(curve, logits, labels, classes)]
 
     # ---- controls ----------------------------------------------------------------------------------------------------
 
@@ -182,11 +186,11 @@ class ResultsBrowser(RunsExplorer):
 
         self.table, self.exported = w.HTML(), w.HTML()
         super()._build()
-        head, _, message, picture = self.box.children
+        head, _, message, picture, line = self.box.children
         filters = bar(*tables.FILTERS, "where", "sort", "descending", "single", "refresh")
         beside = made_of("kd-beside", self.table, bar("name", "export"), self.exported)
         chosen = bar("arm_a", "arm_b", "run", "metric")
-        self.box.children = [head, made_of("kd-browse", filters, beside), chosen, message, picture]
+        self.box.children = [head, made_of("kd-browse", filters, beside), chosen, message, picture, line]
 
     def adapt(self, changed: str) -> None:
         if changed in (*tables.FILTERS, "where", "refresh"):

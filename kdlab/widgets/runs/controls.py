@@ -7,7 +7,7 @@ from typing import Any
 
 from kdlab.widgets.drawing import Drawing
 from kdlab.widgets.explorer import Explorer
-from kdlab.widgets.runs.panels import notice, stack
+from kdlab.widgets.runs.panels import notice
 
 FILL = "kdlab figures ratio_sweep"
 
@@ -73,5 +73,4 @@ def nothing(text: str, advice: str) -> Drawing:
         text: one sentence, for the picture.
         advice: what to do about it, as an HTML fragment.
     """
-    png, _ = stack([notice(text)])
-    return Drawing(png, text, advice)
+    return Drawing([[notice(text)]], text, advice)

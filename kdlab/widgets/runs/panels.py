@@ -1,142 +1,110 @@
-"""Parts of pictures that are drawn apart and stacked, and the one of two arms beside their paired difference."""
+"""Charts of finished runs: the seeds and means of arms, paired differences with their verdicts, and a notice."""
 
 from __future__ import annotations
 
-import functools
 import textwrap
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from PIL import Image
 
-from kdlab import plotting, stats
-from kdlab.plotting.look import INK
-from kdlab.plotting.panels import EFFECT, MINUS
-from kdlab.widgets import canvas
-from kdlab.widgets.drawing import Spot
+from kdlab import stats
+from kdlab.plotting.look import FAINT, INK
+from kdlab.plotting.panels import EFFECT, MINUS, OUTCOME_LOOKS
+from kdlab.widgets.charts.chart import Axis, Mark, Panel, about, names, rule
+from kdlab.widgets.charts.tiles import Tiles, Words
 
-HALF = canvas.WIDTH // 2
+NARROW = 28  # letters of an arm's name on an axis
 
 
-class Picture(NamedTuple):
-    """A part of a drawing: RGB pixels, and its spots, as (x, y in pixels from the upper left, text)."""
-
-    image: Image.Image
-    spots: tuple[tuple[float, float, str], ...] = ()
+def notice(text: str) -> Tiles:
+    """A text in place of a picture."""
+    return Tiles([[Words(text, size=16)]], 300, 600)
 
 
-def pixels(figure, spots: Sequence[tuple[Any, float, float, str]] = ()) -> Picture:
-    """A figure as it will lie on the sheet.
+def arms_panel(
+    table: pd.DataFrame, arms: Mapping[str, str], looks: Mapping[str, dict], metric: str, title: str,
+    line: float | None = None,
+) -> Panel:  # fmt: skip
+    """Seeds, mean and 95 % t-interval of each arm, a row each; a thin line joins the runs of a seed.
 
     Args:
-        figure: from ``canvas.chart``.
-        spots: (axes, x, y, text) in the axes' own coordinates.
+        table: runs with the columns ``arm``, ``seed``, ``diverged`` and the metric.
+        arms: arm to what stands at its row, from above to below.
+        looks: color and marker by arm.
+        metric: the accuracy.
+        title: of the panel.
+        line: the linear model's value of it, where known.
     """
-    image = canvas.pixels(figure).convert("RGB")
-    known = [spot for spot in spots if np.isfinite(spot[1:3]).all()]
-    return Picture(image, tuple((*canvas.placer(figure, ax)(x, y), text) for ax, x, y, text in known))
+    good = table[~table["diverged"].astype(bool)]
+    wide = good.pivot(index="seed", columns="arm", values=metric).astype(float).reindex(columns=list(arms))
+    rows, marks, shown = np.arange(len(arms)), [], [] if line is None else [line]
+    down = names([textwrap.shorten(word, NARROW, placeholder=" …") for word in arms.values()])
+    if line is not None:
+        marks.append(rule(down, x=line, color=INK, width=1.2, dash=":", name="linear model"))
+    along = [place for _ in range(len(wide)) for place in (*(rows + 0.2), np.nan)]
+    seeds = [value for values in wide.to_numpy() for value in (*values, np.nan)]
+    marks.append(Mark("line", seeds, along, FAINT, width=0.8, strength=0.55))
+    for row, arm in enumerate(arms):
+        color, mean = looks[arm]["color"], stats.interval(wide[arm])
+        told = [f"{arm}, seed {seed}: {value:.2f} %" for seed, value in wide[arm].items()]
+        marks += [
+            Mark("points", wide[arm], [row + 0.2] * len(wide), color, told=told, size=6),
+            Mark("segments", [mean.low], [row - 0.14], color, [mean.high], [row - 0.14], width=3),
+            Mark("points", [mean.mean], [row - 0.14], color, told=[f"{arm}: {interval_text(mean)}"],
+                 marker=looks[arm]["marker"], size=12),
+        ]  # fmt: skip
+        shown += [mean.low, mean.high, *wide[arm]]
+    across = Axis(*about(shown), f"{metric.replace('_', ' ')} (%)")
+    return Panel(title, across, down, marks, 60 + 62 * len(arms), 380)
 
 
-def axes(figure, left: float, bottom: float, width: float, height: float, title: str = ""):
-    """Axes as of ``canvas.axes`` that are drawn twice as fast: few ticks, and a title at a fixed place."""
-    made = canvas.axes(figure, left, bottom, width, height)
-    made.set_title(title, y=1.0)
-    for side in (made.xaxis, made.yaxis):
-        side.set_major_locator(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]))
-    return made
+def verdict_panel(verdicts: Sequence[stats.Verdict], rows: Sequence[str], title: str) -> Panel:
+    """Paired differences: one row per contrast with its margin as a band, its seeds, its interval and its outcome.
 
-
-def wiped(*all_axes: Axes) -> None:
-    """Take out what an earlier picture has left, and let the axes fit what comes.
-
-    Making axes and ticks takes longer than drawing what is in them, so pictures of one kind share theirs: whoever draws
-    is alone inside ``canvas.drawing``.
+    Args:
+        verdicts: all in one unit.
+        rows: what stands at each.
+        title: of the panel.
     """
-    for ax in all_axes:
-        for artist in (*ax.lines, *ax.collections, *ax.patches, *ax.texts):
-            artist.remove()
-        ax.relim()
-        ax.autoscale()
-
-
-def stack(pictures: Sequence[Picture]) -> tuple[bytes, tuple[Spot, ...]]:
-    """Pictures below each other as one png, and its spots."""
-    height = sum(p.image.height for p in pictures)
-    sheet, spots, top = canvas.Sheet(height), [], 0
-    for picture in pictures:
-        sheet.stick(picture.image, 0, top)
-        spots += [Spot(x / canvas.WIDTH, (y + top) / height, text) for x, y, text in picture.spots]
-        top += picture.image.height
-    return sheet.png(), tuple(spots)
-
-
-def notice(text: str, height: int = 150) -> Picture:
-    """A sheet with a text in place of a picture."""
-    sheet = canvas.Sheet(height)
-    for number, line in enumerate(textwrap.wrap(text, 100)):
-        sheet.write(40, height // 2 - 20 + 26 * number, line, 17, INK)
-    return Picture(sheet.image)
-
-
-# ---- two arms --------------------------------------------------------------------------------------------------------
+    short = (textwrap.shorten(row, NARROW, placeholder=" …") for row in rows)
+    down = names([f"{word}: {verdict.outcome}" for word, verdict in zip(short, verdicts, strict=True)])
+    margins, places = np.array([v.contrast.margin for v in verdicts], float), np.arange(len(rows))
+    shown = [0.0, *margins, *-margins]
+    marks = [Mark("rects", -margins, places - 0.35, FAINT, margins, places + 0.35, strength=0.22),
+             rule(down, x=0.0, color=INK, width=1.2)]  # fmt: skip
+    for row, verdict in enumerate(verdicts):
+        look, values = OUTCOME_LOOKS[verdict.outcome], verdict.differences
+        told = [f"seed {seed}: {value:+.2f}".replace("-", MINUS) for seed, value in values.items()]
+        seeds = [row + 0.2] * len(values)
+        hollow = look.get("markerfacecolor") == "white"
+        marks += [
+            Mark("points", list(values.values()), seeds, look["color"], told=told, size=6, strength=0.7),
+            Mark("segments", [verdict.low], [row - 0.1], look["color"], [verdict.high], [row - 0.1], width=3),
+            Mark("points", [verdict.effect], [row - 0.1], look["color"], told=[verdict.reason], marker=look["marker"],
+                 size=12, hollow=hollow),
+        ]  # fmt: skip
+        shown += [verdict.low, verdict.high, *values.values()]
+    return Panel(title, Axis(*about(shown), EFFECT), down, marks, 60 + 62 * len(rows), 380)
 
 
 def comparison(
-    table: pd.DataFrame, names: dict[str, str], looks: dict[str, dict], verdict: stats.Verdict | None, metric: str,
+    table: pd.DataFrame, arms: Mapping[str, str], looks: Mapping[str, dict], verdict: stats.Verdict | None, metric: str,
     line: float | None = None,
-) -> Picture:  # fmt: skip
-    """The seeds and means of one or two arms, and their paired difference with its verdict.
+) -> list[Panel]:  # fmt: skip
+    """One or two arms, and their paired difference beside them.
 
     Args:
         table: runs of the arms, whose column ``arm`` holds ``"A"`` and ``"B"``.
-        names: of A and B.
+        arms: names of A and B.
         looks: of A and B.
         verdict: on A minus B, or None where there are no two arms.
         metric: column that is compared.
         line: the linear model's value of it, where known.
     """
-    label = metric.replace("_", " ").capitalize() + " (%)"
-    with canvas.drawing():
-        figure, left, right = _pair_frame()
-        wiped(left, right)
-        right.set_visible(verdict is not None)
-        left.set_title("Two arms" if verdict else "One arm", y=1.0)
-        order = list(looks)
-        plotting.interval_dots(left, table, order, value=metric, label=label, looks=looks)
-        if line is not None:
-            plotting.accuracy_line(figure, line, label=label)
-        spots = _means(left, table, order, metric)
-        left.set_yticks(range(len(names)), [_arm_label(*arm) for arm in names.items()])
-        if verdict:
-            short = replace(verdict, contrast=replace(verdict.contrast, name="A - B"))
-            plotting.contrast_panel(right, [short], label=EFFECT)
-            spots.append((right, verdict.effect, 0.08, verdict.reason))
-        return pixels(figure, spots)
-
-
-@functools.cache
-def _pair_frame() -> tuple[Figure, Axes, Axes]:
-    figure = canvas.chart(210)
-    left = axes(figure, 190, 52, 320, 120)
-    left.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    return figure, left, axes(figure, HALF + 145, 52, 345, 120, f"A {MINUS} B, paired by seed")
-
-
-def _arm_label(letter: str, name: str) -> str:
-    return textwrap.fill(f"{letter}: {name}", 20, max_lines=3, placeholder=" …")
-
-
-def _means(ax: Axes, table: pd.DataFrame, order: Sequence[str], metric: str) -> list[tuple]:
-    """What the mean of each arm says, and where it stands."""
-    good = table[~table["diverged"].astype(bool)]
-    means = {arm: stats.interval(good.loc[good["arm"] == arm, metric]) for arm in order}
-    return [(ax, m.mean, row - 0.14, f"{arm}: {interval_text(m)}") for row, (arm, m) in enumerate(means.items())]
+    words = {letter: f"{letter}: {name}" for letter, name in arms.items()}
+    first = arms_panel(table, words, looks, metric, "Two arms" if verdict else "One arm", line)
+    return [first, verdict_panel([verdict], [f"A {MINUS} B"], "Paired by seed")] if verdict else [first]
 
 
 def interval_text(mean: stats.Interval) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -9,12 +10,13 @@ import pandas as pd
 from kdlab.errors import choose
 from kdlab.lab.baseline import bar_of
 from kdlab.lab.store import Store
+from kdlab.widgets.charts.chart import Axis
 from kdlab.widgets.drawing import Drawing
 from kdlab.widgets.runs.arms import looks
 from kdlab.widgets.runs.controls import FILL, RunsExplorer, nothing
 from kdlab.widgets.sweep import selection
 from kdlab.widgets.sweep.captions import axis, caption, number, point_caption
-from kdlab.widgets.sweep.chart import line_chart
+from kdlab.widgets.sweep.chart import accuracy_axis, across_axis, cost_axis, line_chart
 from kdlab.widgets.sweep.lines import UNITS
 from kdlab.widgets.sweep.selection import ALL, Selection
 
@@ -33,7 +35,7 @@ class BudgetExplorer(RunsExplorer):
             (``"ratio"``, ``"shots"`` or ``"budget"``), ``unit`` of the budget (``"epochs"``, ``"student_images"`` or
             ``"steps"``), ``ratio`` and ``shots`` in percent and ``budget`` in its unit (the one on x is not used),
             ``method`` and ``augmentation`` (a name, or ``"all"``), ``metric`` (``"test_accuracy"`` or
-            ``"val_accuracy"``) and ``still`` (one accuracy axis for all values of the sliders). None takes what most
+            ``"val_accuracy"``) and ``still`` (the same axes for all values of the sliders). None takes what most
             runs have.
 
     Raises:
@@ -44,7 +46,7 @@ class BudgetExplorer(RunsExplorer):
     QUESTION = "How much augmentation, how many images, how long: what does accuracy depend on, and what does it cost?"
     DEFAULTS = {
         "runs": None, "where": None, "x": "ratio", "unit": "epochs", "ratio": None, "shots": None, "budget": None,
-        "method": None, "augmentation": ALL, "metric": "test_accuracy", "still": False,
+        "method": None, "augmentation": ALL, "metric": "test_accuracy", "still": True,
     }  # fmt: skip
 
     def __init__(self, source: pd.DataFrame | None = None, **settings: Any):
@@ -80,6 +82,9 @@ class BudgetExplorer(RunsExplorer):
         own = selection.stored(self.store, own=True)
         return "store" if selection.is_sweep(own) or self.table("published").empty else "published"
 
+    def given(self) -> list[str]:
+        return ["source"] if "given" in self.tables else []
+
     def drop_runs(self) -> None:
         self.tables.pop("store", None)
 
@@ -95,14 +100,12 @@ class BudgetExplorer(RunsExplorer):
         methods = {p.line: p.runs[-1]["method"] for p in chosen.points}
         kinds = [(methods[line], line.removeprefix(f"{methods[line]} ")) for line in chosen.lines]
         bar = bar_of(chosen.points[-1].runs[-1]["key"], self.store)
-        png, spots = line_chart(
+        panels = line_chart(
             chosen.points, dict(zip(chosen.lines, looks(kinds), strict=True)), lambda point: point_caption(point, s),
-            metric=s["metric"], xlabel=axis(s), ticks={x: number(x) for x in sorted({p.x for p in chosen.points})},
-            log=s["x"] != "ratio", limits=_limits(chosen) if s["still"] else None,
-            linear=bar.get(s["metric"]),
+            **_axes(chosen, s, bar.get(s["metric"])), linear=bar.get(s["metric"]),
         )  # fmt: skip
         alt = f"{s['metric'].replace('_', ' ')} over {axis(s)} with student images, lines: {len(chosen.lines)}"
-        return Drawing(png, alt, caption(chosen, s, source, self.store), spots)
+        return Drawing([[panels]], alt, caption(chosen, s, source, self.store))
 
     # ---- controls ----------------------------------------------------------------------------------------------------
 
@@ -110,7 +113,7 @@ class BudgetExplorer(RunsExplorer):
         texts = {"runs": "runs from", "where": "data, student", "x": "axis", "unit": "budget in", "method": "method",
                  "augmentation": "augmentation", "metric": "accuracy on"}  # fmt: skip
         menus = {name: self.menu("Dropdown", name, text, "auto") for name, text in texts.items()}
-        still = self.field("Checkbox", "still", "keep the accuracy axis", "auto", indent=False)
+        still = self.field("Checkbox", "still", "keep the axes", "auto", indent=False)
         texts = {"ratio": "augmented rows", "shots": "training images", "budget": "budget"}
         wide = "min(100%, 310px)"
         sliders = {name: self.menu("SelectionSlider", name, text, wide) for name, text in texts.items()}
@@ -159,9 +162,17 @@ def _nothing(source: str) -> Drawing:
                    f"Train some: <code>{FILL}</code>, or choose <b>published figures</b>.")  # fmt: skip
 
 
-def _limits(chosen: Selection) -> tuple[float, float]:
-    """An accuracy axis that fits all runs of the student, whichever the sliders show."""
-    accuracies = chosen.rows[["test_accuracy", "val_accuracy"]].astype(float)
-    low, high = float(accuracies.min().min()), float(accuracies.max().max())
-    margin = 0.04 * (high - low) or 1.0
-    return low - margin, high + margin
+def _axes(chosen: Selection, settings: Mapping[str, Any], linear: float | None) -> dict[str, Axis]:
+    """Axes that fit all runs of the student, whichever the sliders show, or only what is shown."""
+    x, metric, points, rows = settings["x"], settings["metric"], chosen.points, chosen.rows
+    shown = {p.x: number(p.x) for p in sorted(points, key=lambda p: p.x)}
+    if settings["still"]:
+        xs, costs = selection.values(rows[x]), rows["student_images"].astype(float)
+        accuracies = rows[metric].astype(float)[~rows["diverged"].astype(bool)]
+    else:
+        xs, costs = list(shown), [p.cost("student_images") for p in points]
+        accuracies = [value for p in points for value in (*p.accuracies.values(), p.mean.low, p.mean.high)]
+    return {
+        "across": across_axis([*xs, *shown], shown, axis(settings), x != "ratio"),
+        "up": accuracy_axis(accuracies, metric, linear), "cost": cost_axis(costs),
+    }  # fmt: skip
