@@ -332,7 +332,7 @@ def test_the_script_of_a_job(monkeypatch, tmp_path, capsys):
 
 # ---- real processes ------------------------------------------------------------------------------------------------
 
-LONGER = Budget(200, "steps", 32)
+LONGER = Budget(1000, "steps", 32)  # seconds, so that there is time to kill what trains
 LONG_TEACHER = TEACHER.replace(budget=LONGER)
 LONG = STUDENT.replace(teacher=LONG_TEACHER, budget=LONGER)
 
