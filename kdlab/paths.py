@@ -71,6 +71,14 @@ def _file_digest(path: str, _size: int, _modified: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def owner() -> str:
+    """Who writes, as the end of a file's name: ``host@pid-thread``, by which others can tell when nobody does."""
+    import socket
+
+    host = "".join(sign if sign.isalnum() or sign in "-_" else "_" for sign in socket.gethostname())
+    return f"{host}@{os.getpid()}-{threading.get_ident()}"
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Write a file so that a reader sees the old or the new one, never half of it.
@@ -79,7 +87,7 @@ def replacing(path: Path) -> Iterator[Path]:
         A path beside it to write to, this thread's own. It takes the file's place when the block ends; when the block
         fails, nothing is left of it.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    aside = path.with_name(f".{path.name}.{owner()}.part")
     try:
         yield aside
         os.replace(aside, path)

@@ -46,6 +46,17 @@ def gigabytes(said: str | float) -> int:
     raise SpecError(f"KDLAB_TEACHER_GB must be a number of gigabytes, 0 or more, but is {said!r}.")
 
 
+def silence(said: str | None = None) -> float:
+    """``KDLAB_SILENCE``: seconds without a sign of life after which a worker is ended; half an hour if not set."""
+    said = said or os.environ.get("KDLAB_SILENCE") or "1800"
+    try:
+        if 10 <= float(said) < math.inf:
+            return float(said)
+    except ValueError:
+        pass
+    raise SpecError(f"KDLAB_SILENCE must be a number of seconds, 10 or more, but is {said!r}.")
+
+
 def folder(name: str) -> Callable[[str], None]:
     """A check of a variable that names a folder, which need not be there yet."""
 
@@ -72,6 +83,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "KDLAB_DEVICE": ("what trains: cpu, cuda, cuda:N, mps", device),
     "KDLAB_DETERMINISTIC": ("1 makes a GPU give the same bits twice, more slowly", switch("KDLAB_DETERMINISTIC")),
     "KDLAB_TEACHER_GB": ("gigabytes of teacher outputs to keep; 0 keeps none", gigabytes),
+    "KDLAB_SILENCE": ("seconds without a sign of life after which a worker is ended, 1800 if not set", silence),
     "KDLAB_INTERACTIVE": ("0 shows pictures in notebooks instead of sliders", switch("KDLAB_INTERACTIVE")),
 }
 

@@ -6,6 +6,7 @@ import pickle
 import shutil
 
 import pytest
+from stores import signed
 
 from kdlab import lab
 from kdlab.cli.compare import compare
@@ -128,6 +129,7 @@ def test_compare_export_and_doctor_go_on(store, capsys, tmp_path):
     spec = json.loads((old / "spec.json").read_text())
     spec["spec"]["shoe_size"] = 42
     (old / "spec.json").write_text(json.dumps(spec))
+    signed(old)
     assert "method: ce | kd" in compare(first, second)
     shutil.rmtree(old)
     harm(store.root / first / "student.safetensors", "cut")

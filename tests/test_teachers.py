@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from scipy.stats import binom
+from stores import signed
 from torch import nn
 
 from kdlab import data, lab, metrics, perspectives
@@ -149,6 +150,7 @@ def test_runs_from_before_read_their_teacher_s_run():
     for name in fresh.index:
         path = store.root / name / "result.json"
         path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k not in COLUMNS}))
+        signed(path.parent)
     old = run(GOOD, STUDENT, STUDENT.replace(sizes=(320, 100, 100)))
     assert old.loc[run_key(STUDENT), COLUMNS].equals(fresh.loc[run_key(STUDENT), COLUMNS])
     assert old[COLUMNS].iloc[[0, 2]].isna().all(axis=None), "no teacher, and one scored on other images"

@@ -13,8 +13,9 @@ import pytest
 
 from kdlab import data, lab, stats, widgets
 from kdlab.errors import SpecError
+from kdlab.lab.process import alive
+from kdlab.lab.retries import Lost
 from kdlab.lab.store import Store
-from kdlab.lab.unfinished import _alive
 from kdlab.paths import CHECKOUT
 from kdlab.perspectives import Study, profile, recipes
 from kdlab.perspectives.own_images import CONTROL, LABELS, answer
@@ -112,13 +113,11 @@ class TestJob:
         assert background.wait(PATIENCE) and background.state == "failed" and str(background.error) == "no."
         monkeypatch.undo()
         monkeypatch.setenv("KDLAB_OUT", str(background.store.root.parent))
-        background_run.pool().submit(_die)
+        with pytest.raises(Lost, match="it ended with exit code 1"):
+            background_run.pool().submit(_die, [], background.store.root, None).result(PATIENCE)
         broken = BackgroundRun([long_spec(30, seed=3)])
         broken.start()
         assert broken.wait(PATIENCE)
-        if broken.state == "failed":  # the dead process may have been noticed before or after
-            broken.start()
-            assert broken.wait(PATIENCE)
         assert broken.state == "done"
 
 
@@ -137,19 +136,19 @@ def test_a_killed_kernel_loses_nothing(tmp_path):
     kernel = subprocess.Popen([sys.executable, tmp_path / "kernel.py"], stdout=subprocess.PIPE, env=environment)
     assert kernel.stdout.readline() == b"training\n"
     store, key = Store(), lab.run_key(long_spec(100_000))
-    worker = store.lease(key)["pid"]
+    worker = store.lease(key)
     kernel.kill()
     kernel.wait()
     kernel.stdout.close()
     deadline = time.monotonic() + PATIENCE
-    while _alive(worker) and time.monotonic() < deadline:
+    while alive(worker) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert not _alive(worker), "nothing of it stays behind"
+    assert not alive(worker), "nothing of it stays behind"
     assert store.load_checkpoint(key)[1]["step"] >= 20
     assert lab.plan([long_spec(100_000)]).missing[key] == "unfinished: goes on from its checkpoint"
 
 
-def _die():
+def _die(runs, root, stop):
     os._exit(1)
 
 

@@ -84,3 +84,23 @@ def merge(
     from kdlab.lab import merging
 
     print(merging.merge(files, into))
+
+
+@app.command()
+def verify() -> None:
+    """Hold every file of the store and of the ledger against its checksum; damaged runs are set aside."""
+    from kdlab.lab import tidying
+
+    lines, whole = tidying.verify()
+    print("\n".join(lines))
+    raise typer.Exit(0 if whole else 1)
+
+
+@app.command()
+def gc(
+    yes: Annotated[bool, typer.Option("--yes", help="remove it; without, it is only listed")] = False,
+) -> None:
+    """What nothing in the store refers to: set aside, half-written, left by processes that are gone."""
+    from kdlab.lab import tidying
+
+    print(tidying.collect(remove=yes))

@@ -38,6 +38,27 @@ class Damaged(SpecError):
         return type(self), (self.key, self.file, self.reason, self.movable)
 
 
+class Newer(Damaged):
+    """A run that a newer kdlab wrote, which this one neither reads nor touches.
+
+    Args:
+        key: of the run.
+        schema: of the run.
+        known: the newest schema that this kdlab reads.
+    """
+
+    def __init__(self, key: str, schema: int, known: int):
+        super().__init__(key, "done.json", f"names schema {schema}", movable=False)
+        self.args = (
+            f"run {key} was written by a newer kdlab (schema {schema}; this one reads up to {known}): update kdlab, or "
+            "set KDLAB_OUT to another folder.",
+        )
+        self.schema, self.known = schema, known
+
+    def __reduce__(self):
+        return type(self), (self.key, self.schema, self.known)
+
+
 @contextlib.contextmanager
 def reading(key: str, file: str) -> Iterator[None]:
     """Turn whatever a file of a run makes its reader raise into ``Damaged``.

@@ -205,4 +205,6 @@ def _reason(key: str, store: Store, begun: set[str]) -> str:
         return f"being trained by another process (pid {lease.get('pid')})"
     if store.checkpoint_path(key).exists():
         return "unfinished: goes on from its checkpoint"
+    if failure := store.get(f".failed/{key}"):
+        return f"failed last time: {failure['reason']}"
     return "not trained yet"

@@ -10,15 +10,21 @@ from __future__ import annotations
 import concurrent.futures as futures
 import contextlib
 import multiprocessing
+import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.context import SpawnContext, SpawnProcess
+from pathlib import Path
 
+from kdlab import settings
 from kdlab.errors import SpecError
 from kdlab.lab import worker
 from kdlab.lab.planned import PlannedRun
+from kdlab.lab.retries import Lost
 
+LOOK_EVERY = 2.0  # seconds between two looks at whether a process gives signs of life
 _starting = threading.Lock()
 
 
@@ -29,10 +35,79 @@ class _Process(SpawnProcess):
 
 
 class _Context(SpawnContext):
-    Process = _Process
+    """Starts processes, and remembers them."""
+
+    def __init__(self):
+        super().__init__()
+        self.started: list[_Process] = []
+
+    def Process(self, *given, **options) -> _Process:  # named as in multiprocessing
+        self.started.append(_Process(*given, **options))
+        return self.started[-1]
 
 
-def start(number: int) -> futures.ProcessPoolExecutor:
+class Pool(futures.Executor):
+    """Processes that train cohorts, each on its own: where one is lost, another takes its place and all others go on.
+
+    Args:
+        number: of processes, >= 1; each starts when there is work for it.
+    """
+
+    def __init__(self, number: int):
+        self._threads = futures.ThreadPoolExecutor(number, thread_name_prefix="kdlab-worker")
+        self._own, self._all, self._silence = threading.local(), [], settings.silence()
+
+    def submit(self, train: Callable[..., None], /, runs: Sequence[PlannedRun], root: Path, stop: Path):
+        """Train a cohort; the future raises ``Lost`` where its process died, or gave no sign of life for too long.
+
+        Args:
+            train: ``worker.train_cohort``.
+            runs: of the cohort.
+            root: folder of the store.
+            stop: a file whose appearance asks for a clean stop.
+        """
+        return self._threads.submit(self._see_to, train, runs, root, stop)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the processes when they are done."""
+        self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
+        for pool in self._all:
+            pool.shutdown(wait=wait, cancel_futures=cancel_futures)
+
+    def _see_to(self, train: Callable[..., None], runs: Sequence[PlannedRun], root: Path, stop: Path) -> None:
+        """Have this thread's process train, and watch it."""
+        if getattr(self._own, "pool", None) is None:
+            self._own.context = _Context()
+            self._own.pool = futures.ProcessPoolExecutor(1, mp_context=self._own.context, initializer=worker.quiet)
+            self._all.append(self._own.pool)
+        silent = ""
+        try:
+            future = self._own.pool.submit(train, runs, root, stop)
+            signs, since = None, time.monotonic()
+            while not futures.wait([future], timeout=LOOK_EVERY).done:
+                if (now := worker.signs_of_life(runs, root)) != signs:
+                    signs, since = now, time.monotonic()
+                elif time.monotonic() - since > self._silence and not silent:
+                    silent = f"it gave no sign of life for {self._silence:g} seconds (KDLAB_SILENCE)"
+                    for process in self._own.context.started:
+                        process.kill()
+            future.result()
+        except futures.BrokenExecutor as error:
+            ends = [process.exitcode for process in self._own.context.started if process.exitcode is not None]
+            self._own.pool.shutdown(wait=True, cancel_futures=True)
+            self._own.pool = None
+            raise Lost(silent or _ending(ends)) from error
+
+
+def _ending(codes: Sequence[int]) -> str:
+    """How a process ended, as a clause."""
+    code = codes[-1] if codes else None
+    if code == -signal.SIGKILL:
+        return "it was killed, as a system does that runs out of memory"
+    return f"it ended with signal {-code}" if code is not None and code < 0 else f"it ended with exit code {code}"
+
+
+def start(number: int) -> Pool:
     """A pool of so many processes, which start when there is work for them.
 
     Args:
@@ -43,7 +118,7 @@ def start(number: int) -> futures.ProcessPoolExecutor:
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise SpecError('a worker began this script anew; put what trains under `if __name__ == "__main__":`.')
-    return futures.ProcessPoolExecutor(number, mp_context=_Context(), initializer=worker.quiet)
+    return Pool(number)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kdlab import settings
+from kdlab import paths, settings
 from kdlab.errors import SpecError, check_integer
 from kdlab.lab import networks, worker
 from kdlab.lab.cluster import Cluster
@@ -21,9 +21,11 @@ from kdlab.lab.keys import run_key
 from kdlab.lab.planning import Plan, plan
 from kdlab.lab.processes import in_main, start
 from kdlab.lab.progress import Bar
+from kdlab.lab.retries import Retries
 from kdlab.lab.rows import rows, tables
 from kdlab.lab.store import Store
 from kdlab.lab.teachers import Gate, PoorTeacher
+from kdlab.lab.tidying import tidy
 from kdlab.registry import create
 from kdlab.spec import RunSpec
 
@@ -69,6 +71,7 @@ def run(
 
     Raises:
         SpecError: for a spec that cannot run, or a checkpoint that should not teach, before anything trains.
+        FailedRuns: at the end, when workers were lost with these runs, twice: killed, out of memory, or hung.
         PoorTeacher: at the end, when students were not trained since their teacher is not above chance.
         KeyboardInterrupt: after a clean stop; the same call goes on from the checkpoints.
         Halted: likewise, when ``halt`` was set.
@@ -80,6 +83,7 @@ def run(
     if workers is None:
         workers = executor.workers if isinstance(executor, Cluster) else os.cpu_count() or 1
     check_integer("workers", workers)
+    tidy(store)
     while True:
         try:
             todo = plan(*groups, workers=workers, store=store, from_ledger=from_ledger)
@@ -141,7 +145,7 @@ def _poor(gate: Gate, asked: list[RunSpec], store: Store) -> PoorTeacher:
 
 def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, after, halt, gate: Gate) -> None:
     # A notebook's threads may each run something, and stop their own.
-    stop = store.root / f".stop-{os.getpid()}-{threading.get_ident()}"
+    stop = store.root / f".stop-{paths.owner()}"
     with store.disk():  # a disk that refuses says so before anything trains
         stop.parent.mkdir(parents=True, exist_ok=True)
         stop.touch()
@@ -153,9 +157,15 @@ def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, aft
     if own:
         executor = start(workers)
     bar = Bar(todo.cohorts, store, max(1, workers), shown=progress)
-    waiting, running, finished = list(todo.cohorts), {}, set(todo.cached)
+    waiting, running, finished, retries = list(todo.cohorts), {}, set(todo.cached), Retries(store)
 
-    def ended(cohort: Cohort) -> None:
+    def ready() -> list[Cohort]:
+        there = finished | gate.held | retries.failed.keys()
+        return [cohort for cohort in waiting if cohort.needs <= there]
+
+    def ended(cohort: Cohort, result: Callable[[], object]) -> None:
+        waiting[:0] = retries.outcome(cohort, result)
+        bar.drop(retries.failed)
         finished.update(filter(store.has, cohort.runs))
         after(set(finished))
 
@@ -163,26 +173,25 @@ def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, aft
         while waiting or running:
             if halt is not None and halt.is_set():
                 raise Halted("stopped; unfinished runs go on from their checkpoints")
-            for cohort in [c for c in waiting if c.needs <= finished | gate.held]:
+            for cohort in ready():
                 if len(running) > (executor.workers if isinstance(executor, Cluster) else max(workers, 1)):
                     break
                 waiting.remove(cohort)
-                runs = gate.admit(cohort.runs.values())
+                runs = gate.admit(retries.able(list(cohort.runs.values())))
                 bar.drop(cohort.runs.keys() - {run.key for run in runs})
                 if runs and executor is None:
-                    worker.train_cohort(runs, store.root, stop, tick=bar.update)
-                    ended(cohort)
+                    ended(cohort, lambda runs=runs: worker.train_cohort(runs, store.root, stop, tick=bar.update))
                     break
                 if runs:
                     running[executor.submit(worker.train_cohort, runs, store.root, stop)] = cohort
             done, _ = futures.wait(running, timeout=0.5, return_when=futures.FIRST_COMPLETED) if running else ((), ())
             for future in done:
-                cohort = running.pop(future)
-                future.result()
-                ended(cohort)
+                ended(running.pop(future), future.result)
             bar.update()
-            if not running and waiting and not any(c.needs <= finished | gate.held for c in waiting):
+            if not running and waiting and not ready():
                 raise SpecError("the remaining runs wait for a teacher that did not finish; see `kdlab runs`.")
+        if retries.failed:
+            raise retries.error()
     except BaseException as error:
         _ask_to_stop(stop, running)
         if isinstance(error, KeyboardInterrupt) and progress:

@@ -9,6 +9,8 @@
     out/runs/.leases/          who is training what, with a heartbeat
     out/runs/.taught/          what teachers gave for the views of a cohort, a file per stream
     out/runs/.linear/          what a linear model reaches on the data, one checksummed file per data set and sizes
+    out/runs/.teachers/        scores of teachers that have no run on the student's own data, likewise
+    out/runs/.failed/          why a run is not there whose workers were lost twice, likewise
     out/runs/.damaged/         what could not be read any more
 """
 
@@ -28,12 +30,15 @@ import numpy as np
 from kdlab import paths
 from kdlab.errors import SpecError
 from kdlab.lab import damage
+from kdlab.lab.beside import Beside
 from kdlab.lab.damage import Damaged
+from kdlab.lab.finished import NEEDED, Finished, file_digest
 from kdlab.lab.keys import SCHEMA
 from kdlab.lab.unfinished import Unfinished
 
-HEXADECIMAL = "0123456789abcdef"
-NEEDED = {"spec": ("spec", "normal"), "result": ("test_accuracy", "curve"), "environment": ("digest", "git")}
+__all__ = ["NEEDED", "MissingRuns", "Store"]
+
+HEXADECIMAL = frozenset("0123456789abcdef")
 # By store and key: damaged runs that cannot be moved, and those whose documents this process has read.
 _shunned: set[tuple[str, str]] = set()
 _sound: set[tuple[str, str]] = set()
@@ -43,7 +48,7 @@ class MissingRuns(SpecError):
     """A figure asked for runs that have not been made."""
 
 
-class Store(Unfinished):
+class Store(Finished, Unfinished, Beside):
     """Finished runs on disk, and the claims and checkpoints of unfinished ones.
 
     Args:
@@ -60,80 +65,15 @@ class Store(Unfinished):
 
     def has(self, key: str) -> bool:
         """Whether the run is finished: its done marker is the last thing written before it got its name."""
-        there = os.path.exists(f"{self.root}/{key}/done.json")  # to make a Path takes longer than to look
+        # A key is no path: whatever a ledger or a visitor names, nothing outside the store is looked at.
+        there = HEXADECIMAL.issuperset(key) and os.path.exists(f"{self.root}/{key}/done.json")
         return there and not (_shunned and (str(self.root), key) in _shunned)
 
     def keys(self) -> list[str]:
         """Keys of all finished runs."""
         with contextlib.suppress(OSError):
-            return sorted(name for name in os.listdir(self.root) if name[0] in HEXADECIMAL and self.has(name))
+            return sorted(name for name in os.listdir(self.root) if self.has(name))
         return []
-
-    def read(self, key: str, name: str) -> Any:
-        """One of a finished run's json files: ``"spec"``, ``"result"`` or ``"environment"``.
-
-        Raises:
-            Damaged: when it is no such file.
-        """
-        with damage.reading(key, f"{name}.json"), open(f"{self.root}/{key}/{name}.json", "rb") as file:
-            if not isinstance(found := json.loads(file.read()), dict):
-                raise ValueError("no fields by name")
-            return found
-
-    def logits(self, key: str) -> dict[str, np.ndarray]:
-        """Logits (N, K) on val and test, without torch.
-
-        Raises:
-            Damaged: when the file is not what was written.
-        """
-        from safetensors.numpy import load
-
-        with damage.reading(key, "logits.safetensors"):
-            return load(self._whole(key, "logits.safetensors"))
-
-    def weights(self, key: str, part: str = "student") -> dict:
-        """State dict of the student (or of the ``"method"``) as torch tensors; nothing is unpickled.
-
-        Raises:
-            Damaged: when the file is not what was written.
-        """
-        from safetensors.torch import load
-
-        with damage.reading(key, f"{part}.safetensors"):
-            return load(self._whole(key, f"{part}.safetensors"))
-
-    def _whole(self, key: str, file: str) -> bytes:
-        """A file's content. A network with one wrong byte runs, so the checksum is looked at."""
-        content = (self.root / key / file).read_bytes()
-        if hashlib.sha256(content).hexdigest() != self._sums(key).get(file):
-            raise ValueError("it no longer matches its checksum")
-        return content
-
-    def _sums(self, key: str) -> dict[str, str]:
-        done = self.read(key, "done")
-        with damage.reading(key, "done.json"):
-            return dict(done["sha256"])
-
-    def damaged(self, key: str) -> list[str]:
-        """Files of a finished run that no longer match their checksums."""
-        folder = self.root / key
-        try:
-            listed = self._sums(key)
-        except Damaged:
-            return ["done.json"]
-        return [n for n, digest in listed.items() if _file_digest(folder / n) != digest]
-
-    def documents(self, key: str) -> tuple[dict[str, Any], ...]:
-        """A finished run's spec, result and environment.
-
-        Raises:
-            Damaged: when one of them cannot be read, or is another document.
-        """
-        found = tuple(self.read(key, name) for name in NEEDED)
-        for (name, fields), document in zip(NEEDED.items(), found, strict=True):
-            if lacking := [field for field in fields if field not in document]:
-                raise Damaged(key, f"{name}.json", f"lacks {', '.join(lacking)}")
-        return found
 
     def sound(self, key: str) -> bool:
         """Whether a finished run's documents can be read, each once a process; a run whose cannot is set aside."""
@@ -159,7 +99,7 @@ class Store(Unfinished):
             return False
         _sound.discard((str(self.root), key))
         try:
-            if not error.movable:
+            if not error.movable or self.of_other_schema(key):
                 raise OSError(error.reason)
             words = f"it was moved to {damage.move(self.root / key, self.root)}"
         except FileNotFoundError:
@@ -197,7 +137,7 @@ class Store(Unfinished):
         Raises:
             SpecError: when the disk refuses; nothing half written is left.
         """
-        building = self.root / ".building" / f"{key}-{os.getpid()}"
+        building = self.root / ".building" / f"{key}-{paths.owner()}"
         with self.disk(), contextlib.ExitStack() as stack:
             stack.callback(shutil.rmtree, building, ignore_errors=True)  # a full disk needs the room
             shutil.rmtree(building, ignore_errors=True)
@@ -214,35 +154,8 @@ class Store(Unfinished):
                     damage.say(f"{self.root / key} was no finished run; it was moved to {aside}.")
                     building.rename(self.root / key)
             damage.remove(self.checkpoint_path(key))
+            damage.remove(self.root / ".failed" / f"{key}.json")
             _shunned.discard((str(self.root), key))
-
-    def put(self, name: str, document: dict[str, Any]) -> None:
-        """Keep a small document beside the runs: ``name.json`` with its checksum, there whole or not at all.
-
-        Raises:
-            SpecError: when the disk refuses.
-        """
-        path = self.root / f"{name}.json"
-        content = {"sha256": _document_digest(document), "document": document}
-        with self.disk():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with paths.replacing(path) as aside:
-                paths.write_synced(aside, json.dumps(content, indent=1, sort_keys=True).encode())
-
-    def get(self, name: str) -> dict[str, Any] | None:
-        """The document kept under a name, or None; a damaged file is set aside, and said."""
-        path = self.root / f"{name}.json"
-        try:
-            content = json.loads(path.read_bytes())
-            if content["sha256"] == _document_digest(content["document"]):
-                return content["document"]
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, TypeError, KeyError):
-            pass
-        with contextlib.suppress(OSError):
-            damage.say(f"{path} is damaged: it was moved to {damage.move(path, self.root)}, and is made again.")
-        return None
 
 
 def _serialise(values: dict) -> bytes:
@@ -251,15 +164,3 @@ def _serialise(values: dict) -> bytes:
     else:
         from safetensors.torch import save
     return save({k: v if isinstance(v, np.ndarray) else v.detach().cpu().contiguous() for k, v in values.items()})
-
-
-def _file_digest(path: Path) -> str:
-    """The digest of a file's content; empty for what cannot be read."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return ""
-
-
-def _document_digest(document: Any) -> str:
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

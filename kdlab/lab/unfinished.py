@@ -1,13 +1,12 @@
-"""Unfinished runs: checkpoints to go on from, and leases that tell which process trains what."""
+"""Unfinished runs: checkpoints to go on from."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
-import socket
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ from kdlab import paths
 from kdlab.errors import SpecError
 from kdlab.lab import damage
 from kdlab.lab.damage import Damaged
+from kdlab.lab.leases import Leases
 
-LEASE_SECONDS = 60.0
-LATE_SECONDS = 600.0
+UNSEALED = "0" * 64
 
 
 @contextlib.contextmanager
@@ -33,7 +32,7 @@ def writing(path: Path, advice: str = "") -> Iterator[None]:
         raise SpecError(f"cannot write to {path}: {error.strerror or error}.{advice}") from error
 
 
-class Unfinished:
+class Unfinished(Leases):
     """The part of a store that holds checkpoints and leases.
 
     Args:
@@ -54,30 +53,69 @@ class Unfinished:
         """The single file that holds an unfinished run."""
         return self.root / ".checkpoints" / f"{key}.safetensors"
 
-    def save_checkpoint(self, key: str, tensors: dict, plain: dict[str, Any]) -> None:
-        """Replace the run's checkpoint in one step; the previous one stays whole until then."""
-        from safetensors.torch import save
+    def save_checkpoint(self, key: str, tensors: dict, plain: dict[str, Any], environment: str = "") -> None:
+        """Replace the run's checkpoint in one step; the previous one stays whole until then.
 
+        Args:
+            key: of the run.
+            tensors: safetensors by name.
+            plain: what json can hold.
+            environment: digest of what it was computed with.
+
+        Raises:
+            SpecError: when the disk refuses.
+        """
         path = self.checkpoint_path(key)
+        content = _sealed(tensors, {"plain": json.dumps(plain), "key": key, "environment": environment})
         with self.disk():
             path.parent.mkdir(parents=True, exist_ok=True)
             with paths.replacing(path) as aside:
-                paths.write_synced(aside, save(tensors, metadata={"plain": json.dumps(plain)}))
+                paths.write_synced(aside, content)
                 if path.is_dir():
                     damage.move(path, self.root)
 
-    def load_checkpoint(self, key: str) -> tuple[dict, dict[str, Any]] | None:
-        """The run's checkpoint, or None; one that cannot be read is set aside."""
+    def load_checkpoint(self, key: str, environment: str = "") -> tuple[dict, dict[str, Any]] | None:
+        """The run's checkpoint, or None; one that is not what was written is set aside.
+
+        Args:
+            key: of the run.
+            environment: digest of what will go on with it. A run has its bits from one environment: a checkpoint of
+                another counts as none, and is replaced by the next one.
+        """
         if not self.checkpoint_path(key).exists():
             return None
-        from safetensors import safe_open
+        from safetensors.torch import load
 
         try:
-            with damage.reading(key, "its checkpoint"), safe_open(self.checkpoint_path(key), "pt") as file:
-                return {k: file.get_tensor(k) for k in file.keys()}, json.loads(file.metadata()["plain"])
+            with damage.reading(key, "its checkpoint"):
+                content, held = self._whole_checkpoint(key)
+                if environment != held.get("environment", "") and environment and held.get("environment"):
+                    damage.say(f"the checkpoint of run {key} was made by another environment; the run begins anew.")
+                    return None
+                return load(content), json.loads(held["plain"])
         except Damaged as error:
             self.drop_checkpoint(error)
             return None
+
+    def _whole_checkpoint(self, key: str) -> tuple[bytes, dict[str, str]]:
+        """A checkpoint's content and what its header says; ValueError for one that is not what was written."""
+        held = _metadata(content := self.checkpoint_path(key).read_bytes())
+        if "sha256" in held or "key" in held:  # those of earlier versions had neither
+            if hashlib.sha256(_with_seal(content, held["sha256"], UNSEALED)).hexdigest() != held["sha256"]:
+                raise ValueError("it no longer matches its checksum")
+            if held["key"] != key:
+                raise ValueError(f"it is that of run {held['key']}")
+        return content, held
+
+    def checkpoint_fault(self, key: str) -> str:
+        """What is wrong with a run's checkpoint, in words; empty for a whole one and for none."""
+        try:
+            with damage.reading(key, "its checkpoint"):
+                if self.checkpoint_path(key).exists():
+                    self._whole_checkpoint(key)
+        except Damaged as error:
+            return str(error)
+        return ""
 
     def drop_checkpoint(self, error: Damaged) -> None:
         """Move a damaged checkpoint out of the way, and say so: the run begins anew."""
@@ -97,68 +135,27 @@ class Unfinished:
         except Damaged:
             return 0
 
-    def _lease_path(self, key: str) -> Path:
-        return self.root / ".leases" / key
-
-    def lease(self, key: str) -> dict[str, Any] | None:
-        """Who is training the run now and how far it is, or None.
-
-        The lease of a dead process of this machine, or one without a heartbeat, counts for nothing. A living process
-        of this machine may be late, but not for ever: after a crash its number may be another program's.
-        """
-        path = self._lease_path(key)
-        try:
-            held = json.loads(path.read_text() or "{}")
-            age = time.time() - path.stat().st_mtime
-        except (OSError, ValueError):
-            return None
-        if not isinstance(held, dict) or not isinstance(held.get("step", 0), int):
-            return None
-        here = held.get("host") == socket.gethostname()
-        dead = age > (LATE_SECONDS if here else LEASE_SECONDS) or (here and not _alive(held.get("pid", 0)))
-        return None if dead else held
-
     def begun(self) -> set[str]:
-        """Keys that may have a lease or a checkpoint: two listings for those who would look for many."""
+        """Keys that may have a lease, a checkpoint or a failure: three listings for those who would look for many."""
         found = set()
-        for folder in (".leases", ".checkpoints"):
+        for folder in (".leases", ".checkpoints", ".failed"):
             with contextlib.suppress(OSError):
                 found |= {name.partition(".")[0] for name in os.listdir(self.root / folder)}
         return found
 
-    def claim(self, key: str) -> bool:
-        """Take the run for this process; False while another live process holds it."""
-        path = self._lease_path(key)
-        with self.disk():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists() and self.lease(key) is None:
-                damage.remove(path)
-            try:
-                with open(path, "x") as file:
-                    json.dump({"pid": os.getpid(), "host": socket.gethostname()}, file)
-            except FileExistsError:
-                held = self.lease(key)
-                return bool(held) and held.get("pid") == os.getpid() and held.get("host") == socket.gethostname()
-        return True
 
-    def heartbeat(self, key: str, **progress: Any) -> None:
-        """Keep the claim alive and tell how far the run is."""
-        with contextlib.suppress(OSError), paths.replacing(self._lease_path(key)) as aside:
-            aside.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()} | progress))
+def _sealed(tensors: dict, held: dict[str, str]) -> bytes:
+    """A safetensors file whose header holds a checksum of the whole file, taken with zeros in the checksum's place."""
+    from safetensors.torch import save
 
-    def release(self, keys: Iterable[str]) -> None:
-        """Give the claims back."""
-        for key in keys:
-            self._lease_path(key).unlink(missing_ok=True)
+    content = save(tensors, metadata=held | {"sha256": UNSEALED})
+    return _with_seal(content, UNSEALED, hashlib.sha256(content).hexdigest())
 
 
-def _alive(pid: Any) -> bool:
-    if not isinstance(pid, int) or pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+def _with_seal(content: bytes, before: str, after: str) -> bytes:
+    return content.replace(*(f'"sha256":"{digest}"'.encode() for digest in (before, after)), 1)
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    size = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + size])["__metadata__"]

@@ -20,6 +20,7 @@ from kdlab.lab.environment import environment
 from kdlab.lab.keys import normal, run_key
 from kdlab.lab.networks import score, splits_of, teacher_network
 from kdlab.lab.planned import PlannedRun
+from kdlab.lab.retries import Lost
 from kdlab.lab.store import Store
 from kdlab.lab.teachers import columns, own_run
 from kdlab.memo import plan_memo
@@ -53,6 +54,9 @@ def train_cohort(runs: Sequence[PlannedRun], root: Path, stop: Path, tick: Calla
         root: folder of the store.
         stop: a file whose appearance asks for a clean stop.
         tick: called every half second, in this process.
+
+    Raises:
+        Lost: when memory runs out.
     """
     store = Store(root)
     while todo := [run for run in runs if not store.has(run.key)]:
@@ -65,10 +69,26 @@ def train_cohort(runs: Sequence[PlannedRun], root: Path, stop: Path, tick: Calla
         try:
             with _training:
                 stopped = _train_claimed([run for run in mine if not store.has(run.key)], store, stop, tick)
+        except (MemoryError, RuntimeError) as error:
+            if _out_of_memory(error):
+                raise Lost(f"it ran out of memory ({str(error).partition(chr(10))[0][:200]})") from None
+            raise
         finally:
             store.release(run.key for run in mine)
         if stopped or stop.exists():
             return
+
+
+def signs_of_life(runs: Sequence[PlannedRun], root: Path) -> tuple:
+    """What changes while somebody trains some runs: which are finished, and when each other one's heartbeat was."""
+    store = Store(root)
+    return tuple(store.has(run.key) or store.beaten(run.key) for run in runs)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether memory is what was lacking; torch says so on a CPU in words alone."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
 
 
 def _train_claimed(runs: list[PlannedRun], store: Store, stop: Path, tick) -> bool:
@@ -98,7 +118,7 @@ def _train_claimed(runs: list[PlannedRun], store: Store, stop: Path, tick) -> bo
             restore=keeper.restore, save=keeper.save, finish=keeper.finish, beat=keeper.beat,
         )  # fmt: skip
     except Stopped:
-        return True
+        return keeper.asked
     finally:
         if cache:
             cache.close()
@@ -152,11 +172,11 @@ class Keeper:
     ):
         self.store, self.stop, self.test_logits, self.tick, self.views = store, stop, test_logits, tick, views
         self.runs = {run.key: run for run in runs}
-        self.beaten, self.saved = 0.0, time.monotonic()
+        self.beaten, self.saved, self.asked = 0.0, time.monotonic(), False
 
     def restore(self, arm) -> None:
         """Bring an arm to its checkpoint, if it has one."""
-        if saved := self.store.load_checkpoint(arm.key):
+        if saved := self.store.load_checkpoint(arm.key, environment()["digest"]):
             try:
                 with damage.reading(arm.key, "its checkpoint"):
                     arm.load_state(*saved)
@@ -165,8 +185,9 @@ class Keeper:
                 raise
 
     def save(self, arm) -> None:
-        """Write an arm's checkpoint."""
-        self.store.save_checkpoint(arm.key, *arm.state())
+        """Write an arm's checkpoint, unless another process has taken the run over meanwhile."""
+        if self.store.owns(arm.key):
+            self.store.save_checkpoint(arm.key, *arm.state(), environment()["digest"])
 
     def finish(self, arm, result) -> None:
         """Put a result into the store."""
@@ -194,13 +215,16 @@ class Keeper:
         }  # fmt: skip
 
     def beat(self, waiting: list) -> bool:
-        """Heartbeat every half second, checkpoints now and then; True when asked to stop."""
+        """Heartbeat every half second, checkpoints now and then; True when training should stop.
+
+        It should when asked to (then ``asked``), and when a run is not ours any more, since we gave no sign of life
+        for so long: then whoever waits for the others claims them anew.
+        """
         now = time.monotonic()
         if now - self.beaten < BEAT_EVERY:
             return False
         self.beaten = now
-        for arm in waiting:
-            self.store.heartbeat(arm.key, **arm.progress())
+        ours = [self.store.heartbeat(arm.key, **arm.progress()) for arm in waiting]
         if self.tick:
             self.tick()
         if now - self.saved > SAVE_EVERY:
@@ -208,4 +232,5 @@ class Keeper:
             for arm in waiting:
                 self.save(arm)
         parent = multiprocessing.parent_process()  # None where nobody started us as a worker
-        return self.stop.exists() or (parent is not None and not parent.is_alive())
+        self.asked = self.stop.exists() or (parent is not None and not parent.is_alive())
+        return self.asked or not all(ours)

@@ -73,7 +73,7 @@ class TeacherCache:
     def __init__(self, folder: Path, steps: int, facts: Mapping[str, Any], machine: str, limit: int):
         self.folder, self.steps, self.facts, self.limit = absolute(folder), steps, facts, limit
         self.machine = machine
-        self._open: dict[tuple, tuple[int, int] | None] = {}
+        self._open: dict[tuple, tuple[int, int, int] | None] = {}
         self._refused: set[tuple] = set()
 
     def read(self, stream_key: tuple, step: int, rows: int) -> Outputs | None:
@@ -91,9 +91,12 @@ class TeacherCache:
         file = self._file(stream_key, None)
         if file is None:
             return None
-        number, size = file
-        record = os.pread(number, size, step * size)
-        if len(record) < size or zlib.crc32(record[4:]) != int.from_bytes(record[:4], "little"):
+        number, size, seed = file
+        try:
+            record = os.pread(number, size, step * size)
+        except OSError:  # a bad disk costs time, not results
+            return None
+        if len(record) < size or _checksum(record[4:], seed, step) != record[:4]:
             return None
         classes = int.from_bytes(record[4:8], "little")
         values = torch.from_numpy(np.frombuffer(record, np.float32, offset=8).reshape(rows, -1).copy())
@@ -108,10 +111,11 @@ class TeacherCache:
         file = self._file(stream_key, 4 + len(payload))
         if file is not None and step < self.steps:
             with contextlib.suppress(OSError):  # a full disk costs time, not results
-                os.pwrite(file[0], zlib.crc32(payload).to_bytes(4, "little") + payload, step * file[1])
+                os.pwrite(file[0], _checksum(payload, file[2], step) + payload, step * file[1])
 
-    def _file(self, stream_key: tuple, size: int | None) -> tuple[int, int] | None:
-        """Descriptor and record size of a stream's file; it is made when ``size`` is given and there is room."""
+    def _file(self, stream_key: tuple, size: int | None) -> tuple[int, int, int] | None:
+        """Descriptor, record size and seed of the checksums of a stream's file; made when ``size`` is given and there
+        is room."""
         unknown = stream_key not in self._open or (size and self._open[stream_key] is None)
         if unknown and stream_key not in self._refused:
             self._open[stream_key] = self._opened(f"{stream_digest(self.facts, stream_key)}-{self.machine}", size)
@@ -119,8 +123,8 @@ class TeacherCache:
                 self._refused.add(stream_key)
         return self._open.get(stream_key)
 
-    def _opened(self, name: str, size: int | None) -> tuple[int, int] | None:
-        path = next(self.folder.glob(f"{name}-*"), None)
+    def _opened(self, name: str, size: int | None) -> tuple[int, int, int] | None:
+        path = next((p for p in self.folder.glob(f"{name}-*") if p.name.rpartition("-")[2].isdecimal()), None)
         if path is None and size is None:
             return None
         path = path or self.folder / f"{name}-{size}"
@@ -134,7 +138,7 @@ class TeacherCache:
             os.utime(path)
             if has < self.steps * size:
                 os.ftruncate(number, self.steps * size)  # takes its whole place at once, so that the limit holds
-            return number, size
+            return number, size, zlib.crc32(name.encode())
         except OSError:
             return None
 
@@ -157,3 +161,8 @@ class TeacherCache:
             if file is not None:
                 os.close(file[0])
         self._open.clear()
+
+
+def _checksum(payload: bytes, seed: int, step: int) -> bytes:
+    """Of a record in its place: the same record in another stream's file, or at another step, has another one."""
+    return zlib.crc32(payload, zlib.crc32(step.to_bytes(8, "little"), seed)).to_bytes(4, "little")

@@ -14,19 +14,15 @@ from kdlab.lab.store import Store
 from kdlab.spec import RunSpec
 
 WATCH_EVERY = 0.5  # seconds
-_pool: futures.ProcessPoolExecutor | None = None
+_pool: futures.Executor | None = None
 _pool_lock = threading.Lock()
 
 
-def pool(fresh: bool = False) -> futures.ProcessPoolExecutor:
-    """The one process that trains for all widgets of a kernel; it stays warm, since starting it takes seconds.
-
-    Args:
-        fresh: replace a broken one.
-    """
+def pool() -> futures.Executor:
+    """The one process that trains for all widgets of a kernel; it stays warm, since starting it takes seconds."""
     global _pool
     with _pool_lock:
-        if _pool is None or fresh:
+        if _pool is None:
             _pool = start(1)
         return _pool
 
@@ -89,9 +85,6 @@ class BackgroundRun:
             self.state = "done"
         except lab.Halted:
             self.state = "paused"
-        except futures.BrokenExecutor as error:
-            pool(fresh=True)
-            self.state, self.error = "failed", error
         except Exception as error:  # whatever it is, the widget shows it
             self.state, self.error = "failed", error
 

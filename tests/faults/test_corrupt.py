@@ -1,0 +1,389 @@
+"""Every stored file in turn is cut, flipped, emptied, deleted, swapped or unreadable, for every reader in turn.
+
+What a reader then says is what it said before, or it leaves the run out and names it, or it refuses in a sentence. What
+trains gives the same bits as ever. The short form takes each file with one fault and each fault with one file; ``make
+faults`` takes all of them.
+"""
+
+import builtins
+import contextlib
+import errno
+import io
+import itertools
+import json
+import os
+import random
+import shutil
+
+import pytest
+import torch
+from safetensors import safe_open
+from stores import signed
+
+from kdlab import lab
+from kdlab.cli.doctor import doctor
+from kdlab.errors import SpecError
+from kdlab.lab import baseline, damage, export, keys, ledger, merging, sources, tidying, worker
+from kdlab.lab.planned import planned
+from kdlab.lab.store import Store
+from kdlab.spec import Budget, RunSpec
+from kdlab.widgets.runs.read import read as explored
+
+TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(3, "steps", 32), role="teacher")
+STUDENT = TEACHER.replace(role="student", method="kd", teacher=TEACHER)
+APART = TEACHER.at_seed(1)
+FILES = [f"{name}.json" for name in ("spec", "result", "environment", "data", "cost", "done")]
+FILES += [f"{name}.safetensors" for name in ("student", "logits", "method")]
+FAULTS = ("cut", "flipped", "emptied", "deleted", "swapped", "folder", "bad sector")
+PAIRS = list(itertools.product(FILES, FAULTS))
+chance = random.Random(0)
+SHORT = {(FILES[n % len(FILES)], FAULTS[n % len(FAULTS)]) for n in range(len(FILES))} | {("result.json", "flipped")}
+
+
+def cases(pairs, short):
+    """Those of the short form, and the others behind a mark."""
+    return [pair if pair in short else pytest.param(*pair, marks=pytest.mark.faults) for pair in pairs]
+
+
+@contextlib.contextmanager
+def harmed(path, how, other):
+    """A file harmed as disks, crashes and people do it; the other one is of the same kind."""
+    content = path.read_bytes()
+    if how == "swapped":
+        path.write_bytes(other.read_bytes()), other.write_bytes(content)
+    elif how == "cut":
+        path.write_bytes(content[: len(content) * 2 // 3])
+    elif how == "flipped":
+        place = chance.randrange(len(content))
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1 << chance.randrange(8)]) + content[place + 1 :])
+    elif how == "emptied":
+        path.write_bytes(b"")
+    elif how in ("deleted", "folder"):
+        path.unlink()
+    if how == "folder":
+        path.mkdir()
+    with pytest.MonkeyPatch.context() as patched:
+        if how == "bad sector":
+            for module in (builtins, io):
+                patched.setattr(module, "open", unless(path, module.open))
+        yield
+
+
+def unless(path, opened):
+    def refuse(file, *given, **options):
+        if str(file) == str(path):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return opened(file, *given, **options)
+
+    return refuse
+
+
+def train(store, *specs):
+    return lab.run(specs or [STUDENT, APART], workers=0, progress=False, store=store, require_teacher=False)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A store with a teacher, its student and a run apart, and what everybody reads from it while it is whole."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("KDLAB_OUT", str(folder))
+        patched.setenv("KDLAB_LEDGER", str(folder / "ledger"))
+        train(Store())
+        said = {name: reader(Store()) for name, reader in READERS.items()}
+    return folder, said
+
+
+@pytest.fixture
+def store(trained, tmp_path, monkeypatch):
+    """A copy of it, which may be harmed."""
+    shutil.copytree(trained[0], tmp_path / "mine")
+    monkeypatch.setenv("KDLAB_OUT", str(tmp_path / "mine"))
+    return Store()
+
+
+# ---- readers: each gives, by run, what must not be wrong -------------------------------------------------------------
+
+
+def table_of(frame):
+    """By key a run's row without times."""
+    plain = frame.drop(columns=["seconds"]).astype(object).where(frame.notna(), None)
+    return {key: tuple(row) for key, row in zip(plain.index, plain.itertuples(index=False), strict=True)}
+
+
+def by_runs(store):
+    return table_of(lab.table(store=store))
+
+
+def by_explorers(store):
+    return table_of(explored(store).table)
+
+
+def by_ledger(store):
+    return {row.key: row for row in merging.rows_of(store, store.keys())[0]}
+
+
+def each(store, read):
+    """What a reader gives for each run; a refusal in a sentence is as good as none."""
+    found = {}
+    for key in store.keys():
+        with contextlib.suppress(SpecError):
+            found[key] = read(key)
+    return found
+
+
+def by_answers(store):
+    return each(store, lambda key: sources.test_right(key, store=store).tobytes())
+
+
+def by_weights(store):
+    return each(store, lambda key: bits(store, key))
+
+
+def by_export(store):
+    """The files that are written; everything in them is data of the run."""
+
+    def files(key):
+        export.export(key, store.root.parent / "exported")
+        folder = store.root.parent / "exported" / key
+        files = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".safetensors"}
+        with safe_open(folder / "student.safetensors", "np") as file:  # the order of its header is chance
+            return files | {name: file.get_tensor(name).tobytes() for name in file.keys()} | file.metadata()
+
+    return each(store, files)
+
+
+def by_doctor(store):
+    """Runs that it counts; it harms none."""
+    said = doctor()
+    there = store.keys()
+    assert f"store: {len(there)} finished runs" in said, said
+    return dict.fromkeys(there, "sound")
+
+
+def by_training(store):
+    """What is asked for is all there, and after a look at the whole store so is everything."""
+    first = table_of(train(store))
+    tidying.verify(store)
+    again = table_of(train(store, STUDENT, APART, TEACHER))
+    assert {key: again[key] for key in first} == first and tidying.verify(store)[1]
+    return {key: (again[key], bits(store, key)) for key in again}
+
+
+READERS = {
+    "runs": by_runs, "explorers": by_explorers, "ledger": by_ledger, "answers": by_answers, "weights": by_weights,
+    "export": by_export, "doctor": by_doctor, "run and figures": by_training,
+}  # fmt: skip
+
+
+def bits(store, key):
+    """Answers and weights of a run, and its metrics."""
+    weights = {name: value.numpy().tobytes() for name, value in sorted(store.weights(key).items())}
+    result = {name: value for name, value in store.read(key, "result").items() if name not in ledger.TIMED}
+    return store.logits(key)["val"].tobytes(), store.logits(key)["test"].tobytes(), weights, json.dumps(result)
+
+
+# ---- finished runs ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("file", "how"), cases(PAIRS, SHORT))
+def test_no_reader_uses_a_harmed_file_of_a_run(trained, tmp_path, monkeypatch, capsys, file, how):
+    key, other = lab.run_key(TEACHER), lab.run_key(APART)
+    for number, (name, reader) in enumerate(READERS.items()):
+        folder = tmp_path / str(number)
+        shutil.copytree(trained[0] / "runs", folder / "runs")
+        monkeypatch.setenv("KDLAB_OUT", str(folder))
+        store = Store()
+        with harmed(store.root / key / file, how, store.root / other / file):
+            found = reader(store)
+        whole = trained[1][name]
+        assert found.keys() <= whole.keys()
+        for run, said in found.items():
+            assert said == whole[run], f"{name} used {file} of run {run}, which was {how}"
+        lost, said = whole.keys() - found.keys(), capsys.readouterr().err
+        if how != "deleted" or file != "done.json":  # a run without its marker never was one
+            assert all(run in said or name in ("answers", "weights", "export") for run in lost), (name, lost, said)
+
+
+@pytest.mark.parametrize("first", [TEACHER, APART])
+def test_two_runs_in_each_other_s_place_are_both_set_aside(store, capsys, first):
+    one, two = (store.root / lab.run_key(spec) for spec in (first, STUDENT))
+    before = {path.name: bits(store, path.name) for path in (one, two)}
+    one.rename(store.root / "between"), two.rename(one), (store.root / "between").rename(two)
+    assert not {one.name, two.name} & set(lab.table(store=store).index)
+    assert f"done.json cannot be read (it is that of run {two.name})" in capsys.readouterr().err
+    train(store, first, STUDENT)
+    assert {path.name: bits(store, path.name) for path in (one, two)} == before
+
+
+def test_any_flipped_bit_of_a_number_is_seen(store):
+    key = lab.run_key(APART)
+    path = store.root / key / "result.json"
+    whole = path.read_text()
+    digits = [place for place, sign in enumerate(whole) if sign.isdigit()]
+    for place in digits[:: max(1, len(digits) // 40)]:
+        path.write_text(whole[:place] + str(9 - int(whole[place])) + whole[place + 1 :])
+        with pytest.raises(damage.Damaged, match="result.json .*no longer matches its checksum"):
+            store.documents(key)
+    path.write_text(whole)
+    assert store.damaged(key) == []
+
+
+# ---- what stands beside the runs -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [pytest.param(how, marks=pytest.mark.faults) if how in ("cut", "emptied") else how
+                                 for how in FAULTS])  # fmt: skip
+def test_no_run_goes_on_from_a_harmed_checkpoint(store, tmp_path, how, capsys):
+    spec, other, stop = APART.at_seed(2), APART.at_seed(3), tmp_path / "stop"
+    stop.touch()
+    for one in (spec, other):
+        worker.train_cohort([planned(one)], store.root, stop)
+    key, path = lab.run_key(spec), store.checkpoint_path(lab.run_key(spec))
+    assert store.load_checkpoint(key)[1]["step"] == 1
+    with harmed(path, how, store.checkpoint_path(lab.run_key(other))):
+        train(store, spec)
+    assert how == "deleted" or f"run {key} is damaged: its checkpoint" in capsys.readouterr().err
+    whole = Store(tmp_path / "whole")
+    train(whole, spec)
+    assert bits(store, key) == bits(whole, key)
+
+
+def test_a_checkpoint_s_every_bit_counts(store):
+    key = lab.run_key(APART.at_seed(2))
+    store.save_checkpoint(key, {"a": torch.arange(4.0)}, {"step": 1})
+    path = store.checkpoint_path(key)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        assert store.load_checkpoint(key) is None, place
+    path.write_bytes(whole)
+    assert store.load_checkpoint(key)[1] == {"step": 1}
+
+
+def test_a_run_does_not_go_on_with_what_another_environment_computed(store, capsys):
+    key = lab.run_key(APART.at_seed(2))
+    store.save_checkpoint(key, {"a": torch.ones(1)}, {"step": 1}, "here")
+    assert store.load_checkpoint(key, "here") is not None
+    assert store.load_checkpoint(key, "elsewhere") is None and "another environment" in capsys.readouterr().err
+    assert store.load_checkpoint(key, "here") is not None, "whose it is can still use it"
+
+
+@pytest.mark.parametrize("how", FAULTS)
+def test_small_documents_are_whole_their_own_or_made_again(store, how, capsys):
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(store.root / ".linear")
+    names = [f".linear/{number}" for number in "ab"]
+    for number, name in enumerate(names):
+        store.put(name, {"val_accuracy": 50.0 + number})
+    paths = [store.root / f"{name}.json" for name in names]
+    with harmed(paths[0], how, paths[1]):
+        found = store.get(names[0])
+        assert found in (None, {"val_accuracy": 50.0}), "a flipped space between words is no harm"
+        store.put(names[0], {"val_accuracy": 50.0})
+    assert store.get(names[0]) == {"val_accuracy": 50.0}
+
+
+@pytest.mark.parametrize("how", [pytest.param(how, marks=pytest.mark.faults) if how in ("cut", "emptied", "deleted")
+                                 else how for how in FAULTS])  # fmt: skip
+def test_no_student_learns_from_harmed_teacher_outputs(store, tmp_path, how):
+    more = STUDENT.replace(views=2), STUDENT.replace(method="dkd")
+    kept = sorted(store.teacher_cache.iterdir(), key=lambda path: path.stat().st_size)
+    assert kept
+    train(store, STUDENT.replace(views=2, augmentation="jda", ratio=0.5))
+    kept = sorted(store.teacher_cache.iterdir())
+    assert len(kept) > 1
+    for path, other in zip(kept, [*kept[1:], kept[0]], strict=True):
+        with contextlib.ExitStack() as stack:
+            if path.is_file() and other.is_file():
+                stack.enter_context(harmed(path, how, other))
+    train(store, *more)
+    whole = Store(tmp_path / "whole")
+    train(whole, *more)
+    for spec in more:
+        assert bits(store, lab.run_key(spec)) == bits(whole, lab.run_key(spec))
+
+
+# ---- the ledger ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [how for how in FAULTS if how not in ("deleted", "swapped")])
+def test_a_harmed_ledger_is_named_by_all_and_used_by_none(store, tmp_path, how):
+    path = ledger.paths.ledger() / "runs.csv.xz"
+    path.parent.mkdir()
+    merging.export(path, store=store)
+    [key] = [lab.run_key(APART)]
+    shutil.rmtree(store.root / key)
+    assert key in lab.table(store=store).index
+    ledger._by_key.cache_clear()
+    with harmed(path, how, path):
+        for reader in (by_runs, by_explorers):
+            with pytest.raises(SpecError, match=f"ledger {path}") as caught:
+                reader(store)
+            assert "\n" not in str(caught.value)
+        assert baseline.bar_of(key, store) == {} and len(train(store)) == 2, "what asks for no row needs none"
+
+
+def test_every_bit_of_a_ledger_counts(store, tmp_path):
+    path = tmp_path / "runs.csv.xz"
+    merging.export(path, store=store)
+    whole, rows = path.read_bytes(), ledger.read(path)
+    for place in range(0, len(whole), 11):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+        try:
+            assert ledger.read(path) == rows, f"a flip at byte {place} went unseen"
+        except SpecError as error:
+            assert str(path) in str(error)
+
+
+# ---- other versions --------------------------------------------------------------------------------------------------
+
+
+def of_schema(store, key, number, drop=()):
+    """Rewrite a run as a kdlab of another schema would have written it, under the key that it would have had."""
+    folder = store.root / key
+    saved = json.loads((folder / "spec.json").read_text())
+    saved["normal"]["schema"] = number
+    for name in drop:
+        del saved["spec"][name]
+    (folder / "spec.json").write_text(json.dumps(saved))
+    new = ledger.digest(saved["normal"])
+    folder.rename(store.root / new)
+    signed(store.root / new, schema=number)
+    return new
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_run_of_a_newer_kdlab_is_named_left_out_and_never_harmed(store, capsys):
+    key = of_schema(store, lab.run_key(APART), keys.SCHEMA + 1)
+    before = content(store.root / key)
+    (store.root / key / "result.json").unlink()  # whatever its layout is, it is none of ours
+    del before["result.json"]
+    for reader in READERS.values():
+        assert key not in reader(store)
+    said = capsys.readouterr().err
+    assert f"run {key} was written by a newer kdlab (schema {keys.SCHEMA + 1}; this one reads up to" in said
+    assert content(store.root / key) == before and not (store.root / damage.FOLDER).exists()
+
+
+def test_a_run_of_an_older_kdlab_is_read_or_named_and_stays(store, capsys):
+    older = of_schema(store, lab.run_key(APART), keys.SCHEMA - 1)
+    assert older in lab.table(store=store).index and capsys.readouterr().err == ""
+    lacking = of_schema(store, lab.run_key(STUDENT), keys.SCHEMA - 2, ["augmentation"])
+    before = content(store.root / lacking)
+    for reader in READERS.values():
+        assert lacking not in reader(store)
+    said = capsys.readouterr().err
+    assert f"run {lacking} is damaged: spec.json lacks" in said and "is left out" in said
+    assert content(store.root / lacking) == before and not (store.root / damage.FOLDER).exists()
+
+
+def test_a_flipped_schema_number_is_damage_and_no_other_version(store, capsys):
+    key = lab.run_key(APART)
+    path = store.root / key / "done.json"
+    path.write_text(path.read_text().replace(f'"schema": {keys.SCHEMA}', f'"schema": {keys.SCHEMA + 4}'))
+    assert key not in lab.table(store=store).index and (store.root / damage.FOLDER).exists()
+    assert len(train(store, APART)) == 1
