@@ -24,7 +24,7 @@ WITH_UV  = { $(PIP) uv && $(UV) $(PINS) $(1); } || { echo "uv could not install;
 install  = $(if $(filter uv,$(INSTALLER)),$(WITH_UV),$(WITH_PIP))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures publish test test-units test-browser test-notebooks test-pages fuzz lint golden readme docs teaching lab clean conda-check
+.PHONY: help setup figures publish test test-units test-browser test-notebooks test-pages faults fuzz lint golden readme docs teaching lab clean conda-check
 
 help: ## list the targets and the settings
 	@echo "make TARGET [SETTING=value ...]"
@@ -48,6 +48,9 @@ test: lint ## lint, unit tests, a real browser where there is one, and every not
 
 test-units: $(VENV)/.ready-test ## unit tests
 	$(BIN)/python -m pytest --ignore=tests/browser --ignore-glob='tests/test_widgets*'
+
+faults: $(VENV)/.ready-test ## kills, full disks, harmed files and lost workers at length: about half an hour
+	$(BIN)/python -m pytest -m "not slow" tests/faults
 
 test-browser: $(VENV)/.ready-test ## the explorers; they, the launcher and the gallery in a real browser, where there is one
 	$(BIN)/python -m pytest tests/browser tests/test_widgets*.py

@@ -29,7 +29,7 @@ from kdlab.paths import CHECKOUT, home
 NOTEBOOKS = CHECKOUT / "notebooks"
 LAUNCHER, PAGE = "start.ipynb", "explore.ipynb"
 HOOK = "kdlab.cli.working_copy.pictures_for_widgets"
-LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
+LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"  # noqa: S104  only by --share, behind a token
 PORTS_TRIED = 50
 # JupyterLab asks every newcomer whether to fetch news from the web; here the answer is no until its settings say yes.
 SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}

@@ -50,8 +50,8 @@ class Newer(Damaged):
     def __init__(self, key: str, schema: int, known: int):
         super().__init__(key, "done.json", f"names schema {schema}", movable=False)
         self.args = (
-            f"run {key} was written by a newer kdlab (schema {schema}; this one reads up to {known}): update kdlab, or "
-            "set KDLAB_OUT to another folder.",
+            f"run {key} was written by a newer kdlab (schema {schema}; this one reads up to {known}): take that, or "
+            "another folder (KDLAB_OUT).",
         )
         self.schema, self.known = schema, known
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,12 @@ def features() -> str:
 
 
 def _git() -> str:
+    git = shutil.which("git")
+    if git is None:
+        return "unknown"
     try:
         done = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
+            [git, "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
         )
     except OSError:
         return "unknown"

@@ -7,6 +7,7 @@ Loading torch takes longer than the whole sweep, so that a fresh process for eac
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import random
@@ -80,7 +81,7 @@ def ended(pid):
 def results(root):
     """What must be the same however often a sweep was disturbed."""
     store, found = Store(root), {}
-    for key in (lab.run_key(TEACHER), lab.run_key(TEACHER.at_seed(1)), *KEYS):
+    for key in (lab.run_key(TEACHER), *KEYS):
         numbers = {name: value for name, value in store.read(key, "result").items() if name not in ledger.TIMED}
         weights = {name: value.numpy().tobytes().hex() for name, value in sorted(store.weights(key).items())}
         logits = {name: value.tobytes().hex() for name, value in store.logits(key).items()}
@@ -106,10 +107,21 @@ def temperature(key):
     return KEYS[key].method_options["temperature"]
 
 
-def undisturbed(root):
+@functools.cache
+def undisturbed():
+    """What a sweep gives that nothing happens to."""
+    root = f"{os.environ['KDLAB_OUT']}/undisturbed"
     os.environ["STEPS_LOG"] = f"{root}.log"
     assert ended(forked(lambda: sweep(root))) == 0
     return results(root)
+
+
+def short(root):
+    """A little of everything."""
+    return {
+        "kill": kill(f"{root}/kill", 4), "together": together(f"{root}/together", 2),
+        "starve": starve(f"{root}/starve", errno.ENOSPC, 90),
+    }  # fmt: skip
 
 
 # ---- SIGKILL ---------------------------------------------------------------------------------------------------------
@@ -117,7 +129,8 @@ def undisturbed(root):
 
 def kill(root, number):
     """Kill sweeps so many times, at a random write or at a random moment, and go on each time with the same command."""
-    chance, whole = random.Random(7), undisturbed(f"{root}/whole")
+    chance, whole = random.Random(7), undisturbed()
+    Path(root).mkdir(parents=True, exist_ok=True)
     said, kills, rounds = Counter(), 0, 0
     while kills < number:
         place, rounds = f"{root}/{rounds}", rounds + 1
@@ -165,8 +178,9 @@ def once_killed(place, chance, said, kill):
 
 def together(root, number, disturb="", seed=0):
     """So many sweeps at once on one store, each with its own order; one of them may be killed or paused."""
-    chance, whole = random.Random(seed), undisturbed(f"{root}/whole")
+    chance, whole = random.Random(seed), undisturbed()
     place = f"{root}/shared"
+    Path(root).mkdir(parents=True, exist_ok=True)
     os.environ["STEPS_LOG"] = f"{place}.log"
 
     def work(n):
@@ -209,7 +223,8 @@ def apart(disturb, n):
 
 def starve(root, number, every):
     """From the nth write on the disk refuses, for n = 1, 1 + every, ...; then there is room, and the sweep goes on."""
-    whole, said, nth, last = undisturbed(f"{root}/whole"), Counter(), 1, 0
+    whole, said, nth, last = undisturbed(), Counter(), 1, 0
+    Path(root).mkdir(parents=True, exist_ok=True)
     while True:
         place = f"{root}/{nth}"
         os.environ["STEPS_LOG"] = f"{place}.log"
@@ -231,7 +246,7 @@ def starve(root, number, every):
 
 def fill(root, kilobytes):
     """A sweep on a small disk of its own, nearly filled by a stranger's file, which is then removed."""
-    whole, place = undisturbed(f"{root}/whole"), f"{root}/disk/runs"
+    whole, place = undisturbed(), f"{root}/disk/runs"
     os.environ["STEPS_LOG"] = f"{root}/disk.log"
     stranger = Path(root) / "disk" / "stranger"
     space = os.statvfs(stranger.parent)

@@ -70,8 +70,10 @@ def harmed(path, how, other):
 
 
 def unless(path, opened):
+    bad = path.stat().st_ino  # the file that lies there now, not one that takes its place
+
     def refuse(file, *given, **options):
-        if str(file) == str(path):
+        if str(file) == str(path) and os.path.exists(path) and os.stat(path).st_ino == bad:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return opened(file, *given, **options)
 

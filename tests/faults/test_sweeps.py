@@ -22,34 +22,58 @@ def told(function, root, *numbers, timeout=3600):
     return json.loads(done.stdout), done.stderr
 
 
-def long(*values):
-    return pytest.param(*values, marks=pytest.mark.faults)
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """A little of everything by one process, since starting it is what takes longest."""
+    return told("short", tmp_path_factory.mktemp("short"))
 
 
-@pytest.mark.parametrize("kills", [4, long(50)])
-def test_killed_sweeps_end_with_the_same_bits_and_train_nothing_twice(tmp_path, kills):
-    said, _ = told("kill", tmp_path, kills)
-    assert said["kills"] >= kills and said["failed"] == said["other results"] == said["stray files"] == 0
+def check_kills(said, number):
+    assert said["kills"] >= number and said["failed"] == said["other results"] == said["stray files"] == 0
     assert said["trained twice"] == 0, "nothing is trained again that its last checkpoint holds"
 
 
-@pytest.mark.parametrize(("number", "disturb"), [(2, ""), long(8, ""), long(8, "kill"), long(3, "pause"),
-                                                 long(3, "pause elsewhere")])  # fmt: skip
-def test_sweeps_side_by_side_train_each_run_once_and_get_one_table(tmp_path, number, disturb):
-    said, _ = told("together", tmp_path, number, *([disturb] if disturb else []))
+def check_together(said, number, disturb=""):
     assert said["codes"] == [*([-9] if disturb == "kill" else []), *[0] * (number - (disturb == "kill"))]
     assert said["tables differ"] == said["stray files"] == 0 and not said["other results"] and said["runs"] == 4
     assert said["steps"] == 4 * 16 and (said["repeated"] == 0 or disturb in ("kill", "pause elsewhere"))
     assert said["repeated"] < 4 * 16
 
 
-@pytest.mark.parametrize(("number", "every"), [(errno.ENOSPC, 90), long(errno.ENOSPC, 1), long(errno.EROFS, 1)])
-def test_a_disk_that_refuses_any_write_is_named_and_harms_nothing(tmp_path, number, every):
-    said, heard = told("starve", tmp_path, number, every)
+def check_refusals(said, heard):
     assert said["refused in words"] >= 1 and said.get("failed", 0) == 0, heard[-4000:]
     assert said["harmed runs"] == said["failed later"] == said["other results"] == said["stray files"] == 0
     refusals = [line for line in heard.splitlines() if line.startswith("refused:")]
     assert all("cannot write to" in line and "run the same command again" in line for line in refusals)
+
+
+def test_killed_sweeps_end_with_the_same_bits_and_train_nothing_twice(short):
+    check_kills(short[0]["kill"], 4)
+
+
+@pytest.mark.faults
+def test_fifty_kills(tmp_path):
+    check_kills(told("kill", tmp_path, 50)[0], 50)
+
+
+def test_two_sweeps_side_by_side_train_each_run_once_and_get_one_table(short):
+    check_together(short[0]["together"], 2)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("number", "disturb"), [(8, ""), (8, "kill"), (3, "pause"), (3, "pause elsewhere")])
+def test_several_sweeps_of_which_one_is_killed_or_paused(tmp_path, number, disturb):
+    check_together(told("together", tmp_path, number, *filter(None, [disturb]))[0], number, disturb)
+
+
+def test_a_disk_that_refuses_a_write_is_named_and_harms_nothing(short):
+    check_refusals(short[0]["starve"], short[1])
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_refuses_at_every_write(tmp_path, number):
+    check_refusals(*told("starve", tmp_path, number, 1))
 
 
 @pytest.fixture
@@ -66,7 +90,8 @@ def small_disk(tmp_path):
     subprocess.run(["/bin/umount", folder], check=True)
 
 
-@pytest.mark.parametrize("kilobytes", [300, long(20), long(100), long(700)])
+@pytest.mark.faults
+@pytest.mark.parametrize("kilobytes", [20, 100, 300, 700])
 def test_a_full_disk_is_named_and_the_sweep_goes_on_when_there_is_room(small_disk, kilobytes):
     said, heard = told("fill", small_disk.parent, kilobytes)
     assert said["code"] == 3 and "No space left on device" in heard and "Finished runs are safe" in heard
