@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from kdlab.lab.process import alive, here, me
 LEASE_SECONDS = 60.0
 LATE_SECONDS = 600.0
 LOCK_SECONDS = 5.0
+DAY = 86400.0
 _seen: dict[str, tuple[tuple[int, int], float]] = {}  # by lease: what its file looked like, and since when
 
 
@@ -76,15 +77,30 @@ class Leases:
 
     def heartbeat(self, key: str, **progress: Any) -> bool:
         """Keep the claim alive and tell how far the run is; False when it is not ours any more."""
-        path = self._lease_path(key)
+        return self.heartbeats({key: progress})
+
+    def heartbeats(self, runs: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Keep claims alive and tell how far the runs are; False when one of them is not ours any more.
+
+        Args:
+            runs: progress by key.
+        """
+        ours = True
         with contextlib.suppress(OSError), self._alone() as alone:
-            if not alone:
-                return True
-            if not os.path.lexists(path) or not _mine(path):
-                return False
-            with paths.replacing(path) as aside:
-                aside.write_text(json.dumps(me() | progress))
-        return True
+            for key, progress in runs.items() if alone else ():
+                path = self._lease_path(key)
+                if not _mine(path):
+                    ours = False
+                    continue
+                with paths.replacing(path) as aside:
+                    aside.write_text(json.dumps(me() | dict(progress)))
+        return ours
+
+    def clear(self, key: str) -> None:
+        """Remove the lease of a process that is gone, unless somebody has taken it over meanwhile."""
+        with self._alone() as alone:
+            if alone and abandoned(path := self._lease_path(key)):
+                damage.remove(path)
 
     def beaten(self, key: str) -> int:
         """When the last heartbeat of a run was, in nanoseconds of the disk's clock; 0 without a lease."""
@@ -153,6 +169,15 @@ def _free(path: Path) -> bool:
         return True
     living = alive(held)
     return not living if living is not None else _silent(path, LATE_SECONDS if here(held) else LEASE_SECONDS)
+
+
+def abandoned(path: Path) -> bool:
+    """Whether a lease is a dead process's, or has been silent for a day."""
+    with contextlib.suppress(OSError):
+        held = read_lease(path)
+        living = alive(held) if held else None
+        return living is False or (living is None and time.time() - path.stat().st_mtime > DAY)
+    return False
 
 
 def _silent(path: Path, seconds: float) -> bool:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from kdlab.augment.fired import fired
+from kdlab.lab.damage import Damaged
 from kdlab.lab.keys import steps, teacher_key
 from kdlab.lab.networks import splits_of, teacher_network
 from kdlab.lab.store import Store
@@ -40,7 +41,12 @@ class Replay:
     def __init__(self, spec: RunSpec, store: Store | None = None):
         splits, self.spec, self.key = splits_of(spec), spec, teacher_key(spec.teacher)
         self.classes = tuple(splits.train.classes)
-        teacher = teacher_network(spec.teacher, self.key, splits, store or Store())
+        store = store or Store()
+        try:
+            teacher = teacher_network(spec.teacher, self.key, splits, store)
+        except Damaged as error:  # so that the next `lab.run` trains it again
+            store.set_aside(error)
+            raise
         self.views = Views(
             splits.train.subset(spec.fraction, spec.seed), spec.seed, spec.replicate, spec.budget.originals_per_step,
             {self.key: teacher}, precision=spec.teacher_precision, role=spec.streams,

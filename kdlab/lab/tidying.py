@@ -15,11 +15,10 @@ from kdlab.errors import SpecError
 from kdlab.lab import damage, ledger
 from kdlab.lab.damage import Damaged
 from kdlab.lab.keys import digest
-from kdlab.lab.leases import read_lease
+from kdlab.lab.leases import DAY, abandoned
 from kdlab.lab.process import alive
 from kdlab.lab.store import HEXADECIMAL, Store
 
-DAY = 86400.0
 SMALL = (".linear", ".teachers", ".failed")
 DOCUMENTS = ("spec", "result", "environment", "data", "cost")
 TENSORS = ("logits", "student", "method")
@@ -100,7 +99,7 @@ def strays(store: Store) -> Iterator[Leftover]:
             if _left_behind(path, path.name.removesuffix(".part").rpartition(".")[2]):
                 yield Leftover(path, "half-written")
     for path in _files(store.root / ".leases", "*"):
-        if not path.name.startswith(".") and _abandoned(path):
+        if not path.name.startswith(".") and abandoned(path):
             yield Leftover(path, "a lease of a process that is gone")
     for path in _files(store.root / ".checkpoints", "*.safetensors"):
         if store.has(path.stem):  # its process died between the two
@@ -121,7 +120,7 @@ def tidy(store: Store) -> None:
     """Remove what processes that are dead have left half done; what cannot be removed stays."""
     for left in strays(store):
         with contextlib.suppress(OSError):
-            damage.remove(left.path)
+            _remove(left, store)
 
 
 def collect(store: Store | None = None, remove: bool = False) -> str:
@@ -148,8 +147,15 @@ def collect(store: Store | None = None, remove: bool = False) -> str:
         return "\n".join([f"would be removed from {store.root}:", *lines, "`kdlab runs gc --yes` removes them."])
     with store.disk():
         for left, _ in found:
-            damage.remove(left.path)
+            _remove(left, store)
     return "\n".join([f"removed from {store.root}:", *lines])
+
+
+def _remove(left: Leftover, store: Store) -> None:
+    if left.path.parent.name == ".leases" and not left.path.name.startswith("."):
+        store.clear(left.path.name)
+    else:
+        damage.remove(left.path)
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
@@ -177,12 +183,3 @@ def _unfinished(path: Path) -> bool:
         return False
     names = {file.name for file in path.iterdir()}
     return names <= {f"{name}.json" for name in DOCUMENTS} | {f"{name}.safetensors" for name in TENSORS}
-
-
-def _abandoned(path: Path) -> bool:
-    """Whether a lease is a dead process's, or has been silent for a day."""
-    with contextlib.suppress(OSError):
-        held = read_lease(path)
-        living = alive(held) if held else None
-        return living is False or (living is None and time.time() - path.stat().st_mtime > DAY)
-    return False

@@ -224,7 +224,7 @@ class Keeper:
         if now - self.beaten < BEAT_EVERY:
             return False
         self.beaten = now
-        ours = [self.store.heartbeat(arm.key, **arm.progress()) for arm in waiting]
+        ours = self.store.heartbeats({arm.key: arm.progress() for arm in waiting})
         if self.tick:
             self.tick()
         if now - self.saved > SAVE_EVERY:
@@ -233,4 +233,4 @@ class Keeper:
                 self.save(arm)
         parent = multiprocessing.parent_process()  # None where nobody started us as a worker
         self.asked = self.stop.exists() or (parent is not None and not parent.is_alive())
-        return self.asked or not all(ours)
+        return self.asked or not ours

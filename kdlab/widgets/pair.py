@@ -111,9 +111,14 @@ def trained_pair(
     keys, store = [lab.run_key(spec) for spec in specs.values()], Store()
     if not all(map(store.has, keys)) and (apart := shipped(keys)):
         return _open(str(apart.root), size, *keys)
-    missing = bool(lab.plan(list(specs.values())).missing)
-    lab.run(list(specs.values()), workers=1, progress=progress and missing, require_teacher=size.requires_teacher)
-    return _open(str(store.root), size, *keys)
+    while True:
+        missing = bool(lab.plan(list(specs.values())).missing)
+        lab.run(list(specs.values()), workers=1, progress=progress and missing, require_teacher=size.requires_teacher)
+        try:
+            return _open(str(store.root), size, *keys)
+        except lab.Damaged as error:  # only whoever reads weights sees that they are; the run is trained again
+            if not store.set_aside(error):
+                raise
 
 
 @functools.lru_cache(maxsize=4)
