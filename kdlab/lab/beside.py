@@ -10,16 +10,15 @@ from typing import Any
 
 from kdlab import paths
 from kdlab.lab import damage
+from kdlab.lab.disk import OnDisk
 
 
-class Beside:
+class Beside(OnDisk):
     """The part of a store that keeps small documents, such as teachers' scores.
 
     Args:
         root: folder of the runs, absolute.
     """
-
-    root: Path
 
     def put(self, name: str, document: dict[str, Any]) -> None:
         """Keep a small document beside the runs: ``name.json`` with its checksum, there whole or not at all.

@@ -18,6 +18,7 @@ from typing import Any
 
 from kdlab import paths
 from kdlab.lab import damage
+from kdlab.lab.disk import OnDisk
 from kdlab.lab.process import alive, here, me
 
 LEASE_SECONDS = 60.0
@@ -27,14 +28,12 @@ DAY = 86400.0
 _seen: dict[str, tuple[tuple[int, int], float]] = {}  # by lease: what its file looked like, and since when
 
 
-class Leases:
+class Leases(OnDisk):
     """The part of a store that holds leases.
 
     Args:
         root: folder of the runs, absolute.
     """
-
-    root: Path
 
     def _lease_path(self, key: str) -> Path:
         return self.root / ".leases" / key

@@ -41,7 +41,7 @@ class _Context(SpawnContext):
         super().__init__()
         self.started: list[_Process] = []
 
-    def Process(self, *given, **options) -> _Process:  # named as in multiprocessing
+    def Process(self, *given, **options) -> _Process:  # type: ignore[override]  # a class there
         self.started.append(_Process(*given, **options))
         return self.started[-1]
 
@@ -57,7 +57,9 @@ class Pool(futures.Executor):
         self._threads = futures.ThreadPoolExecutor(number, thread_name_prefix="kdlab-worker")
         self._own, self._all, self._silence = threading.local(), [], settings.silence()
 
-    def submit(self, train: Callable[..., None], /, runs: Sequence[PlannedRun], root: Path, stop: Path):
+    def submit(  # type: ignore[override]  # takes nothing but cohorts
+        self, train: Callable[..., None], /, runs: Sequence[PlannedRun], root: Path, stop: Path
+    ) -> futures.Future:
         """Train a cohort; the future raises ``Lost`` where its process died, or gave no sign of life for too long.
 
         Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures as futures
 import contextlib
+import functools
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -180,7 +181,7 @@ def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, aft
                 runs = gate.admit(retries.able(list(cohort.runs.values())))
                 bar.drop(cohort.runs.keys() - {run.key for run in runs})
                 if runs and executor is None:
-                    ended(cohort, lambda runs=runs: worker.train_cohort(runs, store.root, stop, tick=bar.update))
+                    ended(cohort, functools.partial(worker.train_cohort, runs, store.root, stop, tick=bar.update))
                     break
                 if runs:
                     running[executor.submit(worker.train_cohort, runs, store.root, stop)] = cohort

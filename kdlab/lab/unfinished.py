@@ -6,33 +6,21 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from kdlab import paths
-from kdlab.errors import SpecError
 from kdlab.lab import damage
 from kdlab.lab.damage import Damaged
+from kdlab.lab.disk import OnDisk, writing
 from kdlab.lab.leases import Leases
+
+__all__ = ["Unfinished", "writing"]
 
 UNSEALED = "0" * 64
 
 
-@contextlib.contextmanager
-def writing(path: Path, advice: str = "") -> Iterator[None]:
-    """Turn what the disk refuses into one sentence.
-
-    Raises:
-        SpecError: naming the path and the reason, followed by the advice.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise SpecError(f"cannot write to {path}: {error.strerror or error}.{advice}") from error
-
-
-class Unfinished(Leases):
+class Unfinished(Leases, OnDisk):
     """The part of a store that holds checkpoints and leases.
 
     Args:
@@ -41,13 +29,6 @@ class Unfinished(Leases):
 
     def __init__(self, root: Path):
         self.root = root
-
-    @contextlib.contextmanager
-    def disk(self) -> Iterator[None]:
-        """Say in words what the disk of the store refused, and what to do."""
-        advice = "free some space or point KDLAB_OUT at another folder, then run the same command again."
-        with writing(self.root, f" Finished runs are safe; {advice}"):
-            yield
 
     def checkpoint_path(self, key: str) -> Path:
         """The single file that holds an unfinished run."""
@@ -153,7 +134,7 @@ def _sealed(tensors: dict, held: dict[str, str]) -> bytes:
 
 
 def _with_seal(content: bytes, before: str, after: str) -> bytes:
-    return content.replace(*(f'"sha256":"{digest}"'.encode() for digest in (before, after)), 1)
+    return content.replace(f'"sha256":"{before}"'.encode(), f'"sha256":"{after}"'.encode(), 1)
 
 
 def _metadata(content: bytes) -> dict[str, str]:

@@ -187,7 +187,8 @@ class Keeper:
     def save(self, arm) -> None:
         """Write an arm's checkpoint, unless another process has taken the run over meanwhile."""
         if self.store.owns(arm.key):
-            self.store.save_checkpoint(arm.key, *arm.state(), environment()["digest"])
+            tensors, plain = arm.state()
+            self.store.save_checkpoint(arm.key, tensors, plain, environment()["digest"])
 
     def finish(self, arm, result) -> None:
         """Put a result into the store."""
