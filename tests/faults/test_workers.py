@@ -2,10 +2,9 @@
 
 import concurrent.futures as futures
 import os
-import signal
 import time
-from pathlib import Path
 
+import fates
 import pytest
 
 from kdlab import lab
@@ -33,34 +32,17 @@ def bits(store, keys):
 # ---- processes -------------------------------------------------------------------------------------------------------
 
 
-def killed(runs, root, stop):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def hung(runs, root, stop):
-    time.sleep(600)
-
-
-def slow(runs, root, stop):
-    time.sleep(1.5)
-    Path(root, "slow").touch()
-
-
-def quick(runs, root, stop):
-    Path(root, "quick").touch()
-
-
 def test_a_process_that_dies_or_hangs_takes_no_other_with_it(tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "LOOK_EVERY", 0.1)
     monkeypatch.setattr(worker, "signs_of_life", lambda runs, root: runs or time.monotonic())  # but for one, they live
     pool = processes.Pool(2)
     pool._silence = 1.0
-    tasks = {slow: [], killed: [], hung: ["silent"], quick: []}
+    tasks = {fates.slow: [], fates.killed: [], fates.hung: ["silent"], fates.quick: []}
     asked = [pool.submit(task, runs, tmp_path, None) for task, runs in tasks.items()]
     for future, said in ((asked[1], "it was killed, as a system does"), (asked[2], "no sign of life for 1 seconds")):
         with pytest.raises(Lost, match=said):
-            future.result(120)
-    assert asked[0].result(120) is asked[3].result(120) is None
+            future.result(900)
+    assert asked[0].result(900) is asked[3].result(900) is None
     pool.shutdown()
     assert sorted(os.listdir(tmp_path)) == ["quick", "slow"]
 
