@@ -95,8 +95,8 @@ class Pool(futures.Executor):
                         process.kill()
             future.result()
         except futures.BrokenExecutor as error:
+            self._own.pool.shutdown(wait=True, cancel_futures=True)  # which buries it, so that its end is known
             ends = [process.exitcode for process in self._own.context.started if process.exitcode is not None]
-            self._own.pool.shutdown(wait=True, cancel_futures=True)
             self._own.pool = None
             raise Lost(silent or _ending(ends)) from error
 
