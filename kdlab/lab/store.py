@@ -32,7 +32,7 @@ from kdlab.errors import SpecError
 from kdlab.lab import damage
 from kdlab.lab.beside import Beside
 from kdlab.lab.damage import Damaged
-from kdlab.lab.finished import NEEDED, Finished, file_digest
+from kdlab.lab.finished import NEEDED, Finished
 from kdlab.lab.keys import SCHEMA
 from kdlab.lab.unfinished import Unfinished
 

@@ -29,7 +29,7 @@ def short(tmp_path_factory):
 
 
 def check_kills(said, number):
-    assert said["kills"] >= number and said["failed"] == said["other results"] == said["stray files"] == 0
+    assert said["kills"] >= number and said["other results"] == said["stray files"] == 0
     assert said["trained twice"] == 0, "nothing is trained again that its last checkpoint holds"
 
 
