@@ -61,7 +61,7 @@ class Cluster(futures.Executor):
         """Workers that can take a cohort now, or as many as are expected while there is none."""
         return self.scheduler.able() or self.expected
 
-    def submit(self, train: Callable[..., None], /, *cohort: Any, **_: Any) -> futures.Future:
+    def submit(self, train: Callable[..., None], /, *cohort: Any, **_: Any) -> futures.Future:  # type: ignore[override]
         """Train a cohort; the future ends when its runs are in the client's store, or ``stop`` was heeded.
 
         Args:
