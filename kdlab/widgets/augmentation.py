@@ -87,6 +87,7 @@ class AugmentationExplorer(PairExplorer):
         "policy": "jda", "variant": None, "probability": None, "strength": None, "seed": 0, "draw": 0, "count": 16,
         "first": 0, "weak": True, "hold": True,
     }  # fmt: skip
+    KINDS = {"variant": str, "probability": float, "strength": float}
 
     def __init__(self, trained: TrainedPair | None = None, **settings: Any):
         choose("policy", settings.get("policy", self.DEFAULTS["policy"]), catalogue("augment"))

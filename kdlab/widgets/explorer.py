@@ -34,19 +34,19 @@ def is_interactive(given: bool | None = None) -> bool:
     return os.environ.get("KDLAB_INTERACTIVE", "1") != "0" if given is None else bool(given)
 
 
-def _check_kind(name: str, value: Any, usual: Any) -> None:
-    """Refuse a value of another kind than the setting's usual one; None leaves the choice to the explorer.
+WORDS = {bool: "True or False", int: "an integer", float: "a number", str: "a word"}
+
+
+def _check_kind(name: str, value: Any, kind: type) -> None:
+    """Refuse a setting of another kind than its usual value; None leaves the choice to the explorer.
 
     Raises:
         SpecError: naming the setting, the value and the kind.
     """
-    kinds = {bool: (bool, "True or False"), int: (int, "an integer"), float: ((int, float), "a number"),
-             str: ((str, os.PathLike), "a word")}  # fmt: skip
-    kind, words = kinds.get(type(usual), (object, ""))
-    if value is None or (isinstance(value, kind) and isinstance(value, bool) == isinstance(usual, bool)):
+    fits = {float: (int, float), str: (str, os.PathLike)}.get(kind, kind)
+    if value is None or kind not in WORDS or (isinstance(value, fits) and isinstance(value, bool) == (kind is bool)):
         return
-    if words:
-        raise SpecError(f"setting {name} must be {words}, but got {value!r}.")
+    raise SpecError(f"setting {name} must be {WORDS[kind]}, but got {value!r}.")
 
 
 class Explorer:
@@ -64,6 +64,7 @@ class Explorer:
 
     TITLE, QUESTION = "", ""
     DEFAULTS: Mapping[str, Any] = {}
+    KINDS: Mapping[str, type] = {}  # of settings whose usual value is None
     together: frozenset[str] = frozenset()  # settings that ``set`` is changing at once
 
     def __init__(self, **settings: Any):
@@ -77,7 +78,7 @@ class Explorer:
     def _set(self, settings: Mapping[str, Any]) -> None:
         for name, value in settings.items():
             choose("setting", name, self.DEFAULTS)
-            _check_kind(name, value, self.DEFAULTS[name])
+            _check_kind(name, value, self.KINDS.get(name, type(self.DEFAULTS[name])))
         self.settings |= settings
 
     # ---- what a subclass writes --------------------------------------------------------------------------------------

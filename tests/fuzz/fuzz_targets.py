@@ -455,4 +455,5 @@ TARGETS: dict[str, tuple[Any, Target]] = {
     "ledger": (ledgers(), ledger_file),
     "figure record": (changed(document("few_shot-gain")), figure_record),
     "verdict document": (changed(document("few_shot.verdict")), verdict_document),
+    "explorer": (explorer_settings(), explorer),
 }
