@@ -43,11 +43,11 @@ def sweep(root, specs=SPECS, workers=0):
 
 def at_write(root, happen):
     """Call a function before every write below a folder, with the number of the write, what it is, and its file."""
-    count, within = [0], str(root)
+    count = [0]
 
     def hook(event, given):
         writes = event in OTHER_WRITES or (event == "open" and given[2] & WRITING)
-        if writes and not isinstance(given[0], int) and os.fspath(given[0]).startswith(within):
+        if writes and not isinstance(given[0], int) and Path(os.fsdecode(given[0])).is_relative_to(root):
             count[0] += 1
             happen(count[0], event, given[0])
 
@@ -119,8 +119,8 @@ def undisturbed():
 def short(root):
     """A little of everything."""
     return {
-        "kill": kill(f"{root}/kill", 4), "together": together(f"{root}/together", 2),
-        "starve": starve(f"{root}/starve", errno.ENOSPC, 90),
+        "kill": kill(f"{root}/kill", 3), "together": together(f"{root}/together", 2),
+        "starve": starve(f"{root}/starve", errno.ENOSPC, 240),
     }  # fmt: skip
 
 

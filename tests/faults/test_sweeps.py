@@ -48,7 +48,7 @@ def check_refusals(said, heard):
 
 
 def test_killed_sweeps_end_with_the_same_bits_and_train_nothing_twice(short):
-    check_kills(short[0]["kill"], 4)
+    check_kills(short[0]["kill"], 3)
 
 
 @pytest.mark.faults
