@@ -77,7 +77,7 @@ def bits(store):
 
 def left(store):
     """What stands beside the runs and is of a sweep that is over."""
-    names = {path.name for path in store.root.iterdir()} - {*store.keys(), ".taught"}
+    names = {path.name for path in store.root.iterdir()} - {*store.keys(), ".taught", ".lock"}
     return {name for name in names if (store.root / name).is_file() or any((store.root / name).iterdir())}
 
 
@@ -111,6 +111,7 @@ def test_runs_travel_where_only_the_client_sees_the_store(cluster, client, tmp_p
         ".leases",
         ".checkpoints",
         ".building",
+        ".lock",
         lab.run_key(TEACHER),
     }
 
@@ -245,6 +246,7 @@ def test_a_worker_that_joins_late_is_waited_for(tmp_path, here, monkeypatch):
         with Cluster(client, expected=3) as late:
             assert late.workers == 3
             run([TEACHER], Store(tmp_path), executor=late)
+            time.sleep(scheduler.LOOK_EVERY)  # the scheduler is not asked more often
             assert late.workers == 1
     assert "cohorts wait for a worker; `dask worker inproc://" in said[0]
     assert bits(Store(tmp_path)).items() <= bits(here).items()

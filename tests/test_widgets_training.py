@@ -23,6 +23,7 @@ from kdlab.spec import Checkpoint
 from kdlab.widgets import background_run
 from kdlab.widgets.background_run import BackgroundRun
 from kdlab.widgets.custom_study import custom_study, example, samples
+from kdlab.widgets.live_curves import curves
 
 PATIENCE = 120  # seconds until something counts as broken
 
@@ -194,10 +195,12 @@ class TestLiveTrainer:
         assert "Trained already: that of seed 0." in trainer.picture.value
 
     def test_the_loss_that_is_seen_is_the_one_that_is_kept(self, monkeypatch):
-        drawn = []
-        monkeypatch.setattr(
-            "matplotlib.axes.Axes.plot", lambda self, x, y, **_: drawn.append((self.get_title("left"), x, y))
-        )
+        def seen():
+            panels, _ = curves({key: spec}, key, trainer.latest, Store())
+            (line,) = (mark for mark in panels[0].marks if mark.kind == "line")
+            assert panels[0].title.startswith("Training loss")
+            return list(line.x), list(line.y)
+
         trainer = widgets.LiveTrainer(amount=80, unit="steps", seed=2)
         trainer.widget()
         spec, lost = trainer.spec(), {}
@@ -205,14 +208,9 @@ class TestLiveTrainer:
         monkeypatch.setattr(Store, "lease", lambda store, _: lost)
         lost["curve"] = [{"step": 20, "train_loss": 3.0, "val_accuracy": 10.0}]
         trainer.latest[key] = 30, 2.5
-        trainer.draw()
-        title, x, y = next(line for line in drawn if line[0].startswith("Training loss"))
-        assert list(x) == [20, 30] and list(y) == [3.0, 2.5]
+        assert seen() == ([20, 30], [3.0, 2.5])
         lost["curve"] = [*lost["curve"], {"step": 40, "train_loss": 2.4, "val_accuracy": 12.0}]
-        drawn.clear()
-        trainer.draw()
-        title, x, y = next(line for line in drawn if line[0].startswith("Training loss"))
-        assert list(x) == [20, 40] and list(y) == [3.0, 2.4], "the kept point takes its place"
+        assert seen() == ([20, 40], [3.0, 2.4]), "the kept point takes its place"
 
     def test_pause_continue_stop(self):
         trainer = widgets.LiveTrainer(amount=5000, unit="steps", seed=1)

@@ -53,7 +53,7 @@ class LiveTrainer(TrainingExplorer):
         "profile": None, "teacher": None, "student": None, "method": "kd", "augmentation": "jda", "views": USUAL,
         "ratio": USUAL, "amount": None, "unit": "epochs", "seed": 0,
     }  # fmt: skip
-    KINDS = dict.fromkeys(("profile", "teacher", "student"), str) | {"amount": float}
+    KINDS = dict.fromkeys(("profile", "teacher", "student"), str) | {"amount": float, "views": object, "ratio": object}
 
     def __init__(self, **settings: Any):
         super().__init__(**settings)

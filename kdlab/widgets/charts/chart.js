@@ -166,7 +166,10 @@ window.kdlabCharts ??= (() => {
         end = middle + half;
       }
       html += `<path class="a" d="M${left},${top}V${bottom}H${right}"/>`;
-      if (data.x.label) html += `<text class="t" x="${(left + right) / 2}" y="${height - 5}" text-anchor="middle">${escape(cut(data.x.label, width - 8))}</text>`;
+      if (data.x.label) {  // below the middle of the area, as far as the chart is wide enough for that
+        const words = cut(data.x.label, width - 8), half = wide(words) / 2 + 4;
+        html += `<text class="t" x="${Math.min(Math.max((left + right) / 2, half), width - half)}" y="${height - 5}" text-anchor="middle">${escape(words)}</text>`;
+      }
       if (data.y.label) html += `<text class="t" transform="translate(12,${(top + bottom) / 2}) rotate(-90)" text-anchor="middle">${escape(cut(data.y.label, height - 8))}</text>`;
       const plot = data.marks.map(mark => group(mark, DRAW[mark.kind](mark, x, y))).join("");
       const [w, h] = [right - left + 2 * GAP, bottom - top + 2 * GAP];

@@ -54,6 +54,7 @@ class ResultsBrowser(RunsExplorer):
         **dict.fromkeys(tables.FILTERS, tables.ALL), "where": "", "sort": "test_accuracy", "descending": True,
         "single": False, "metric": "test_accuracy", **LATER, "name": "runs",
     }  # fmt: skip
+    KINDS = dict.fromkeys(tables.FILTERS, object)  # a seed is a number, all of them a word
 
     def __init__(self, store: Store | None = None, **settings: Any):
         super().__init__(**settings)
