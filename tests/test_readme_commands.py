@@ -49,6 +49,7 @@ ADDED = dict.fromkeys(AS_WRITTEN, "") | {
     "kdlab figures --data folder:photos": "--plan",
     "kdlab figures --data cifar100 --profile full": "--plan",
     "kdlab figures --cluster slurm --workers 16": "--plan",
+    "kdlab figures --plan": "",
     "kdlab figures --plan --workers 1": "",
     "kdlab figures --teacher resnet32x4 --student resnet8x4": "--plan",
     "kdlab figures --student mymodels:TinyNet": "--plan",
@@ -70,6 +71,9 @@ ADDED = dict.fromkeys(AS_WRITTEN, "") | {
     'kdlab figures few_shot -p seeds="[0, 1, 2, 3]"': "--plan",
     "kdlab runs export mine.csv.xz": "",
     "kdlab runs merge mine.csv.xz": "",
+    "kdlab runs verify": "",
+    "kdlab runs gc": "",
+    "kdlab runs gc --yes": "",
     "papermill notebooks/perspectives/ratio_sweep.ipynb out.ipynb -p profile smoke": "--no-progress-bar",
 }  # fmt: skip
 ELSEWHERE = {  # pages whose Python another test runs
@@ -98,6 +102,7 @@ NOT_RUN = {
     "kdlab data cifar10 --download": "downloads; tests/test_download.py does so from a server of its own",
     "kdlab figures --cluster tcp://HOST:8786": "needs a scheduler; tests/test_cluster.py starts them",
     "kdlab figures --cluster local:4": "starts five processes; tests/test_cluster.py has them in one",
+    "make faults": "kills sweeps for most of an hour; tests/faults does so in short",
     "make publish DATA=cifar10": "writes into the checkout; tests/test_report.py publishes elsewhere",
 }
 
