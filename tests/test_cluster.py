@@ -317,7 +317,9 @@ def test_slurm_is_missing_here(monkeypatch, tmp_path):
 def test_the_script_of_a_job(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("KDLAB_OUT", str(tmp_path / "two words"))
     monkeypatch.setenv("KDLAB_DEVICE", "cuda")
+    heard = signal.getsignal(signal.SIGINT)
     assert figures(["ccd"], "smoke", {}, [], cluster_name="slurm", only_plan=True)
+    assert signal.getsignal(signal.SIGINT) is heard, "dask_jobqueue has its own idea of Ctrl-C"
     said = capsys.readouterr().out
     assert f"on {named.JOBS} core(s)" in said
     lines = said[said.index("#!/usr/bin/env bash") :].splitlines()

@@ -7,7 +7,10 @@ import os
 import re
 import shlex
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 from kdlab.errors import SpecError, check_integer, choose
@@ -46,7 +49,7 @@ def read(name: str, workers: int | None = None) -> int | None:
         import distributed  # noqa: F401
 
         if name == "slurm":
-            import dask_jobqueue  # noqa: F401
+            _jobqueue()
     except ImportError as error:
         raise SpecError(f"--cluster needs Dask ({error.name}); install it by: pip install 'kdlab[cluster]'") from error
     return found
@@ -121,19 +124,25 @@ def job(**named: Any) -> dict[str, Any]:
     return asked | named
 
 
+def _jobqueue() -> ModuleType:
+    """The module dask_jobqueue, whose import would make Ctrl-C end this process at once, without a clean stop."""
+    heard = signal.getsignal(signal.SIGINT)
+    import dask_jobqueue
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, heard)
+    return dask_jobqueue
+
+
 def job_script() -> str:
     """The script of a job, as ``sbatch`` gets it; nothing is started."""
-    from dask_jobqueue.slurm import SLURMJob
-
-    return SLURMJob(scheduler="tcp://HERE:PORT", name="NAME", **job()).job_script()
+    return _jobqueue().slurm.SLURMJob(scheduler="tcp://HERE:PORT", name="NAME", **job()).job_script()
 
 
 @contextlib.contextmanager
 def _slurm(number: int) -> Iterator[Any]:
     if not shutil.which("sbatch"):
         raise SpecError("--cluster slurm submits jobs by sbatch, which is not here; run it on a login node.")
-    from dask_jobqueue import SLURMCluster
-
-    with SLURMCluster(**job()) as cluster:
+    with _jobqueue().SLURMCluster(**job()) as cluster:
         cluster.adapt(minimum=number, maximum=number)  # a job that reaches its time limit is followed by another
         yield cluster
