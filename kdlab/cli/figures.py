@@ -120,10 +120,11 @@ def _planned(
 
     The first is run at its first two seeds too, which is the least that has an interval: something to see early.
     """
-    wanted = {name: {lab.run_key(s) for s in study.specs} for name, study in studies.items()}
-    first, study = next(iter(studies.items()))
-    seeds = list(study.profile.seeds[:2])
-    early = {lab.run_key(spec) for spec in study.specs if spec.seed in seeds}
+    at = {name: {lab.run_key(spec): spec.seed for spec in study.specs} for name, study in studies.items()}
+    wanted = {name: keys.keys() for name, keys in at.items()}
+    first = next(iter(studies))
+    seeds = list(studies[first].profile.seeds[:2])
+    early = {key for key, seed in at[first].items() if seed in seeds}
 
     def after(keys: set[str]) -> None:
         notebook_runs.start(name for name in studies if wanted[name] <= keys)

@@ -179,13 +179,13 @@ def as_table(verdicts: Iterable[Verdict]) -> pd.DataFrame:
         "effect low high n image_error p p_holm p_equivalence p_equivalence_holm sign_flip floor outcome detectable "
         "needed"
     ).split()
+    words = ("stability", "reason", "finding")
     rows = []
     for verdict in verdicts:
         row: dict[str, Any] = {field: getattr(verdict.contrast, field) for field in from_contrast}
-        row |= {field: getattr(verdict, field) for field in own}
-        rows.append(row | {"flags": "; ".join(verdict.flags), "stability": verdict.stability})
-        rows[-1] |= {"reason": verdict.reason, "finding": verdict.finding}
-    return pd.DataFrame(rows, columns=[*from_contrast, *own, "flags", "stability", "reason", "finding"])
+        row |= {field: getattr(verdict, field) for field in (*own, *words)}
+        rows.append(row | {"flags": "; ".join(verdict.flags)})
+    return pd.DataFrame(rows, columns=[*from_contrast, *own, "flags", *words])
 
 
 def _turns(
