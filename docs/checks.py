@@ -1,9 +1,14 @@
-"""What a built site must hold: it loads nothing from another host, and its own links lead somewhere."""
+"""What a built site must hold: it loads nothing from another host, and its own links lead somewhere.
+
+``guard`` gives each page the policy that holds a browser to the first of these.
+"""
 
 import re
 from html import unescape
 from pathlib import Path
 from urllib.parse import unquote
+
+from kdlab.report import policy
 
 # What a browser fetches by itself; a link that is followed by hand may lead anywhere.
 FETCHED = re.compile(
@@ -13,6 +18,21 @@ IN_STYLES = re.compile(r"""(?:url\(\s*["']?|@import\s+["'])([^"')\s]+)""")
 FOLLOWED = re.compile(r'<a\b[^>]*?\shref="([^"#]+)')
 ELSEWHERE = re.compile(r"(?:https?:)?//", re.IGNORECASE)
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+
+# What pages of the site fetch from beside them; its search is a form that leads to a page.
+BESIDE = ("font-src", "form-action", "img-src", "script-src", "style-src")
+
+
+def guard(site: Path) -> None:
+    """Give every page that has none its content-security policy: what runs is what sphinx and the theme wrote.
+
+    Args:
+        site: folder of the built pages, and of the gallery below it, whose notebooks run nothing.
+    """
+    for page in site.rglob("*.html"):
+        text, own = page.read_text(encoding="utf-8"), "gallery" not in page.relative_to(site).parts
+        scripts = policy.Inline(text).scripts if own else ()
+        page.write_text(policy.guarded(text, scripts, BESIDE if own else ()), encoding="utf-8")
 
 
 def faults(site: Path) -> list[str]:

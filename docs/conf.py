@@ -8,9 +8,10 @@ from pathlib import Path
 from sphinx.errors import ExtensionError
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent / "benchmarks")]
 
 import checks  # noqa: E402
+import costs  # noqa: E402
 import reference  # noqa: E402
 import tables  # noqa: E402
 
@@ -74,6 +75,7 @@ def finish(app, exception):
     """Complete the site, and refuse it where it would need a network or has a dead link."""
     if exception is None and app.builder.format == "html":
         gallery(app)
+        checks.guard(Path(app.outdir))
         if found := checks.faults(Path(app.outdir)):
             raise ExtensionError("\n".join(["the site is not whole:", *found]))
 
@@ -82,6 +84,7 @@ def setup(app):
     reference.write(HERE.parent / "kdlab", HERE / "made" / "api")
     (HERE / "made" / "verdicts.md").write_text(tables.verdicts(HERE.parent / "figures"), encoding="utf-8")
     (HERE / "made" / "lessons.md").write_text(tables.lessons(HERE.parent / "notebooks" / "teaching"), encoding="utf-8")
+    (HERE / "made" / "costs.md").write_text(costs.markdown(), encoding="utf-8")
     app.connect("autodoc-process-docstring", plainly, priority=400)  # before napoleon, which is at 500
     app.connect("autodoc-process-signature", signature)
     app.connect("autodoc-skip-member", skip_fields)

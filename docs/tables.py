@@ -36,7 +36,7 @@ def verdicts(figures: Path) -> str:
         first = next(iter(own.values()))
         title = link(f"{GALLERY}#{anchor(first['folder'], first['perspective'])}", first["title"])
         rows.append([title, *(f"**{own[name]['overall']}**" if name in own else "–" for name in sets), first["claim"]])
-    return table(["perspective", *(f"on {title}" for title in sets.values()), "the paper's claim"], rows)
+    return table(["perspective", *(f"on {title}" for title in sets.values()), "claim"], rows)
 
 
 def lessons(teaching: Path) -> str:

@@ -14,5 +14,5 @@ Names and folders are loaded when they are asked for, so that ``import kdlab`` c
 
 import lazy_loader
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

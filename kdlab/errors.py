@@ -1,4 +1,4 @@
-"""SpecError, and checks of arguments that raise it: choices, integers, numbers in a range."""
+"""SpecError, and checks of arguments that raise it: choices, integers, numbers in a range, names that are no paths."""
 
 from __future__ import annotations
 
@@ -72,3 +72,22 @@ def check_number(argument: str, value: Any, low: float = 0, high: float = math.i
     kind = f"a {'positive' if open_low else 'non-negative'}, finite number"
     kind = kind if math.isinf(high) else f"a number in {'(' if open_low else '['}{low:g}, {high:g}]"
     raise SpecError(f"{argument} must be {kind}, but got {value!r}.")
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name stays in the folder that it is looked for in: no path, not hidden, nothing that ends a path."""
+    return bool(name) and name[0] != "." and not ("/" in name or "\\" in name or "\0" in name)
+
+
+def plain(name: str) -> str:
+    """A key, a name or an id on its way into a path.
+
+    Args:
+        name: as it came: from a ledger, another machine, a person.
+
+    Raises:
+        SpecError: for one that would lead out of its folder, or to what is hidden in it.
+    """
+    if is_plain(name):
+        return name
+    raise SpecError(f"a name must be plain, without a slash or a dot in front, but got {name!r}.")

@@ -117,7 +117,7 @@ class AugmentationInfo(Entry):
     """What planning must know of an augmentation.
 
     Args:
-        where: ``"view"`` where it is applied after the weak crop and flip, not before.
+        where: ``"view"`` where it is applied after the weak crop and flip, not before; ``"alone"`` where neither is.
         mixes: whether two images become one.
         picks: the usual picker, of policies whose rows a network picks; ``""`` for the others.
     """

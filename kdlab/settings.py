@@ -11,6 +11,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 from kdlab.errors import SpecError, choose
 from kdlab.paths import absolute
@@ -34,6 +35,12 @@ def device(said: str) -> None:
         if hint:
             raise SpecError(f"KDLAB_DEVICE must be one of [{', '.join(DEVICES)}], but got {said!r}.{hint}")
         choose("KDLAB_DEVICE", said, DEVICES)
+
+
+def on_gpu() -> bool:
+    """Whether a GPU of NVIDIA's will train, as far as can be told without torch."""
+    said = os.environ.get("KDLAB_DEVICE")
+    return said.startswith("cuda") if said else Path("/proc/driver/nvidia/version").exists()
 
 
 def gigabytes(said: str | float) -> int:

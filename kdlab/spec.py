@@ -123,6 +123,10 @@ class Optimiser:
         schedule: ``"cosine"`` to zero, ``"step"`` (times 0.1 at each milestone) or ``"constant"``.
         milestones: shares of progress in (0, 1) where ``"step"`` decays.
         warmup: share of progress over which the rate rises linearly from 0.
+        rho: radius of sharpness-aware minimisation (SAM), >= 0; 0 is plain SGD. Each step takes the gradient at weights
+            moved by rho along the batch's own gradient, which costs a second pass over the same rows: they are counted
+            once, so that a run of SAM has taken twice the passes that its ``student_images`` say.
+        adaptive: whether rho is in units of the weights (ASAM); without rho it does not matter.
     """
 
     lr: float = 0.1
@@ -132,12 +136,16 @@ class Optimiser:
     schedule: str = "cosine"
     milestones: tuple[float, ...] = ()
     warmup: float = 0.05
+    rho: float = 0.0
+    adaptive: bool = False
 
     def __post_init__(self):
         check_number("optimiser.lr", self.lr, 0, open_low=True)
         check_number("optimiser.momentum", self.momentum, 0, 1)
         check_number("optimiser.weight_decay", self.weight_decay, 0)
         check_number("optimiser.warmup", self.warmup, 0, 1)
+        check_number("optimiser.rho", self.rho, 0)
+        _kind("optimiser.adaptive", self.adaptive, bool, "True or False")
         choose("optimiser.schedule", self.schedule, SCHEDULES)
         for milestone in self.milestones:
             check_number("optimiser.milestones", milestone, 0, 1)
@@ -290,6 +298,9 @@ class RunSpec:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready values; ``from_dict`` brings the spec back."""
         plain = dataclasses.asdict(self) | {"teacher": None}
+        for name in ("rho", "adaptive"):  # plain SGD is written as it was before there was SAM
+            if not plain["optimiser"][name]:
+                del plain["optimiser"][name]
         if isinstance(self.teacher, RunSpec):
             plain["teacher"] = self.teacher.to_dict()
         elif self.teacher is not None:

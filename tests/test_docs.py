@@ -11,11 +11,18 @@ from pathlib import Path
 import pytest
 
 import kdlab
+from kdlab import widgets
 from kdlab.paths import CHECKOUT
 
 DOCS = CHECKOUT / "docs"
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
-MADE = {"made/verdicts.md", "made/lessons.md", "made/api/index", "made/api/index.rst"}  # when it is built
+MADE = {
+    "made/verdicts.md",
+    "made/lessons.md",
+    "made/costs.md",
+    "made/api/index",
+    "made/api/index.rst",
+}  # when it is built
 
 
 def source(name: str):
@@ -104,6 +111,14 @@ def test_the_readme_is_for_a_first_visit_and_leads_to_the_pages():
         assert f"docs/{name}.md" in linked
 
 
+def test_the_readme_shows_a_picture_of_each_explorer():
+    text = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r'<img src="(docs/_static/explorers/\w+\.png)" width="\d+%" alt="([^":]+): [^"]+">', text)
+    titles = {getattr(widgets, name).TITLE for name in widgets.__all__ if hasattr(getattr(widgets, name), "TITLE")}
+    assert {title for _, title in shown} == titles - {widgets.Explorer.TITLE}
+    assert {CHECKOUT / path for path, _ in shown} == set((DOCS / "_static" / "explorers").iterdir())
+
+
 def test_tables_of_verdicts_and_lessons():
     shown = tables.verdicts(CHECKOUT / "figures").splitlines()
     studies = tables.load_verdicts(CHECKOUT / "figures")
@@ -141,3 +156,20 @@ def test_what_would_need_a_network_or_leads_nowhere_is_found(tmp_path):
     ] + [
         f"{Path('sub/page.html')} points at {address}, which is not there" for address in ("../gone.html", "lost.png")
     ] + ["bad.css loads https://fonts.example/a.woff2"]  # fmt: skip
+
+
+def test_what_a_thousand_runs_cost_follows_from_the_ledger(monkeypatch):
+    import statistics
+
+    from kdlab.lab import ledger
+
+    monkeypatch.delenv("KDLAB_LEDGER", raising=False)
+    monkeypatch.syspath_prepend(str(CHECKOUT / "benchmarks"))
+    told = importlib.import_module("costs").markdown()
+    rows = [row for path in ledger.files() for row in ledger.read(path).values()]
+    alike = [row for row in rows if f"{row.result['student_images']:.2g}" == "2.3e+05"]
+    kind = {"method": "kd", "model": "resnet8_s2_w8"}
+    kd = [row.result["seconds"] for row in alike if kind.items() <= row.spec["spec"].items()]
+    (line,) = (text for text in told.splitlines() if text.startswith("| student by KD | `resnet8_s2_w8` | 230,000 |"))
+    assert line.split(" | ")[3:5] == [str(len(kd)), f"{statistics.median(kd) / 3.6:.1f}"]
+    assert "| one GPU | not measured |" in told

@@ -46,7 +46,7 @@ def test_options_are_read_joined_and_their_order_does_not_matter(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("sise=32", r"one of \[size, background, same, pages\], but got 'sise'. Did you mean 'size'\?"),
+        ("sise=32", r"one of \[size, background, same, pages, stream\], but got 'sise'. Did you mean 'size'\?"),
         ("size=", "size must be pixels"),
         ("size=7", "from 8 to 1024.*'7'"),
         ("size=32x7", "'32x7'"),

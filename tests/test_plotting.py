@@ -256,3 +256,18 @@ def test_many_contrasts_stand_in_two_columns():
     few, many = plotting.forest(list(verdicts(runs()))[:2]), plotting.forest((list(verdicts(runs())) * 9)[:9])
     assert len(few.axes) == 1 and len(many.axes) == 2 and many.get_figwidth() == plotting.PAGE
     assert [len(ax.get_yticks()) for ax in many.axes] == [5, 4]
+
+
+def test_contrasts_of_another_unit_have_an_axis_of_their_own():
+    table = pd.DataFrame(
+        [{"arm": arm, "seed": seed, "diverged": False, "test_accuracy": 80.0 + seed * (arm == "a"), "sharp": 2.0 * seed}
+         for arm in "ab" for seed in range(4)]
+    )  # fmt: skip
+    listed = [
+        stats.Contrast("a - b", {"a": 1, "b": -1}),
+        stats.Contrast("sharp: a - b", {"a": 1, "b": -1}, metric="sharp", unit="doublings"),
+        stats.Contrast("b - a", {"b": 1, "a": -1}, unit="points of something"),
+    ]
+    axes = plotting.forest(stats.decide(table, listed)).axes
+    assert [ax.get_xlabel() for ax in axes] == [f"Effect ({unit}), 95 % intervals" for unit in ("points", "doublings")]
+    assert [len(ax.get_yticks()) for ax in axes] == [2, 1]

@@ -8,7 +8,7 @@ import pytest
 
 from kdlab import lab, perspectives
 from kdlab.cli import figures, looking
-from kdlab.perspectives import NAMES, PROFILES, profiles, recipes
+from kdlab.perspectives import NAMES, PROFILES, external, profiles, recipes
 from kdlab.spec import Budget, RunSpec
 
 DEPTHS = ("quick", "standard")
@@ -17,7 +17,8 @@ NEW = {
     "quick": {"joint_augmentation": 9, "teacher_augmentation": 3, "ratio_sweep": 3, "few_shot": 7, "compatibility": 9},
     "standard": {
         "joint_augmentation": 11, "teacher_augmentation": 3, "ratio_sweep": 6, "few_shot": 17, "compatibility": 30,
-        "ccd": 6, "when_it_pays": 98,
+        "ccd": 6, "when_it_pays": 98, "fidelity": 0, "external": 0, "sharpness": 2, "teacher_views": 7,
+        "good_augmentation": 9,
     },
 }  # fmt: skip
 
@@ -39,7 +40,7 @@ def test_runs_of_a_seed_are_counted(depth):
         own = set(keys(name, depth))
         added[name], seen = len(own - seen), seen | own
     assert added == NEW[depth]
-    assert len(seen) == sum(NEW[depth].values()) <= {"quick": 40, "standard": 75 + 98}[depth]
+    assert len(seen) == sum(NEW[depth].values()) <= {"quick": 40, "standard": 93 + 98}[depth]
 
 
 def test_quick_has_its_five_perspectives_and_the_other_profiles_have_all(monkeypatch):
@@ -49,7 +50,15 @@ def test_quick_has_its_five_perspectives_and_the_other_profiles_have_all(monkeyp
     for depth, named in (("quick", None), ("standard", None), ("smoke", None), ("quick", ["ccd"])):
         figures.figures(named, depth, {}, [], only_plan=True)
     assert asked == [list(NEW["quick"]), list(NAMES), list(NAMES), ["ccd"]]
-    assert set(NAMES) - set(NEW["quick"]) == {"ccd", MAP}
+    assert set(NAMES) - set(NEW["quick"]) == {
+        "ccd",
+        MAP,
+        "fidelity",
+        "external",
+        "sharpness",
+        "teacher_views",
+        "good_augmentation",
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -160,11 +169,25 @@ def table(study) -> pd.DataFrame:
     draw = np.random.default_rng(0)
     rows = [
         {"arm": arm, "seed": seed, "diverged": False, "test_accuracy": 80 + 0.3 * place + draw.normal(),
-         "test_ece": 0.05, "test_entropy": 0.4, "student_images": 200, "teacher_forwards": 100, "steps": 10,
+         "test_ece": 0.05, "test_entropy": 0.4, "test_nll": draw.random(),
+         "student_images": 200, "teacher_forwards": 100, "steps": 10,
          "seconds": 1.0, "parameters": 3000, "method_parameters": 500}
         for place, arm in enumerate(study.arms) for seed in study.profile.seeds
     ]  # fmt: skip
-    return pd.DataFrame(rows)
+    made = pd.DataFrame(rows)
+    columns = [f"{measure}.{what}" for measure in study.measures for what in MEASURED[measure]]
+    return made.assign(**{column: 50 + 10 * draw.random(len(made)) for column in columns})
+
+
+MEASURED = {
+    "fidelity": [f"{where}.{what}" for where in ("train", "augmented", "test", "shifted") for what in (
+        "agreement", "agreement_right", "agreement_wrong", "accuracy", "teacher_accuracy")],
+    "external": [f"{where}.{what}" for where in ("internal", "corrupted", *external.KINDS) for what in (
+        "balanced_accuracy", "ece", "answered_risk", "hidden")],
+    "views": ["t_stddev", "flips", "agreement", "entropy"],
+    "sharpness": [f"{loss}.log2_eigenvalue" for loss in ("clean", "views", "kd_clean", "kd_views", "own")] + [
+        f"clean.{what}" for what in ("adaptive_log2_eigenvalue", "trace", "rise")] + [f"slice.{n}" for n in range(11)],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("depth", DEPTHS)

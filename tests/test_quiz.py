@@ -40,7 +40,7 @@ def test_a_prediction_waits_for_an_answer_and_counts_the_first(quiz, capsys):
 
 def test_without_a_kernel_the_answer_is_folded_away(quiz):
     shown, folded = quiz.predict("fall").data.split("<details>")
-    assert shown == "**Predict.** Up or down? (*up* · *down*)\n\n" and "**down.** It falls." in folded
+    assert shown == "**Predict.** Up or down? (*up* · *down*)\n\n" and "<strong>down.</strong> It falls." in folded
     assert "**down.** It falls." in quiz.reveal().data
 
 

@@ -49,6 +49,7 @@ ADDED = dict.fromkeys(AS_WRITTEN, "") | {
     "kdlab figures --data folder:photos": "--plan",
     "kdlab figures --data cifar100 --profile full": "--plan",
     "kdlab figures --cluster slurm --workers 16": "--plan",
+    "kdlab figures --cluster slurm --workers 64": "--plan",
     "kdlab figures --plan": "",
     "kdlab figures --plan --workers 1": "",
     "kdlab figures --teacher resnet32x4 --student resnet8x4": "--plan",
@@ -103,6 +104,9 @@ NOT_RUN = {
     "kdlab figures --cluster tcp://HOST:8786": "needs a scheduler; tests/test_cluster.py starts them",
     "kdlab figures --cluster local:4": "starts five processes; tests/test_cluster.py has them in one",
     "make faults": "kills sweeps for most of an hour; tests/faults does so in short",
+    "kdlab runs merge": "takes a file, as it is run above",
+    "python benchmarks/gpu.py": "measures for minutes on a GPU; tests/test_gpu.py holds what it measures against",
+    "python benchmarks/costs.py": "reads the ledger of a checkout; docs/conf.py runs it when the pages are built",
     "make publish DATA=cifar10": "writes into the checkout; tests/test_report.py publishes elsewhere",
 }
 

@@ -14,15 +14,16 @@ import nbformat
 import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from refusing import refused
 from typer.main import get_command
 
-from kdlab import lab, report, stats
+from kdlab import lab, plotting, report, stats
 from kdlab.cli.app import app
 from kdlab.cli.figures import figures
 from kdlab.errors import SpecError
 from kdlab.paths import CHECKOUT
 from kdlab.registry import catalogue, preparations
-from kdlab.report import notebook_page, pages, readme
+from kdlab.report import draw_overview, notebook_page, pages, readme
 
 # papermill and its kernel client leave sockets and event loops to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -62,13 +63,14 @@ def write_figure(figures: Path, name: str, caption: str, alt: str, width: int = 
     (figures / f"{name}.csv").write_text("arm,seed\n")
 
 
-def write_study(figures: Path, perspective: str, outcome: str, effect: float = 0.8, **more: str) -> None:
+def write_study(figures: Path, perspective: str, outcome: str, effect: float | None = 0.8, **more) -> None:
     """What a finished notebook leaves in the figures folder; without ``data``, as before there were two data sets."""
     figures.mkdir(parents=True, exist_ok=True)
     name = f"{perspective}-gain"
     write_figure(figures, name, "Accuracy <gain>, 6 seeds.", f"Dots of {perspective}")
     verdict = {"name": "JDA - weak2", "role": "claim", "unit": "points", "n": 6, "outcome": outcome}
-    verdict |= {"effect": effect, "low": effect - 0.5, "high": effect + 0.5, "reason": "Six seeds say so."}
+    low, high = (None, None) if effect is None else (effect - 0.5, effect + 0.5)
+    verdict |= {"effect": effect, "low": low, "high": high, "reason": "Six seeds say so."}
     study = {"perspective": perspective, "title": perspective.replace("_", " "), "question": "Is it so?"}
     study |= {
         "claim": "It is.",
@@ -381,7 +383,7 @@ def committed(tmp_path_factory):
 
 def test_the_committed_lessons_load_nothing_and_lead_somewhere(committed):
     for path, page in committed.items():
-        assert not LOADS.search(page) and str(CHECKOUT) not in page
+        assert not LOADS.search(page) and str(CHECKOUT) not in page and refused(page) == []
         for link in links(page):
             target = (path.parent / link).resolve()
             inside = "teaching" in target.parts
@@ -439,12 +441,16 @@ def test_publish_replaces_all_but_the_regime(tmp_path, teaching):
     (target / "regime.csv").write_text("width,gap\n")
     (target / "looks.csv").write_text("effect,test\n")
     (target / "cpus.py").write_text("# a script\n")
-    (target / "renamed-since.png").write_bytes(b"old")
+    for name in ("another.py", "another.csv"):  # whatever a script is called
+        (target / name).write_text("kept")
+    for ending in ("png", "csv", "json"):
+        (target / f"renamed-since.{ending}").write_bytes(b"old")
     for _ in range(2):
         report.publish("quick", target)
         names = {path.name for path in target.iterdir()}
         assert {"index.html", "few_shot-gain.png", "few_shot.verdict.json", "regime.csv", "notebooks"} <= names
-        assert {"looks.csv", "cpus.py"} <= names and "renamed-since.png" not in names
+        assert {"looks.csv", "cpus.py", "another.py", "another.csv"} <= names
+        assert not [name for name in names if name.startswith("renamed-since")]
     page = (target / "index.html").read_text()
     assert 'src="few_shot-gain.png"' in page and 'href="notebooks/few_shot.html"' in page
     assert sorted(path.name for path in tmp_path.iterdir()) == ["figures", "out"], "nothing is left lying about"
@@ -533,10 +539,10 @@ def test_one_set_has_no_word_of_sets(tmp_path):
 
 def test_the_readme_has_a_column_for_each_set(tmp_path):
     write_study(tmp_path, "few_shot", "contradicted")
-    assert "| the paper's claim | what was found |" in readme.verdict_block(tmp_path)
+    assert "| claim | what was found |" in readme.verdict_block(tmp_path)
     two_sets(tmp_path)
     block = readme.verdict_block(tmp_path)
-    assert "| perspective | the paper's claim | found on Fashion-MNIST | found on CIFAR-10 |" in block
+    assert "| perspective | claim | found on Fashion-MNIST | found on CIFAR-10 |" in block
     told = "JDA - weak2: "
     assert f"| It is. | **contradicted**<br>{told}contradicted | **supported**<br>{told}supported |" in block
     assert f"| It is. | **undecided**<br>{told}undecided | – |" in block
@@ -546,6 +552,31 @@ def test_the_readme_has_a_column_for_each_set(tmp_path):
         [("figures/few_shot-gain.png", "few shot: Dots of few_shot"),
          ("figures/cifar10/few_shot-gain.png", "few shot on CIFAR-10: Dots of few_shot")],
     ]  # fmt: skip
+
+
+def test_all_claims_stand_in_one_figure_of_page_and_readme(tmp_path):
+    figures = tmp_path / "figures"
+    write_study(figures, "few_shot", "contradicted", effect=-3.0, seeds=[0, 1, 2])
+    write_study(figures, "ratio_sweep", "undecided", effect=None)
+    path = figures / "few_shot.verdict.json"
+    study = json.loads(path.read_text())
+    control = study["verdicts"][0] | {"name": "KD - CE", "role": "positive control"}
+    none = study["verdicts"][0] | {"name": "no more", "expects": "no_gain", "outcome": "supported", "margin": 0.5}
+    path.write_text(json.dumps(study | {"verdicts": [*study["verdicts"], none, control]}))
+    assert "overview" not in readme.verdict_block(figures) + pages.gallery(tmp_path).read_text()
+    assert draw_overview(figures) == figures / "overview.png"
+    table, record = plotting.load(figures / "overview.json")
+    assert table["name"].tolist() == ["JDA - weak2", "JDA - weak2", "no more (no gain)"], "claims, no controls"
+    assert table["outcome"].tolist() == ["undecided", "contradicted", "supported"]
+    assert table["effect"].tolist()[1:] == [-3, -3] and table[["effect", "low", "high"]].iloc[0].isna().all()
+    assert "All 3 claims" in record["alt"] and "1 contradicted" in record["alt"] and "3 seeds" in record["caption"]
+    before = {p.name: p.read_bytes() for p in figures.glob("overview.*")}
+    draw_overview(figures)
+    assert {p.name: p.read_bytes() for p in figures.glob("overview.*")} == before
+    page, block = pages.gallery(tmp_path).read_text(), readme.verdict_block(figures)
+    assert '<img src="figures/overview.png"' in page and record["alt"] in page and record["alt"] in block
+    assert block.index("overview.png") < block.index("| perspective |")
+    assert draw_overview(tmp_path / "empty") is None
 
 
 def test_the_readme_tells_what_was_found_and_counts_the_undecided_of_many(tmp_path):

@@ -3,15 +3,19 @@
 import itertools
 
 import pytest
+import torch
+from torch import nn
 
 from kdlab import lab
 from kdlab.errors import SpecError
+from kdlab.lab import arithmetic, memory, progress
 from kdlab.lab import costs as rates
-from kdlab.lab import progress
 from kdlab.lab.cohort import Cohort, balanced, cohort, cohorts, makespan
 from kdlab.lab.planned import planned
 from kdlab.lab.progress import Bar
 from kdlab.lab.store import Store
+from kdlab.models import build
+from kdlab.perspectives import profile
 from kdlab.spec import Budget, RunSpec
 
 TEACHER = RunSpec(sizes=(320, 100, 100), model="resnet8_s2_w8", budget=Budget(4, "steps", 32), role="teacher")
@@ -119,6 +123,73 @@ def test_measured_rates_come_from_the_finished_runs_and_a_plan_says_what_is_a_gu
         4 * 100 + 100,
     )  # one view more, from which the student was set up
     assert "a guess" not in lab.plan([KD.replace(method="ccd")]).describe()
+
+
+# Images of 28 x 28 a second on one core with AVX-512, measured: training, forward alone.
+SPEEDS = {
+    "resnet8_s2_w4": (7000, 50000), "resnet8_s2_w8": (7500, 35000), "resnet8_s2_w16": (4200, 17000),
+    "resnet8_s2_w32": (1400, 5200), "resnet8_s2_w64": (400, 1500),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("slower", [0.5, 1, 10])
+@pytest.mark.parametrize("known", [None, *SPEEDS])
+def test_networks_that_were_never_measured_are_predicted_within_a_factor_of_two(known, slower):
+    """From their multiply-adds: on a machine like that of the table, or on any where one network was measured."""
+    measured = (
+        {}
+        if known is None
+        else {
+            (kind, known, "fashion"): slower / speed
+            for kind, speed in zip(("student", "teacher"), SPEEDS[known], strict=True)
+        }
+    )
+    costs = Rates(measured)
+    for model, (training, forward) in SPEEDS.items():
+        for kind, speed in (("student", training), ("teacher", forward), ("evaluation", forward)):
+            if model != known and (known or slower == 1):
+                assert 0.5 < costs.rate(kind, model, "fashion") * speed / slower < 2, (kind, model)
+
+
+def test_multiply_adds_are_as_listed():
+    assert set(arithmetic.MULTIPLY_ADDS) == set(memory.NETWORKS)
+    for name in ("resnet8_s2_w16", "resnet20", "vgg8", "wrn_16_2", "ShuffleV2"):
+        found, model = [], build(name, 100, 3, seed=0).eval()
+
+        def count(module, given, said, found=found):
+            found.append(said.shape[2:].numel() * module.weight.numel())
+
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.register_forward_hook(count)
+        with torch.no_grad():
+            model(torch.zeros(1, 3, 32, 32))
+        assert arithmetic.MULTIPLY_ADDS[name] == pytest.approx(sum(found) / 1024 / 1000, rel=0.01)
+
+
+def test_the_paper_s_networks_take_years(monkeypatch):
+    monkeypatch.setattr(rates.data, "facts", lambda name: {"size": 32})
+    spec = profile("paper")
+    costs = Rates({})
+    images = 1 / (costs.rate("student", spec.student, "cifar100") + costs.rate("teacher", spec.teacher, "cifar100"))
+    assert 35 < images < 140  # 70 a second were measured on such a core
+
+
+def test_what_the_doctor_measured_is_what_a_plan_starts_from(monkeypatch):
+    usual = rates.Costs(Store()).rate("student", "resnet20", "fashion")
+    half = arithmetic.Machine(*(value / 2 for value in arithmetic.CORE))
+    Store().put(rates.machine_name(False), half._asdict())
+    slow = rates.Costs(Store()).rate("student", "resnet20", "fashion")
+    assert 1.8 * usual < slow < 2 * usual
+    monkeypatch.setenv("KDLAB_DEVICE", "cuda")
+    assert rates.Costs(Store()).rate("student", "resnet20", "fashion") < usual / 20
+
+
+def test_rates_of_a_gpu_say_nothing_of_a_cpu(monkeypatch):
+    lab.run([KD], workers=0, progress=False, require_teacher=False)
+    assert not rates.Costs(Store()).guessed(KD.model)
+    monkeypatch.setenv("KDLAB_DEVICE", "cuda")
+    assert rates.Costs(Store()).guessed(KD.model)
 
 
 def test_runs_of_earlier_versions_have_no_cost_and_still_count():

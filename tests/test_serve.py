@@ -1,7 +1,9 @@
 """``kdlab lab``: the servers' command lines, ports, tokens and ends, and the launcher notebook."""
 
+import asyncio
 import contextlib
 import errno
+import http.client
 import json
 import os
 import re
@@ -13,9 +15,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
+from refusing import refused
+from tornado.websocket import websocket_connect
 
 from kdlab import perspectives
 from kdlab.cli import serve
@@ -83,7 +89,7 @@ def test_the_launcher_asks_what_the_perspectives_ask(launcher):
 @pytest.mark.parametrize("name", LESSONS)
 def test_the_launcher_says_what_the_classes_say(launcher, name):
     lesson = nbformat.read(serve.NOTEBOOKS / "teaching" / f"{name}.ipynb", as_version=nbformat.NO_CONVERT)
-    number, title = re.match(r"# 0(\d) (.*)", lesson.cells[0].source).groups()
+    number, title = re.match(r"# 0?(\d+) (.*)", lesson.cells[0].source).groups()
     minutes = re.search(r"Class: about (\d+) min", lesson.cells[0].source)[1]
     text = "\n".join(cell.source for cell in launcher.cells)
     assert f"| [{number}. {title}](teaching/{name}.ipynb) | {minutes} |" in text
@@ -148,7 +154,8 @@ def test_settings_are_laid_beside_the_user_s(tmp_path, monkeypatch):
     environment = serve.environment(tmp_path)
     assert environment["JUPYTER_CONFIG_PATH"] == f"{tmp_path}{os.pathsep}theirs"
     assert environment["JUPYTER_PREFER_ENV_PATH"] == "1" and "JUPYTER_TOKEN" not in environment
-    (settings,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    settings, policy = sorted((path for path in tmp_path.rglob("*") if path.is_file()), key=lambda path: path.name)
+    assert policy == tmp_path / "voila.json", "where voila looks for settings"
     (answer,) = json.loads(settings.read_text()).values()
     assert settings.parent.name == "labconfig" and answer == {"fetchNews": "false"}
 
@@ -241,6 +248,63 @@ def status(url: str) -> int:
         return 0
 
 
+def ask(url: str) -> tuple[int, dict[str, str], str]:
+    """Status, headers and body of a page, following no redirect."""
+    _, _, host, path = url.split("/", 3)
+    connection = http.client.HTTPConnection(host, timeout=60)
+    with contextlib.closing(connection):
+        connection.request("GET", f"/{path}")
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read().decode(errors="replace")
+
+
+def listening(process: subprocess.Popen) -> set[str]:
+    """The addresses at which a process and those that it started can be reached."""
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    found = [one for member in family for one in member.net_connections("inet") if one.status == psutil.CONN_LISTEN]
+    return {one.laddr.ip for one in found}
+
+
+async def visit(url: str, kernel: str, code: str) -> list[str]:
+    """Ask a kernel to run code, then who it is; the kinds of messages that come back until it has answered that."""
+    host, token = re.fullmatch(r"http://([^/]+)/\?token=(\w+)", url).groups()
+    line = await websocket_connect(f"ws://{host}/api/kernels/{kernel}/channels?token={token}")
+
+    def message(kind: str, content: dict) -> str:
+        header = {"msg_id": kind, "msg_type": kind, "session": "s", "username": "u", "version": "5.3", "date": ""}
+        about = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "buffers": []}
+        return json.dumps(about | {"channel": "shell"})
+
+    asked = {"code": code, "silent": False, "store_history": False, "user_expressions": {}, "allow_stdin": False}
+    await line.write_message(message("execute_request", asked))
+    await line.write_message(message("kernel_info_request", {}))
+    kinds = []
+    while "kernel_info_reply" not in kinds:
+        kinds.append(json.loads(await asyncio.wait_for(line.read_message(), 60))["header"]["msg_type"])
+    line.close()
+    return kinds
+
+
+def check_the_page_of_a_class(url: str, folder: Path) -> None:
+    """It works under its policy but for what it would fetch elsewhere; a visitor can read no file and run no code."""
+    _, headers, page = ask(url)
+    assert headers["Content-Security-Policy"] == serve.POLICY
+    assert not re.search(r"https?:|\*", serve.POLICY), "nothing of other sites"
+    blocked = refused(f'<meta http-equiv="Content-Security-Policy" content="{serve.POLICY}">{page}')
+    assert {line.partition("@")[0] for line in blocked} <= {"style-src 'https://cdn.jsdelivr.net/npm/"}, "voila's icons"
+    assert ask(url.partition("?")[0])[0] == 302, "to the form that asks for the token"
+    for path in ("api/contents", "voila/files/voila.json", "voila/files/..%2f..%2fetc/passwd", "files/etc/passwd",
+                 "voila/files/room", "api/kernelspecs", "api/terminals", "voila/render/start.ipynb"):  # fmt: skip
+        code, headers, _ = ask(url.replace("/?", f"/{path}?"))
+        if code == 302:  # to the files beside the notebook
+            assert headers["Location"].startswith("/voila/files/"), path
+            code = ask(url.replace("/?", f"{headers['Location'].partition('?')[0]}?"))[0]
+        assert code in (403, 404), path
+    kernel = re.search(r'"kernelId": ?"([\w-]+)"', page)[1]
+    kinds = asyncio.run(visit(url, kernel, f"open({str(folder / 'was here')!r}, 'w')"))
+    assert not any(kind.startswith("execute") for kind in kinds) and not (folder / "was here").exists()
+
+
 SCRIPT = """
 import functools, pathlib, sys
 from kdlab.cli import main, serve
@@ -266,18 +330,26 @@ def kdlab(tmp_path, notebook):
             stack.callback(process.stdout.close)
             stack.callback(limit.cancel)
             limit.start()
+            stack.callback(process.terminate)  # where a test fails before it does so itself
             return process
 
         yield start
 
 
 @pytest.mark.parametrize("words", [["lab"], ["lab", "--voila"]])
-def test_the_printed_address_opens_and_a_kill_ends_all(kdlab, words):
+def test_the_printed_address_opens_to_its_token_alone_and_a_kill_ends_all(kdlab, tmp_path, words):
     process = kdlab(*words, "--no-browser")
     url = next(found[0] for line in process.stdout if (found := re.search(r"http://127\S+token=\w+", line)))
     while not (answer := status(url)) and process.poll() is None:
         time.sleep(0.2)  # voila's address is printed before it serves
     assert answer == 200
-    assert "--voila" in words or status(re.sub(r"/lab/.*", "/api/status", url)) == 403
+    assert listening(process) == {"127.0.0.1"}
+    if "--voila" in words:
+        check_the_page_of_a_class(url, tmp_path)
+    else:
+        home = url.partition("?")[0]
+        assert status(re.sub(r"/lab/.*", "/api/status", url)) == 403
+        assert [ask(re.sub(r"/lab/.*", path, home))[0] for path in ("/lab", "/api/contents", "/files/start.ipynb")] == [
+            302, 403, 302]  # fmt: skip
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 130 and status(url) == 0

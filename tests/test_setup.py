@@ -23,6 +23,7 @@ REQUIREMENTS = [*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["docs"], *EXT
 REQUIREMENTS.remove("kdlab[cluster]")  # what the tests need of our own
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "lazy-loader": "lazy_loader"}
 NOT_ON_CONDA = ("torchdistill", "playwright")  # under these names
+PINNED = (CHECKOUT / "constraints.txt").read_text()
 PYTHONS = ("3.11", "3.12", "3.13")
 
 
@@ -47,6 +48,27 @@ def test_conda_asks_for_the_same_as_pip():
     by_pip = {name: ours.pop(name) for name in NOT_ON_CONDA}
     assert conda == ours | {"python": SpecifierSet(PROJECT["requires-python"])}
     assert environment["dependencies"][-1] == {"pip": [*(f"{n}{bounds}" for n, bounds in by_pip.items()), "-e ."]}
+
+
+@pytest.mark.parametrize(
+    ("says", "ends", "code", "said"),
+    [
+        ("No module named pip_audit", 1, 0, "not audited: pip-audit is not installed"),
+        ("No known vulnerabilities found", 0, 0, "No known vulnerabilities found"),
+        ("Name Version\nFound 2 known vulnerabilities in 1 package", 1, 2, "Found 2 known vulnerabilities"),
+        ("ERROR: x\nConnectionError: no route", 1, 0, "not audited: ConnectionError: no route"),
+    ],
+)
+def test_lint_asks_for_known_weaknesses_where_it_can(tmp_path, says, ends, code, said):
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho "$@" >"{tmp_path}/asked"\nprintf "{says}\\n" >&2\nexit {ends}\n')
+    python.chmod(0o755)
+    answer = make("audit", f"BIN={tmp_path}")
+    assert answer.returncode == code and said in answer.stdout
+    assert (tmp_path / "asked").read_text().startswith("-m pip_audit --local")
+    assert code or len(answer.stdout.splitlines()) == 1
+    rule = re.search(r"^lint:.*?\n\n", (CHECKOUT / "Makefile").read_text(), re.M | re.S).group()
+    assert "audit" in rule and "pip-audit" not in PINNED, "it is no requirement"
 
 
 def test_conda_channels_need_no_licence():

@@ -10,7 +10,7 @@ import torch
 
 from kdlab import data, registry, rng
 from kdlab.errors import SpecError
-from kdlab.lab.keys import run_key, teacher_key
+from kdlab.lab.keys import normal, run_key, teacher_key
 from kdlab.registry import catalogue, find
 from kdlab.spec import Budget, Checkpoint, Optimiser, RunSpec, sweep
 
@@ -58,6 +58,8 @@ def test_fields_out_of_range_are_refused(fields, said):
         (lambda: Optimiser(lr=0), "optimiser.lr must be a positive, finite number"),
         (lambda: Optimiser(momentum=2), r"optimiser.momentum must be a number in \[0, 1\]"),
         (lambda: Optimiser(schedule="cosin"), "optimiser.schedule must be one of .* Did you mean 'cosine'?"),
+        (lambda: Optimiser(rho=-0.1), "optimiser.rho must be a non-negative, finite number"),
+        (lambda: Optimiser(adaptive="yes"), "optimiser.adaptive must be True or False, but got 'yes'"),
         (lambda: Optimiser(milestones=(0.5, 75)), r"optimiser.milestones must be a number in \[0, 1\], but got 75"),
         (lambda: find("losses", "kdd"), "method must be one of .*'kdd'. Did you mean 'kd'?"),
         (lambda: find("models", "resnet8x44"), "model must be one of .* Did you mean 'resnet8x4'?"),
@@ -82,6 +84,17 @@ def test_round_trip_through_json(teacher):
     assert RunSpec.from_dict(plain) == spec
     with pytest.raises(SpecError, match="Did you mean 'teacher'"):
         RunSpec.from_dict(plain | {"techer": None})
+
+
+def test_plain_sgd_is_written_and_keyed_as_before_there_was_sam():
+    plain, sharp = STUDENT, STUDENT.replace(optimiser=Optimiser(rho=0.05, adaptive=True))
+    before = {"lr", "momentum", "nesterov", "weight_decay", "schedule", "milestones", "warmup"}
+    for made in (plain.to_dict(), plain.to_dict()["teacher"]):
+        assert set(made["optimiser"]) == before
+    assert set(normal(plain)["optimiser"]) == before - {"milestones"}  # which a cosine has none of
+    assert sharp.to_dict()["optimiser"].items() >= {"rho": 0.05, "adaptive": True}.items()
+    for spec in (sharp, STUDENT.replace(optimiser=Optimiser(adaptive=True)), STUDENT.replace(teacher=sharp)):
+        assert RunSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
 
 CHANGES = {
@@ -118,6 +131,9 @@ def test_every_field_changes_the_key(monkeypatch):
     changes = {"momentum": 0.8, "nesterov": False, "weight_decay": 0.0, "warmup": 0.0, "schedule": "constant"}
     rules = [STUDENT.replace(optimiser=Optimiser(**{name: value})) for name, value in changes.items()]
     steps = [STUDENT.replace(optimiser=Optimiser(schedule="step", milestones=m)) for m in ((), (0.5,))]
+    rules += [
+        STUDENT.replace(optimiser=Optimiser(rho=rho, adaptive=a)) for rho, a in ((0.1, False), (0.1, True), (1, False))
+    ]
     keys = list(map(run_key, [STUDENT, *changed, *rules, *steps]))
     assert len(set(keys)) == len(keys)
 
@@ -140,6 +156,8 @@ def test_every_field_changes_the_key(monkeypatch):
         (STUDENT.replace(budget=Budget(2, "epochs", 32)), STUDENT.replace(budget=Budget(20, "steps", 32))),
         (STUDENT, STUDENT.replace(budget=Budget(6 * 32 * 2, "student_images", 32))),
         (STUDENT, STUDENT.replace(optimiser=Optimiser(milestones=(0.5,)))),
+        (STUDENT, STUDENT.replace(optimiser=Optimiser(adaptive=True))),
+        (STUDENT.replace(optimiser=Optimiser(rho=1)), STUDENT.replace(optimiser=Optimiser(rho=1.0))),
         (TEACHER, TEACHER.replace(teacher_view="clean")),
         (TEACHER.replace(ratio=0.0), TEACHER.replace(ratio=0.0, hard_labels="plain")),
         (

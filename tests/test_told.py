@@ -476,7 +476,7 @@ def test_the_machine_s_memory_is_what_it_says(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [(0.01, "1 second"), (1.6, "2 seconds"), (89, "89 seconds"), (90, "1.5 minutes"), (5399, "90.0 minutes"),
-     (5400, "1.5 hours")],
+     (5400, "1.5 hours"), (3 * 86399, "72.0 hours"), (8.6 * 86400, "8.6 days"), (1000 * 86400, "2.7 years")],
 )  # fmt: skip
 def test_lengths_of_time(seconds, said):
     assert lab.duration(seconds) == said

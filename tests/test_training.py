@@ -38,6 +38,7 @@ ARMS = {
     "short": KD_JDA.replace(budget=Budget(5, "steps", ORIGINALS)),
     "wide": KD_JDA.replace(model="resnet8_s2_w8", method="fitnet"),  # lies in memory channels last
     "wide, bfloat16": KD_JDA.replace(model="resnet8_s2_w8", precision="bfloat16"),
+    "sam": KD_JDA.replace(optimiser=Optimiser(rho=0.1)),  # two passes a step
     "plain sgd": BASE.replace(optimiser=Optimiser(momentum=0.0)),
 }
 
@@ -109,7 +110,7 @@ def test_alone_is_as_in_company(splits, teacher, together, name):
 def test_after_a_stop_as_without(splits, teacher, together, tmp_path, stop_at):
     store, specs = (
         Store(tmp_path),
-        {n: ARMS[n] for n in ("jda", "fitnet", "picked", "crd", "ctkd", "short", "wide", "plain sgd")},
+        {n: ARMS[n] for n in ("jda", "fitnet", "picked", "crd", "ctkd", "short", "wide", "sam", "plain sgd")},
     )
     with pytest.raises(Stopped, match=f"stopped at step {stop_at - 1}"):
         train(splits, teacher, specs, beat=lambda arms: max(a.step for a in arms) == stop_at, store=store)

@@ -52,6 +52,18 @@ def test_each_turn_with_a_crop_of_its_own(views):
         assert torch.equal(batch.x[batch.variant == turn], torch.rot90(crop, turn, (2, 3)))
 
 
+def test_identity_is_the_original_and_nothing_else(views):
+    alone = views.batch(Layout("identity", (), 1, 1.0), 0.0)
+    assert torch.equal(alone.x, views.clean()) and alone.augmented.all() and alone.partner is None
+    half = views.batch(Layout("identity", (), 2, 0.5), 0.0)
+    assert torch.equal(half.x[:N], views.view(ViewName(WEAK, 0)).x) and torch.equal(half.x[N:], views.clean())
+    same, clean, own = (
+        views.teacher_outputs("t", Layout("identity", (), 1, 1.0), mode).logits
+        for mode in ("same", "clean", "independent")
+    )
+    assert torch.equal(same, clean) and torch.equal(same, own), "whatever the teacher sees, it is the original"
+
+
 @pytest.mark.parametrize("ratio", [0.25, 0.5, 1.0])
 def test_mixed_rows_carry_partner_and_share(views, ratio):
     batch = views.batch(Layout("cutmix", (), 2, ratio), 0.0)

@@ -1,7 +1,10 @@
 """A classroom page: a visitor sees the bundled data and the folders the host names, and no words about JupyterLab."""
 
+import contextlib
 import json
+import sys
 
+import ipywidgets
 import pandas as pd
 import pytest
 import typer.testing
@@ -38,6 +41,76 @@ def test_a_visitor_chooses_among_folders_and_can_type_no_path(named, tmp_path):
         assert str(tmp_path) not in explorer.message.value
     explorer.set(folder=offered["example of bundled images"])
     assert explorer.failure is None and "class" in explorer.picture.value
+
+
+WATCHED: list[str] = []  # what is opened, listed or imported while a visitor types
+watching = False
+
+
+def _watch(event: str, given: tuple) -> None:
+    if watching and event in (
+        "open",
+        "import",
+        "os.listdir",
+        "os.scandir",
+        "os.mkdir",
+        "os.rename",
+        "os.remove",
+        "subprocess.Popen",
+    ):
+        WATCHED.append(f"{event} {given!r}")
+
+
+sys.addaudithook(_watch)
+
+
+@contextlib.contextmanager
+def watched():
+    global watching
+    WATCHED.clear()
+    watching = True
+    try:
+        yield
+    finally:
+        watching = False
+
+
+EXPLORERS = ("AugmentationExplorer", "TemperatureExplorer", "ConfidenceExplorer", "BudgetExplorer", "LiveTrainer",
+             "ResultsBrowser", "OwnImages")  # fmt: skip
+FREE = (ipywidgets.Text, ipywidgets.Textarea, ipywidgets.FileUpload, ipywidgets.TagsInput)  # a Combobox is a Text
+
+
+def test_a_visitor_can_type_words_in_two_fields_alone(named):
+    pair = widgets.trained_pair("quick", progress=False)  # comes with the package
+    made = [getattr(widgets, name)(*[pair] * (number < 3)) for number, name in enumerate(EXPLORERS)]
+    assert {type(explorer) for explorer in made} == {
+        one for one in list(vars(widgets).values()) if isinstance(one, type) and issubclass(one, widgets.Explorer)
+    } - {widgets.Explorer}
+    free = {
+        (type(explorer).__name__, name)
+        for explorer in made for name, control in explorer.controls().items() if isinstance(control, FREE)
+    }  # fmt: skip
+    assert free == {("ResultsBrowser", "where"), ("ResultsBrowser", "name")}
+
+
+def test_what_a_visitor_types_is_neither_read_nor_imported_nor_written(named, tmp_path, monkeypatch):
+    (tmp_path / "canary.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    explorer = widgets.ResultsBrowser()
+    explorer.widget()
+    typed = [f"data=folder:{tmp_path}/canary", f"{tmp_path}/canary.py", "model=canary:Net", "method=canary:Loss",
+             "@canary", "__import__('canary')", f"key=../../{tmp_path}/canary.py", "'canary"]  # fmt: skip
+    with watched():
+        open(tmp_path / "canary.py").close()
+        assert len(WATCHED) == 1, "the watch sees what is opened"
+        WATCHED.clear()
+        for words in typed:
+            explorer.control["where"].value = words
+            explorer.control["name"].value = f"../canary{len(words)}"
+            explorer.control["export"].click()
+    assert explorer.settings["where"] == typed[-1]
+    assert not [line for line in WATCHED if "canary" in line] and "canary" not in sys.modules
+    assert sorted(path.name for path in tmp_path.iterdir() if "canary" in path.name) == ["canary.py"]
 
 
 def test_the_trainer_runs_no_code_of_the_machine(named):

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from html import unescape
 
 import numpy as np
 import pandas as pd
@@ -359,6 +360,135 @@ def test_damaged_runs_are_told_in_words(own, damage):
     assert (key in fresh.selection().table.index) == (damage == "logits.safetensors")
 
 
+# --- images ------------------------------------------------------------------------------------------------------
+
+
+def val_answers(key, n=200):
+    return Store().logits(key)["val"], labels()["val"][:n]
+
+
+def test_a_cell_of_the_confusions_holds_its_images(out):
+    key = keys_of(JDA)[1]
+    logits, truth = val_answers(key)
+    explorer = widget(run=key)
+    _, look = explorer.look(explorer.selection())
+    counts = metrics.confusion(logits, truth)
+    wrong = counts - np.diag(np.diag(counts))
+    classes = datasets.load("fashion", sizes=SIZES).val.classes
+    label, taken = (classes.index(name) for name in look.cell.split(" > "))
+    assert label != taken and wrong[label, taken] == wrong.max()  # the most frequent mistake
+    options = explorer.control["cell"].options
+    for text, cell in (options[1], options[40], options[-1]):
+        label, taken = (classes.index(name) for name in cell.split(" > "))
+        assert text.startswith(f"{counts[label, taken]} {classes[label]} ")
+        explorer.control["cell"].value = cell
+        _, look = explorer.look(explorer.selection())
+        inside = np.flatnonzero((truth == label) & (logits.argmax(1) == taken))
+        assert sorted(look.rows) == list(inside) and explorer.settings["image"] is None
+        p = np.exp(logits[look.rows, taken]) / np.exp(logits[look.rows]).sum(1)
+        assert (np.diff(p) <= 1e-6).all() and look.image == look.rows[0]
+    assert sum(int(text.split()[0]) for text, _ in explorer.control["cell"].options) == 200
+
+
+def test_what_a_chart_an_image_or_a_row_opens_is_an_option_of_its_menu(out):
+    explorer = widget(arm_a="kd jda", arm_b="kd weak2", single=True)
+    html = explorer.picture.value + explorer.table.value
+    asked = {(m[1], unescape(m[2])) for m in re.finditer('data-menu="([^"]+)" data-option="([^"]+)"', html)}
+    for data in re.findall('data-chart="([^"]+)"', html):
+        for mark in json.loads(unescape(data))["marks"]:
+            asked |= {(mark["menu"], text) for text in mark["opens"]} if "menu" in mark else set()
+    asked |= {("arm_a", unescape(text)) for text in re.findall('data-menu="arm_a" data-option="([^"]+)"',
+                                                              widget().table.value)}  # fmt: skip
+    assert {menu for menu, _ in asked} == {"run", "cell", "image", "arm_a"}
+    for menu, text in asked - {("run", "")}:
+        assert text in [option for option, _ in explorer.control[menu].options], (menu, text)
+    assert "kd-set-run" in explorer.control["run"]._dom_classes
+
+
+def test_two_students_of_a_seed_stand_side_by_side_on_one_image(out):
+    explorer = widget(arm_a="kd jda", arm_b="kd weak2", image=7)
+    a, b = keys_of(JDA)[0], keys_of(WEAK2)[0]
+    assert explorer.selection().students() == {"A": a, "B": b}
+    p = {k: np.exp(val_answers(k)[0][7]) / np.exp(val_answers(k)[0][7]).sum() for k in (a, b)}
+    classes = datasets.load("fashion", sizes=SIZES).val.classes
+    for letter, key in zip("AB", (a, b), strict=True):
+        told = f"{classes[3]}, {letter}: {p[key][3]:.3g}"
+        assert told in explorer.draw().told
+        assert f"{letter}: {classes[p[key].argmax()]}, {100 * p[key].max():.0f} % sure" in explorer.picture.value
+    said, truth = (val_answers(a)[0].argmax(1), val_answers(b)[0].argmax(1)), val_answers(a)[1]
+    lone = [int(((s == truth) & (said[0] != said[1])).sum()) for s in said]
+    assert f"A alone is right on {lone[0]} and B alone on {lone[1]}" in explorer.picture.value
+    explorer.set(run=b)
+    assert explorer.selection().students() == {"B": b, "A": a}
+    explorer.set(run=keys_of(CE)[2])  # of neither arm
+    assert explorer.selection().students() == {"run": keys_of(CE)[2], "B": keys_of(WEAK2)[2]}
+    assert "The students B and run of this seed" in explorer.picture.value
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({"cell": "Shirt > Caot"}, "Did you mean 'Shirt > Coat'"), ({"image": 200}, "0 to 199, but got 200"),
+     ({"image": -1}, "but got -1"), ({"cell": 3}, "must be a word"), ({"image": "x"}, "must be an integer")],
+)  # fmt: skip
+def test_a_cell_or_image_that_is_not_there_is_refused(out, settings, said):
+    with pytest.raises(SpecError, match=said):
+        ResultsBrowser(**settings).draw()
+
+
+def test_the_default_pair_has_one_teacher_and_one_difference(out):
+    shown = widget().selection()
+    a, b = (shown.runs.facts[shown.of(arm).index[0]] for arm in (shown.first, shown.second))
+    assert len(arms.differences(a, b)) == 1 and "teacher" not in arms.differences(a, b)
+    assert widget(arm_b="ce weak").selection().second == "ce weak"
+    with_method = a | {"method": "dist", "method_options.beta": 2.0, "budget": "3 steps"}
+    assert arms.differences(a, with_method) == {"method"} and arms.differences(a, a) == set()
+    assert arms.differences(a, a | {"ratio": 0.75, "hard_labels": "none", "views": 3}) == {"augmentation", "views"}
+    assert widget().settings["sort"] == "val_accuracy"
+    means = widget().selection().rows["val_accuracy"]
+    assert means.dropna().is_monotonic_decreasing
+
+
+def test_curves_are_means_over_seeds(out):
+    drawing = ResultsBrowser(arm_a="kd jda", arm_b="kd weak2").draw()
+    curves = [Store().read(key, "result")["curve"] for key in keys_of(JDA)]
+    mean = np.mean([curve[-1]["train_loss"] for curve in curves])
+    assert f"A, step {curves[0][-1]['step']:,}: {mean:.4g} (mean of 4)" in drawing.told
+
+
+# --- in training -------------------------------------------------------------------------------------------------
+
+
+def test_runs_in_training_are_shown_with_their_curves_until_they_end(own):
+    store, key = Store(), "ab" * 8
+    explorer = widget()
+    assert explorer.watch.shown.value == "" and explorer.watch.thread is None
+    assert store.claim(key)
+    told = {"method": "kd", "augmentation": "jda", "views": 2, "ratio": 0.5, "seed": 3, "steps": 90, "data": "fashion",
+            "model": "resnet8_s2_w4"}  # fmt: skip
+    curve = [{"step": 30, "train_loss": 2.0, "val_accuracy": 41.5}]
+    store.heartbeat(key, step=40, train_loss=1.5, curve=curve, run=told)
+    explorer.control["refresh"].click()
+    text = unescape(explorer.watch.shown.value)
+    assert "In training now: 1 run<" in text and "kd jda, resnet8_s2_w4, seed 3, step 30: val accuracy 41.5" in text
+    assert "step 40: training loss 1.5" in text and explorer.watch.thread.is_alive()
+    store.release([key])
+    write_run(JDA.at_seed(5), 0)
+    explorer.watch.seen.add(lab.run_key(JDA.at_seed(5)))
+    explorer.watch.look()
+    assert "1 run finished since: press Refresh" in explorer.watch.shown.value
+    explorer.watch.thread.join(20)
+    assert not explorer.watch.thread.is_alive()
+
+
+def test_a_visitor_does_not_see_what_trains_on_other_folders(own, monkeypatch):
+    store, explorer = Store(), widget()
+    for number, data in enumerate(("folder:/private", None)):
+        store.claim(key := f"{number}" * 16)
+        store.heartbeat(key, step=1, curve=[], run={"data": data} if data else None)
+    monkeypatch.setenv("KDLAB_VISITORS", "[]")
+    assert not explorer.watch.look() and explorer.watch.shown.value == ""
+
+
 # --- csv ---------------------------------------------------------------------------------------------------------
 
 
@@ -385,6 +515,15 @@ def test_an_impossible_file_name_is_refused_in_words(own, name):
     explorer.control["export"].click()
     assert "name must be a plain file name" in explorer.message.value and "kd-error" in explorer.message.value
     assert not (own / "exports").exists()
+
+
+def test_a_run_of_odd_names_stays_a_row(own):
+    words = '<img src=x onerror=alert(1)>"><script>alert(1)</script>'
+    write_run(JDA.at_seed(3), 3, data=f"folder:/gone/{words}")
+    explorer = widget()
+    shown = "".join(part.value for part in (explorer.table, explorer.picture, explorer.message, explorer.line))
+    assert "alert(1)&lt;/script&gt;" in shown + explorer.table.value and "<script" not in shown
+    assert "<img src=x" not in shown and "onerror=alert" not in re.sub(r"&lt;.*?&gt;", "", shown)
 
 
 # --- states ------------------------------------------------------------------------------------------------------
@@ -505,3 +644,16 @@ def test_every_file_of_the_browser_is_in_the_package():
     style = STYLE.read_text(encoding="utf-8")
     for name in ("kd-browse", "kd-beside", "kd-range", "kd-mark"):
         assert f".{name}" in style
+
+
+def test_what_was_measured_afterwards_stands_beside_the_means_of_both_arms(own):
+    for place, key in enumerate(keys_of(JDA)):
+        numbers = {"fidelity.revision": 1, "fidelity.test.agreement": 90.0 + place, "fidelity.test.kl": None}
+        Store().keep_measured(key, numbers)
+    explorer = ResultsBrowser(run=keys_of(JDA)[0])
+    chosen, text = explorer.selection(), explorer.draw().caption
+    assert "Measured afterwards: fidelity (1 number)" in text, "what has no value is left out"
+    means = [chosen.of(arm)["fidelity.test.agreement"].mean() for arm in (chosen.first, chosen.second)]
+    cells = "".join(f"<td>{value:.4g}</td>" for value in (90.0, *means))
+    assert f'<tr><th scope="row">test, agreement</th>{cells}</tr>' in text
+    assert "Measured afterwards" not in ResultsBrowser(run=keys_of(CE)[0]).draw().caption

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kdlab.augment import geometric, pointwise
 from kdlab.augment.base import Augmentation
-from kdlab.augment.bytewise import put
+from kdlab.augment.bytewise import beside, put
 from kdlab.augment.operations import draw_signs
 from kdlab.errors import check_integer
 from kdlab.registry import register
@@ -129,7 +129,8 @@ class Drawn(Augmentation):
                 rows = torch.nonzero(operation[:, slot] == code).flatten()
                 if scale.function and len(rows):
                     values = scale.values(level[rows, slot], sign[rows, slot], self.bins)
-                    put(images, rows, scale.function(images.index_select(0, rows), values))
+                    place = beside(images, rows)
+                    put(images, place, scale.function(images.index_select(0, place), values))
         return images
 
 

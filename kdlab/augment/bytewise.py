@@ -10,6 +10,11 @@ import torch
 from torch import Tensor
 
 
+def beside(images: Tensor, drawn: Tensor) -> Tensor:
+    """What was drawn, or decided from it, on the CPU, where the images are; nobody waits for the copy."""
+    return drawn.to(images.device, non_blocking=True)
+
+
 def put(images: Tensor, rows: Tensor, changed: Tensor) -> None:
     """Write ``changed`` (m, ...) over the rows ``rows`` (m,) of ``images``, in place."""
     if not images.is_cpu:
@@ -53,7 +58,8 @@ def crops(images: Tensor, top: Tensor, left: Tensor, height: int, width: int) ->
     """A window of each image: uint8 (m, C, height, width) with corners ``top`` and ``left`` (m,)."""
     every = torch.arange(len(images), device=images.device)
     if not images.is_cpu:
-        return images.unfold(2, height, 1).unfold(3, width, 1)[every, :, top, left]
+        windows = images.unfold(2, height, 1).unfold(3, width, 1)
+        return windows[every, :, beside(images, top), beside(images, left)]
     # A view of all windows, from which each row takes one: no index per pixel is ever made.
     windows = np.lib.stride_tricks.sliding_window_view(images.numpy(), (height, width), (2, 3))
     return torch.from_numpy(windows[every.numpy(), :, top.numpy(), left.numpy()])

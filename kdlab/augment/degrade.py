@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from kdlab.augment.base import Augmentation
+from kdlab.augment.bytewise import beside
 from kdlab.errors import check_integer, check_number, choose
 from kdlab.registry import register
 
@@ -41,7 +42,7 @@ class Noise(Augmentation):
 
     def apply(self, images: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Noisy uint8 images (B, C, H, W)."""
-        return (images + params["noise"]).clamp(0, 255).to(torch.uint8)
+        return (images + beside(images, params["noise"])).clamp(0, 255).to(torch.uint8)
 
 
 @register("blur", revision=1)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from kdlab.augment.base import Augmentation
+from kdlab.augment.bytewise import beside
 from kdlab.errors import check_integer, check_number
 from kdlab.registry import register
 
@@ -69,7 +70,7 @@ class Cutout(Augmentation):
 
     def apply(self, images: Tensor, params: dict[str, Tensor]) -> Tensor:
         """uint8 images (B, C, H, W); rows and columns from centre - size // 2 on, ``size`` of them, are hidden."""
-        start = params["centre"] - self.size // 2
+        start = beside(images, params["centre"]) - self.size // 2
         return hide(images, in_box(images, start, start + self.size), self.fill)
 
 
@@ -102,5 +103,5 @@ class Masking(Augmentation):
     def apply(self, images: Tensor, params: dict[str, Tensor]) -> Tensor:
         """uint8 images (B, C, H, W) with the drawn patches hidden."""
         height, width = images.shape[-2:]
-        hidden = params["hidden"].repeat_interleave(self.patch, 1).repeat_interleave(self.patch, 2)
+        hidden = beside(images, params["hidden"]).repeat_interleave(self.patch, 1).repeat_interleave(self.patch, 2)
         return hide(images, hidden[:, :height, :width], self.fill)

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from kdlab.augment.bytewise import pixels, put, truncated
+from kdlab.augment.bytewise import beside, pixels, put, truncated
 from kdlab.errors import choose
 
 FILL = 128
@@ -88,7 +88,7 @@ def by_amount(images: Tensor, amounts: Tensor, move) -> Tensor:
     """
     moved = torch.empty_like(images)
     for amount in set(amounts.tolist()):
-        rows = torch.nonzero(amounts == amount).flatten()
+        rows = beside(images, torch.nonzero(amounts == amount).flatten())
         put(moved, rows, move(images.index_select(0, rows), amount))
     return moved
 

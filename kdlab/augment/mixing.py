@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from kdlab.augment.bytewise import beside
 from kdlab.augment.erase import in_box
 from kdlab.augment.mixed import Mixed, Mixing
 from kdlab.errors import SpecError, check_number, choose
@@ -88,8 +89,8 @@ class MixUp(Mixing):
 
     def apply(self, images: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Blended uint8 images (B, C, H, W), rounded to the nearest level."""
-        own = (params["share"].double() * ONE).round().int().view(-1, 1, 1, 1)
-        mixed = own * images + (ONE - own) * images[params["partner"]]
+        own = (beside(images, params["share"]).double() * ONE).round().int().view(-1, 1, 1, 1)
+        mixed = own * images + (ONE - own) * images[beside(images, params["partner"])]
         return ((mixed + ONE // 2) >> 16).to(torch.uint8)
 
 
@@ -137,8 +138,8 @@ class CutMix(Mixing):
 
     def apply(self, images: Tensor, params: dict[str, Tensor]) -> Tensor:
         """uint8 images (B, C, H, W), each with its box of its partner."""
-        inside = in_box(images, *params["box"].split(2, 1))
-        return torch.where(inside[:, None], images[params["partner"]], images)
+        inside = in_box(images, *beside(images, params["box"]).split(2, 1))
+        return torch.where(inside[:, None], images[beside(images, params["partner"])], images)
 
 
 @register("cutmix_pick", revision=1, mixes=True, where="view", picks="teacher")

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from kdlab.augment import geometric, pointwise
 from kdlab.augment.base import Augmentation
-from kdlab.augment.bytewise import put
+from kdlab.augment.bytewise import beside, put
 from kdlab.errors import SpecError, check_integer, check_number, choose
 from kdlab.registry import register
 
@@ -139,9 +139,9 @@ class Chain(Augmentation):
                 continue
             rows = fired[k].nonzero().flatten()
             if len(rows):
-                put(
-                    images, rows, SCALES[name].apply(images.index_select(0, rows), index, sign[k].index_select(0, rows))
-                )
+                place = beside(images, rows)
+                some = images.index_select(0, place)
+                put(images, place, SCALES[name].apply(some, index, sign[k].index_select(0, rows)))
         return images
 
 

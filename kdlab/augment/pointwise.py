@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from kdlab.augment.bytewise import at_least, truncated
+from kdlab.augment.bytewise import at_least, beside, truncated
 
 
 def invert(images: Tensor) -> Tensor:
@@ -56,7 +56,8 @@ def equalize(images: Tensor) -> Tensor:
     step = (total - counts.gather(2, highest)) // 255
     # Quotients of integers below 2^26 come out of a division in double precision on the right side of every integer.
     table = counts.cumsum(2).sub_(counts).add_(step // 2).double().div_(step.clamp(min=1))
-    if (still := step == 0).any():
+    still = step == 0
+    if not images.is_cpu or still.any():  # whoever asks another device waits for it
         table = torch.where(still, torch.arange(256, device=images.device), table)
     return look_up(images, truncated(table.clamp_(max=255)))
 
@@ -128,5 +129,5 @@ def blend(base: Tensor, images: Tensor, factor: Tensor) -> Tensor:
         factor: (m,) float32.
     """
     base = base.float()
-    step = images.float().sub_(base).mul_(factor.view(-1, 1, 1, 1))
+    step = images.float().sub_(base).mul_(beside(images, factor).view(-1, 1, 1, 1))
     return truncated(step.add_(base).clamp_(0, 255))

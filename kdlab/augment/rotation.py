@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from kdlab.augment.base import Augmentation
+from kdlab.augment.bytewise import beside
 from kdlab.errors import SpecError
 from kdlab.registry import register
 
@@ -34,6 +35,6 @@ class QuarterTurn(Augmentation):
         """Turned uint8 images (B, C, H, H)."""
         turned = images.clone()
         for turns in (1, 2, 3):
-            rows = torch.nonzero(params["turns"] == turns).flatten()
+            rows = beside(images, torch.nonzero(params["turns"] == turns).flatten())
             turned[rows] = torch.rot90(images[rows], turns, (2, 3))
         return turned

@@ -1,4 +1,4 @@
-"""The weak augmentation that every view gets: a shifted crop and a mirror."""
+"""The weak augmentation that every view gets, a shifted crop and a mirror; and the view that does without."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdlab.augment.base import Augmentation
-from kdlab.augment.bytewise import crops, put
+from kdlab.augment.bytewise import beside, crops, put
 from kdlab.errors import check_integer
 from kdlab.registry import register
 
@@ -15,6 +15,15 @@ from kdlab.registry import register
 @register("weak", revision=1)
 class Weak(Augmentation):
     """No policy: the view is the original, to which training adds the crop and flip that every view gets."""
+
+    def apply(self, images: Tensor, params: dict[str, Tensor]) -> Tensor:
+        """The images themselves."""
+        return images
+
+
+@register("identity", revision=1, where="alone")
+class Identity(Augmentation):
+    """No augmentation at all: the view is the original, without the crop and flip that every other view gets."""
 
     def apply(self, images: Tensor, params: dict[str, Tensor]) -> Tensor:
         """The images themselves."""
@@ -55,6 +64,6 @@ class CropFlip(Augmentation):
         height, width = images.shape[-2:]
         top, left = params["corner"].unbind(1)
         cropped = crops(F.pad(images, (self.padding,) * 4), top, left, height, width)
-        mirrored = torch.nonzero(params["flip"]).flatten()
+        mirrored = beside(images, torch.nonzero(params["flip"]).flatten())
         put(cropped, mirrored, cropped.index_select(0, mirrored).flip(-1))
         return cropped

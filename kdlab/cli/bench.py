@@ -11,7 +11,7 @@ from kdlab.errors import SpecError, choose
 from kdlab.paths import CHECKOUT
 
 FOLDER = CHECKOUT / "benchmarks"
-SHARED = ("arms", "images", "paired", "pillow_jda")  # what scripts import; they measure nothing themselves
+SHARED = ("arms", "images", "on_device", "paired", "pillow_jda")  # what scripts import; they measure nothing themselves
 
 
 def scripts() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -13,6 +14,7 @@ from kdlab import data as datasets
 from kdlab import settings
 from kdlab.cli import tables
 from kdlab.errors import SpecError
+from kdlab.lab.costs import machine_name
 from kdlab.lab.damage import Damaged
 from kdlab.lab.store import Store
 from kdlab.paths import home
@@ -32,10 +34,38 @@ def doctor() -> str:
         "  ".join(f"{name} {version(name)}" for name in names),
         *(f"environment: {fault}" for fault in settings.faults()),
         f"device {_unless_refused(device)}, {os.cpu_count()} cores, {threads}",
+        *_arithmetic(_unless_refused(device)),
         *map(tables.data_line, datasets.READERS),
         *_disk(),
         f"registered: {', '.join(f'{len(catalogue(kind))} {kind}' for kind in ('models', 'augment', 'losses'))}",
     ])  # fmt: skip
+
+
+def _arithmetic(where: str) -> list[str]:
+    """What the device can do of a step on a GPU, and the rates it reached now, which plans start from."""
+    from kdlab.training.ceilings import ceilings
+
+    if where.startswith("("):
+        return []
+    found = ceilings(where)
+    with contextlib.suppress(SpecError):  # a disk that refuses has a line of its own
+        Store().put(machine_name(where.startswith("cuda")), found._asdict())
+    rates = f"{2e-9 * found.multiply_adds:,.0f} GFLOP/s in matrix products, {4e-9 * found.numbers:,.1f} GB/s copied"
+    return [f"arithmetic: {rates}", *(_card(where) if where.startswith("cuda") else [])]
+
+
+def _card(where: str) -> list[str]:
+    """What a GPU is, and which of the ways of training fast it has."""
+    import torch
+
+    from kdlab.training.ceilings import ceilings
+
+    card, half = torch.cuda.get_device_properties(where), torch.cuda.is_bf16_supported()
+    rate = f"{2e-9 * ceilings(where, 'bfloat16').multiply_adds:,.0f} GFLOP/s" if half else "not supported"
+    return [
+        f"GPU {card.name}: {card.total_memory / 2**30:.0f} GiB, bfloat16 {rate}",
+        "on it: students of one architecture as one network; their steps as one CUDA graph, unless a run says why not",
+    ]
 
 
 def _disk() -> list[str]:

@@ -18,8 +18,10 @@ from kdlab import lab, perspectives, settings
 from kdlab.cli import cluster, looking
 from kdlab.cli.distil import check_lengths
 from kdlab.errors import SpecError, Unfit, choose
+from kdlab.lab.measured import lacking
 from kdlab.perspectives.places import folder
 from kdlab.report import notebooks, pages
+from kdlab.report.overview import draw_overview
 from kdlab.spec import RunSpec
 from kdlab.stats import health_line
 
@@ -73,7 +75,9 @@ def figures(
     size = studies[names[0]].profile
     stages = _stages(studies, size.whole_seeds)
     lengths = (perspectives.lengths(study.profile) for study in studies.values())
-    said = "\n".join([*dict.fromkeys(filter(None, lengths)), *left_out])
+    measured = {name: lacking(study.specs, study.measures) for name, study in studies.items()}
+    later = [f"{name}: {words}" for name, words in measured.items() if words]
+    said = "\n".join([*dict.fromkeys(filter(None, lengths)), *left_out, *later])
     number = size.workers if number is None and not cluster_name else number
     if only_plan:
         processes = number or (1 if cluster_name else os.cpu_count() or 1)
@@ -118,17 +122,17 @@ def _planned(
 ) -> bool:
     """Train the studies at their own seeds, and run each notebook as soon as its runs exist.
 
-    The first is run at its first two seeds too, which is the least that has an interval: something to see early.
+    The first is run early at the seeds that are whole, as soon as there are two, the least that has an interval.
     """
     at = {name: {lab.run_key(spec): spec.seed for spec in study.specs} for name, study in studies.items()}
     wanted = {name: keys.keys() for name, keys in at.items()}
     first = next(iter(studies))
-    seeds = list(studies[first].profile.seeds[:2])
-    early = {key for key, seed in at[first].items() if seed in seeds}
 
     def after(keys: set[str]) -> None:
         notebook_runs.start(name for name in studies if wanted[name] <= keys)
-        if early <= keys and not wanted[first] <= keys:
+        lacking = {seed for key, seed in at[first].items() if key not in keys}
+        seeds = [seed for seed in studies[first].profile.seeds if seed not in lacking]
+        if lacking and len(seeds) >= 2:
             notebook_runs.look(first, seeds)
 
     try:
@@ -239,6 +243,7 @@ class NotebookRuns:
     def gallery(self) -> bool:
         """Write the lessons' pages and the gallery, and print where; True when no notebook failed."""
         pages.lessons(self.folder)
+        draw_overview(self.folder / "figures")
         page = pages.gallery(self.folder)
         failed = [name for name, outcome in self.outcomes.items() if outcome.result().error]
         print(f"\ngallery: {page}   ({time.monotonic() - self.started:.0f} s in all)")

@@ -33,6 +33,13 @@ LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"  # noqa: S104  only by --share, be
 PORTS_TRIED = 50
 # JupyterLab asks every newcomer whether to fetch news from the web; here the answer is no until its settings say yes.
 SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
+# The page of a class talks to its own server alone, and stands in no other site's frame. Scripts and styles in it are
+# voila's and the explorers': widgets write styles as they go, and JupyterLab's settings are checked by code made there.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; "
+    "form-action 'self'; frame-ancestors 'self'"
+)
 SHARED = (
     "Shared: everyone in this network who has the link can open the page and use it. Visitors share what is loaded,\n"
     "and each takes about 0.25 GB more of this machine's memory. Nothing is encrypted. Stop with Ctrl-C when class is\n"
@@ -133,6 +140,8 @@ def environment(folder: Path, token: str = "") -> dict[str, str]:
     settings = folder / "labconfig" / "default_setting_overrides.json"
     settings.parent.mkdir(parents=True, exist_ok=True)
     settings.write_text(json.dumps(SETTINGS), encoding="utf-8")
+    headers = {"Voila": {"tornado_settings": {"headers": {"Content-Security-Policy": POLICY}}}}
+    (folder / "voila.json").write_text(json.dumps(headers), encoding="utf-8")
     paths = [str(folder), *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])]
     ours = {"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_CONFIG_PATH": os.pathsep.join(paths)}
     return os.environ | ours | ({"JUPYTER_TOKEN": token} if token else {})

@@ -59,7 +59,7 @@ def load(
     sizes: tuple[int, int, int] | None = None,
     download: bool = False,
 ) -> Splits:
-    """Read a data set into memory.
+    """Read a data set into memory; of ``folder:PATH?stream=yes`` what is known of its images, which stay on disk.
 
     Val is carved from train before anything is left out. Images are in balanced order, so ``sizes`` are
     nested prefixes with equally many images of each class. Mean and std are those of the kept train images.
@@ -78,16 +78,16 @@ def load(
     """
     import torch
 
-    from kdlab.data.sets import ImageSet, Splits, channel_statistics
+    from kdlab.data.sets import ImageSet, Splits, channel_statistics, pixels_of, value_counts
 
     if download:
         fetch(name, root)
     reader = _reader(name, root)
     source = reader.read()
     counts = _counts(source, sizes)
-    images = {split: torch.from_numpy(source.pixels(split, n)) for split, n in counts.items()}
-    mean, std = channel_statistics(images["train"])
+    images = {split: pixels_of(source, split, n) for split, n in counts.items()}
     digest = reader.digest()
+    mean, std = channel_statistics(value_counts(images["train"], digest))
     return Splits(
         *(
             ImageSet(

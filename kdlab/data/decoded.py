@@ -54,29 +54,41 @@ def decoded(asked: Asked, files: list[tuple[str, File]], name: str, again: bool 
     """
     key = _key(asked, files)
     cache = paths.home() / "data" / f"{text_hash(repr(replace(asked, keep_same=False)))[:16]}.pixels"
+    cache = cache.with_suffix(".digests") if asked.stream else cache
     if not again and (found := _in_memory.get(key) or image_cache.load(cache, key)):
         return found
     headers = _headers([Path(file.path) for _, file in files])
     images = _planned(headers, asked, name, [word.rpartition("/")[2] for word, _ in files])
     numbered = zip(files, headers, images.pages, strict=True)
     pages = [Page(Path(file.path), k, head) for (_, file), head, count in numbered for k in range(count)]
-    largest = _largest(pages, name)
+    largest = images.largest = _largest(pages, name)
     if largest is not None:
         count = sum(page.header.open_range for page in pages)
         images.notes.append(f"{count} images of open range were scaled by the set's largest value, {largest:g}")
-    if not image_cache.write(cache, key, images, len(pages), lambda: _pixels(pages, images, asked, largest)):
+    _keep(cache, key, images, pages, lambda: _pixels(pages, images, asked, largest), asked.stream)
+    return images
+
+
+def _keep(cache: Path, key: str, images: Decoded, pages: list[Page], pixels: Callable, stream: bool) -> None:
+    """Decode all images once: onto the disk, else into memory; of a folder that is streamed to look at them only."""
+    if stream:
+        deque(pixels(), maxlen=0)
+        stored = image_cache.write(cache, key, images, 0, lambda: iter(()))
+    else:
+        stored = image_cache.write(cache, key, images, len(pages), pixels)
+    if not stored and not stream:
         images.pixels = np.empty((len(pages), *images.shape), np.uint8)
-        for row, pixels in enumerate(_pixels(pages, images, asked, largest)):
-            images.pixels[row] = pixels
+        for row, made in enumerate(pixels()):
+            images.pixels[row] = made
+    if not stored:
         _in_memory.clear()
         _in_memory[key] = images
-    return images
 
 
 def _key(asked: Asked, files: list[tuple[str, File]]) -> str:
     import PIL
 
-    how = (REVISION, PIL.__version__, asked.size, asked.background, asked.all_pages)
+    how = (REVISION, PIL.__version__, asked.size, asked.background, asked.all_pages, *["stream"] * asked.stream)
     return text_hash(repr((how, [(place, file.name, file.state) for place, file in files])))
 
 
@@ -91,7 +103,7 @@ def _pixels(pages: list[Page], images: Decoded, asked: Asked, largest: float | N
 
     images.digests.clear()
     bad, brightest = [], 0
-    for page, result in zip(pages, _with_progress(_in_threads(_or_error(one), pages), len(pages)), strict=True):
+    for page, result in zip(pages, _with_progress(in_threads(_or_error(one), pages), len(pages)), strict=True):
         if isinstance(result, SpecError):
             bad.append((page.file, result))
         else:
@@ -115,7 +127,7 @@ def _largest(pages: list[Page], name: str) -> float | None:
             f"data {name!r}: some hold 32-bit whole numbers (such as {str(modes['I'])!r}) and some floating point "
             f"(such as {str(modes['F'])!r}); which value is white cannot be told. Save them all in one type."
         )
-    return max(_in_threads(lambda page: image.largest(page.file, page.number), ranged), default=None)
+    return max(in_threads(lambda page: image.largest(page.file, page.number), ranged), default=None)
 
 
 def _whose(flags: list[bool], classes: list[str]) -> str:
@@ -169,7 +181,7 @@ def _size(headers: list[image.Header], asked: Asked, name: str) -> tuple[int, in
 
 def _headers(files: list[Path]) -> list[image.Header]:
     """Of every file, or a refusal."""
-    headers = list(_in_threads(_or_error(image.header), files))
+    headers = list(in_threads(_or_error(image.header), files))
     _refuse([(file, head) for file, head in zip(files, headers, strict=True) if isinstance(head, SpecError)])
     return headers
 
@@ -197,7 +209,7 @@ def _refuse(bad: list[tuple[Path, SpecError]]) -> None:
 # --- threads ----------------------------------------------------------------------------------------------------------
 
 
-def _in_threads(function: Callable, jobs: Iterable) -> Iterator:
+def in_threads(function: Callable, jobs: Iterable) -> Iterator:
     """Results in the order of the jobs, a few ahead of what is taken. Pillow lets other threads run as it decodes."""
     count = min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     waiting, pool = deque(), ThreadPoolExecutor(count)

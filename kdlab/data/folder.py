@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
-from kdlab.data.decoded import REVISION, decoded
+from kdlab.data import image, image_cache
+from kdlab.data.decoded import REVISION, decoded, in_threads
+from kdlab.data.image_cache import Decoded
 from kdlab.data.layout import find
-from kdlab.data.names import parse, with_option
+from kdlab.data.names import Asked, parse, printable, with_option
 from kdlab.data.source import SPLITS, Reader, Source, balanced_order, carve
+from kdlab.data.walk import File
 from kdlab.errors import SpecError
 from kdlab.rng import stream_seed
 
@@ -29,7 +34,8 @@ def open_folder(name: str) -> Reader:
     All are resized to the size asked for, or to the most common one when that has 8 to 96 pixels a side; they are
     grey when every file is. Options after "?", joined by "&": ``size=32`` or ``size=32x24`` (width x height),
     ``background=white|black|#rrggbb`` behind transparent pixels, ``same=keep`` to go on when equal images stand in
-    two classes, ``pages=all`` to take each page of a file as an image.
+    two classes, ``pages=all`` to take each page of a file as an image, ``stream=yes`` to decode images when a step
+    asks for them, since all of them would not fit in memory.
 
     Raises:
         SpecError: for anything that cannot be read and learned from, naming the folder or file and what to do.
@@ -60,12 +66,14 @@ def open_folder(name: str) -> Reader:
     _check(name, layout.classes, rows, labels, groups, same)
     if again := int(kept.sum()) - len(np.unique(content[kept])):
         same["kept beside an equal one of the same split"] = again
+    one = _on_demand(asked, files, read) if asked.stream else None
     source = Source(
         classes=tuple(layout.classes),
         shape=read.shape,
         labels={split: labels[index] for split, index in rows.items()},
         rows=rows,
-        pixels=lambda split, n: _pixels(asked, files, name, read, rows[split][:n]),
+        pixels=lambda split, n: _pixels(asked, files, name, read, rows[split][:n], one),
+        read=one,
         left_out=dict(layout.left_out + Counter(read.left_out)),
         same=same,
         notes=(*layout.notes, *_split_notes(layout.files), *read.notes, *_depth_notes(read.dim)),
@@ -74,8 +82,10 @@ def open_folder(name: str) -> Reader:
     return Reader(lambda: source, lambda: digest)
 
 
-def _pixels(asked, files, name: str, read, rows: np.ndarray) -> np.ndarray:
-    """Images at some rows; decoded again when the cache is damaged."""
+def _pixels(asked, files, name: str, read, rows: np.ndarray, one: Callable | None) -> np.ndarray:
+    """Images at some rows; decoded again when the cache is damaged, or one by one where they are streamed."""
+    if one is not None:
+        return np.array(list(in_threads(one, rows.tolist())), np.uint8).reshape(len(rows), *read.shape)
     pixels = read.take(rows)
     if pixels is None:
         anew = decoded(asked, files, name, again=True)
@@ -83,6 +93,28 @@ def _pixels(asked, files, name: str, read, rows: np.ndarray) -> np.ndarray:
     if pixels is None:
         raise SpecError(f"data {name!r}: its files, or what was kept of them, changed while they were read. Try again.")
     return pixels
+
+
+def _on_demand(asked: Asked, files: list[tuple[str, File]], images: Decoded) -> Callable[[int], np.ndarray]:
+    """A function that decodes one image by its row, uint8 (C, H, W), as it was first decoded.
+
+    Args:
+        asked: how to read them.
+        files: with the split and class that each belongs to.
+        images: what ``decoded`` has found of them.
+    """
+    channels, height, width = images.shape
+    first = np.cumsum([0, *images.pages])
+
+    def read(row: int) -> np.ndarray:
+        number = int(np.searchsorted(first, row, "right")) - 1
+        file, options = Path(files[number][1].path), {"background": asked.background, "largest": images.largest}
+        pixels = image.decode(file, channels, width, height, page=row - int(first[number]), **options)
+        if image_cache.digest(pixels) != images.digests[row]:
+            raise SpecError(f"image {printable(str(file))!r} is not what it was when its folder was read. Try again.")
+        return pixels
+
+    return read
 
 
 def _fingerprint(source: Source, digests: list[str]) -> str:

@@ -1,5 +1,7 @@
 """Decoded images in one file under ``home()/data``, so that a folder is decoded once for all processes.
 
+Of a folder that is streamed the file holds no pixels, and what is known of each image alone.
+
 The file holds the pixels as numpy writes them, so that a few can be read without the others, then a description. Each
 image is known by a hash of its pixels, so that a damaged file is noticed and made again.
 """
@@ -33,6 +35,7 @@ class Decoded:
         digests: hash of each image's pixels, hexadecimal.
         left_out: reason to number, of what was not read.
         notes: sentences on how images were read.
+        largest: of the whole set, where files do not say their range.
         dim: where every file has more than 8 bits and none uses an eighth of its range, the largest pixel of all.
         file: where the pixels are stored, or None when they are in memory.
         pixels: (N, C, H, W) uint8, when they are in memory.
@@ -43,6 +46,7 @@ class Decoded:
     digests: list[str] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    largest: float | None = None
     dim: int | None = None
     file: Path | None = None
     pixels: np.ndarray | None = None
@@ -89,7 +93,7 @@ def load(path: Path, key: str) -> Decoded | None:
             file.seek(offset + int(np.prod(shape, dtype=np.int64)))
             text_digest, text = json.loads(file.read())
         about = json.loads(text)
-        whole = text_digest == text_hash(text) and about.pop("key") == key and len(about["digests"]) == shape[0]
+        whole = text_digest == text_hash(text) and about.pop("key") == key and shape[0] in (0, len(about["digests"]))
         return Decoded(**about | {"shape": tuple(about["shape"]), "file": path}) if whole else None
     except Exception:  # a damaged header may fail in many ways, and each of them only means to decode again
         return None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kdlab.errors import SpecError, choose
 
 PREFIX = "folder:"
-OPTIONS = ("size", "background", "same", "pages")
+OPTIONS = ("size", "background", "same", "pages", "stream")
 SMALLEST, LARGEST = 8, 1024  # pixels a side that can be asked for
 COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0)}
 QUOTES = ("''", '""', "``", "‘’", "“”")
@@ -28,6 +28,7 @@ class Asked:
         background: red, green, blue in 0 .. 255, shown through transparent pixels.
         keep_same: go on when equal images stand in two classes.
         all_pages: every page of a file is an image, not only the first.
+        stream: its images stay on disk, and are decoded when a step asks for them.
     """
 
     path: str
@@ -35,10 +36,11 @@ class Asked:
     background: tuple[int, int, int] = COLOURS["white"]
     keep_same: bool = False
     all_pages: bool = False
+    stream: bool = field(default=False, repr=False)  # names of caches are made of the others
 
 
 def parse(name: str) -> Asked:
-    """Read ``folder:PATH?size=32x24&background=#00ff00&same=keep&pages=all``.
+    """Read ``folder:PATH?size=32x24&background=#00ff00&same=keep&pages=all&stream=yes``.
 
     The path is the longest beginning that is a folder, so that a folder's own name may hold a question mark; blanks
     and quotes around it and ``~`` are understood.
@@ -62,7 +64,13 @@ def parse(name: str) -> Asked:
         background=found.get("background", COLOURS["white"]),
         keep_same="same" in found,
         all_pages="pages" in found,
+        stream="stream" in found,
     )
+
+
+def streams(name: str) -> bool:
+    """Whether the images of a data set are decoded when a step asks for them."""
+    return name.startswith(PREFIX) and parse(name).stream
 
 
 def absolute(name: str) -> str:
@@ -154,4 +162,5 @@ def _only(option: str, word: str):
     return lambda name, value: choose(f"data {name!r}: {option}", value, [word])
 
 
-_VALUES = {"size": _size, "background": _background, "same": _only("same", "keep"), "pages": _only("pages", "all")}
+_VALUES = {"size": _size, "background": _background, "same": _only("same", "keep"), "pages": _only("pages", "all"),
+           "stream": _only("stream", "yes")}  # fmt: skip

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+import json
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from kdlab import paths
+from kdlab.data.source import Source
+from kdlab.data.streamed import Streamed
 from kdlab.errors import SpecError
 from kdlab.rng import generator
+
+CHUNK = 256  # images of a streamed set that are looked at in one go
 
 
 @dataclass(frozen=True)
@@ -18,7 +27,7 @@ class ImageSet:
     """Images and labels of one split.
 
     Args:
-        images: (N, C, H, W) uint8.
+        images: (N, C, H, W) uint8; ``Streamed`` where they are decoded when they are asked for.
         labels: (N,) int64.
         rows: (N,) int64, row of each image in the files it came from.
         classes: class names.
@@ -27,7 +36,7 @@ class ImageSet:
         fingerprint: hash of the files.
     """
 
-    images: Tensor
+    images: Tensor | Streamed
     labels: Tensor
     rows: Tensor
     classes: tuple[str, ...]
@@ -40,12 +49,17 @@ class ImageSet:
 
     def batch(self, index: Tensor) -> Tensor:
         """Images at ``index`` (B,), as uint8 (B, C, H, W)."""
-        return self.images.index_select(0, index.to(self.images.device))
+        return self.images.index_select(0, index.to(self.images.device, non_blocking=True))
+
+    def expect(self, order: Tensor) -> None:
+        """Tell in which order images will be asked for; a set that is streamed decodes the next ones meanwhile."""
+        if isinstance(self.images, Streamed):
+            self.images.expect(order)
 
     def normalise(self, images: Tensor) -> Tensor:
         """What a network sees: (x / 255 - mean) / std, float32, for uint8 (B, C, H, W) on any device."""
-        mean, std = (torch.tensor(v, device=images.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
-        return images.float().sub_(255 * mean).mul_(1 / (255 * std))
+        shift, scale = _levels(tuple(self.mean), tuple(self.std), images.device)
+        return images.float().sub_(shift).mul_(scale)
 
     def subset(self, fraction: float, seed: int) -> ImageSet:
         """A stratified share of the set; for one seed a smaller share lies inside every larger one.
@@ -88,15 +102,62 @@ class Splits(NamedTuple):
     test: ImageSet
 
 
-def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel of uint8 (N, C, H, W), in [0, 1] units, exact.
+@functools.lru_cache(maxsize=64)
+def _levels(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """255 mean and 1 / (255 std), (1, C, 1, 1) each; kept, so that no step waits for a copy to its device."""
+    means, stds = (torch.tensor(v, device=device).view(1, -1, 1, 1) for v in (mean, std))
+    return 255 * means, 1 / (255 * stds)
 
-    A histogram per channel makes the sums exact, whatever their order. A constant channel gets std 1.
+
+def histogram(images: Tensor | Streamed) -> Tensor:
+    """How often each value occurs in each channel of uint8 (N, C, H, W): int64 (C, 256)."""
+    if isinstance(images, Streamed):
+        order = torch.arange(len(images))
+        images.expect(order)
+        return torch.stack([histogram(images.index_select(0, part)) for part in order.split(CHUNK)]).sum(0)
+    return torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.unbind(1)])
+
+
+def value_counts(images: Tensor | Streamed, digest: str) -> Tensor:
+    """``histogram``; that of a streamed set is kept beside what else is known of its folder, since it takes a pass.
+
+    Args:
+        images: of the training split.
+        digest: fingerprint of the data.
+    """
+    if not isinstance(images, Streamed):
+        return histogram(images)
+    shape = list(images.shape)
+    path = paths.home() / "data" / f"{digest}-{len(images)}.counts"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(path.read_text())
+        if kept["shape"] == shape and np.shape(kept["counts"]) == (shape[1], 256):
+            return torch.tensor(kept["counts"])
+    counts = histogram(images)
+    with contextlib.suppress(OSError):
+        paths.write_file(path, json.dumps({"shape": shape, "counts": counts.tolist()}))
+    return counts
+
+
+def pixels_of(source: Source, split: str, n: int) -> Tensor | Streamed:
+    """The first n images of a split: in memory, or decoded when they are asked for where the source is streamed."""
+    if source.read is None:
+        return torch.from_numpy(source.pixels(split, n))
+    return Streamed(source.read, source.rows[split][:n], source.shape)
+
+
+def channel_statistics(counts: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel, in [0, 1] units, exact.
+
+    A histogram makes the sums exact, whatever their order. A constant channel gets std 1.
+
+    Args:
+        counts: what ``histogram`` gives, int64 (C, 256).
     """
     value = torch.arange(256, dtype=torch.float64) / 255
     mean, std = [], []
-    for channel in images.unbind(1):
-        share = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
+    for channel in counts:
+        share = channel.double() / int(channel.sum())
         centre = float(share @ value)
         mean.append(centre)
         std.append(float(share @ (value - centre) ** 2) ** 0.5 or 1.0)

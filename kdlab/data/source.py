@@ -15,6 +15,7 @@ from kdlab.errors import SpecError
 from kdlab.paths import file_digest
 
 SPLITS = ("train", "val", "test")
+HELD = 2**26  # bytes of pixels that a set which is streamed keeps
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Source:
         labels: per split, (N,) int64 labels in balanced order: every prefix has as equal classes as it can.
         rows: per split, (N,) int64 row of each image in the files it came from.
         pixels: ``pixels(split, n)`` reads the first n images of a split, uint8 (n, C, H, W).
+        read: of a set that is streamed, reads one image by its row, uint8 (C, H, W); None where it fits memory.
         left_out: reason to number of files that were found and not read.
         same: sentence to number of images that stood more than once, such as ``"left out of train, also in test"``.
         notes: how the images were read where that is not obvious (depth, transparency, orientation), as sentences.
@@ -37,9 +39,22 @@ class Source:
     labels: dict[str, np.ndarray]
     rows: dict[str, np.ndarray]
     pixels: Callable[[str, int], np.ndarray]
+    read: Callable[[int], np.ndarray] | None = None
     left_out: dict[str, int] = field(default_factory=dict)
     same: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def take(self, split: str, places: np.ndarray) -> np.ndarray:
+        """The images at some places of a split, uint8 (M, C, H, W); of a set that is streamed these alone are read.
+
+        Args:
+            split: ``"train"``, ``"val"`` or ``"test"``.
+            places: (M,) in ascending order, at least one.
+        """
+        if self.read is not None:
+            return np.stack([self.read(int(row)) for row in self.rows[split][places]])
+        images = self.pixels(split, int(places[-1]) + 1)
+        return images if len(places) == len(images) else images[places]
 
 
 class Reader(NamedTuple):

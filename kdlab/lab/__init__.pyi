@@ -3,6 +3,7 @@
 from .baseline import linear as linear
 from .damage import Damaged as Damaged
 from .keys import run_key as run_key
+from .measured import measure as measure
 from .planned import lineage as lineage
 from .planning import Plan as Plan
 from .planning import duration as duration

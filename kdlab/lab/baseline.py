@@ -105,8 +105,7 @@ def _fit(name: str, sizes: Sequence[int] | None) -> dict[str, Any]:
             raise SpecError(f"sizes: {split} must be between 1 and {len(source.labels[split])}, but got {count}.")
     labels = {split: source.labels[split][:count] for split, count in counts.items()}
     rows = capped_rows(labels["train"])
-    images = source.pixels("train", int(rows[-1]) + 1)
-    model = fit(images if len(rows) == len(images) else images[rows], labels["train"][rows], len(source.classes))
+    model = fit(source.take("train", rows), labels["train"][rows], len(source.classes))
     numbers: dict[str, Any] = {"images": len(rows), "penalty": model.penalty}
     for split in ("val", "test"):
         logits, truth = model.logits(source.pixels(split, counts[split])), labels[split]

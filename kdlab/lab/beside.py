@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kdlab import paths
+from kdlab.errors import plain
 from kdlab.lab import damage
 from kdlab.lab.disk import OnDisk
 
@@ -20,13 +21,19 @@ class Beside(OnDisk):
         root: folder of the runs, absolute.
     """
 
+    def _path(self, name: str) -> Path:
+        folder, _, own = name.rpartition("/")
+        if folder:  # a hidden one, as in ``.failed/KEY``
+            plain(folder[1:] if folder.startswith(".") else name)
+        return self.root / folder / f"{plain(own)}.json"
+
     def put(self, name: str, document: dict[str, Any]) -> None:
         """Keep a small document beside the runs: ``name.json`` with its checksum, there whole or not at all.
 
         Raises:
             SpecError: when the disk refuses.
         """
-        path = self.root / f"{name}.json"
+        path = self._path(name)
         content = {"sha256": _digest(document), "document": document, "name": name}
         with self.disk():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +47,7 @@ class Beside(OnDisk):
 
         One of an earlier kdlab, which did not say its name and so might be another's, counts as not there.
         """
-        path = self.root / f"{name}.json"
+        path = self._path(name)
         with contextlib.suppress(FileNotFoundError):
             if (content := _whole(path, name)) is not None:
                 return content["document"] if "name" in content else None
@@ -51,7 +58,7 @@ class Beside(OnDisk):
     def whole(self, name: str) -> bool:
         """Whether the document kept under a name is what was written, or not there; nothing is moved."""
         with contextlib.suppress(FileNotFoundError):
-            return _whole(self.root / f"{name}.json", name) is not None
+            return _whole(self._path(name), name) is not None
         return True
 
 

@@ -17,7 +17,7 @@ from kdlab.spec import RunSpec
 from kdlab.training.layout import ViewName, stream_key
 from kdlab.training.teacher_cache import stream_digest
 
-LARGEST = 16  # runs of a cohort
+LARGEST, LARGEST_ON_GPU = 16, 64  # runs of a cohort
 UNEVEN = 1.03  # cohorts are split until the last worker ends at most so much after an even share
 
 
@@ -68,7 +68,7 @@ class Cohort:
 def cohorts(
     missing: Sequence[PlannedRun], ranks: Mapping[str, int], lengths: Mapping[str, int], costs: Costs
 ) -> list[Cohort]:
-    """Cohorts of at most LARGEST runs, in the order in which they should start.
+    """Cohorts of at most LARGEST runs, on a GPU LARGEST_ON_GPU, in the order in which they should start.
 
     Args:
         missing: runs to train.
@@ -81,11 +81,11 @@ def cohorts(
     for run in missing:
         alike = json.dumps(shared(run.spec)), run.spec.sizes, run.spec.precision
         groups.setdefault((ranks[run.key], run.key in teaching and lengths[run.key], alike), []).append(run)
-    made, keys = [], {run.key for run in missing}
+    made, keys, largest = [], {run.key for run in missing}, LARGEST_ON_GPU if costs.card else LARGEST
     for (rank, *_), runs in groups.items():
         # Side by side those that read stage maps, since the others may do without the teacher, and those that fuse.
         runs.sort(key=lambda run: (run.reads_maps, repr(run.fusion_key)))
-        size = math.ceil(len(runs) / math.ceil(len(runs) / LARGEST))
+        size = math.ceil(len(runs) / math.ceil(len(runs) / largest))
         made += [cohort(runs[start : start + size], rank, keys, costs) for start in range(0, len(runs), size)]
     return in_order(made)
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 from typing import Any
 
 from kdlab.errors import SpecError
 from kdlab.lab.damage import Damaged
+from kdlab.lab.networks import predicts_alone
 from kdlab.lab.query import find_key
 from kdlab.lab.store import Store
 from kdlab.lab.unfinished import writing
 from kdlab.paths import absolute, write_file
-from kdlab.registry import find
 from kdlab.spec import RunSpec
 
 WEIGHTS = "student.safetensors"
@@ -52,7 +51,7 @@ def export(key: str, out: Path) -> str:
     metadata = {"arch": spec.model, "run": key, "data": spec.data, "options": json.dumps(dict(spec.model_options))}
     files = {f"{name}.json": (store.root / key / f"{name}.json").read_bytes() for name in ("spec", "result")}
     files[WEIGHTS] = save(weights, {**metadata, **{name: json.dumps(value) for name, value in held.items()}})
-    if _answers(spec):
+    if not predicts_alone(spec.method):
         files["method.safetensors"] = (store.root / key / "method.safetensors").read_bytes()
     here = f"str(Path(__file__).with_name({WEIGHTS!r}))"
     files["load.py"] = f"from pathlib import Path\n\n{_lines(key, spec, result, held, here)}\n".encode()
@@ -72,15 +71,6 @@ def _held(store: Store, key: str, spec: RunSpec, weights: dict) -> dict[str, Any
     return {name: value for name, value in (("num_classes", classes), ("channels", channels)) if value}
 
 
-def _answers(spec: RunSpec) -> bool:
-    """Whether what was scored is the method's answer and not the student's own."""
-    from kdlab.losses.base import Method
-
-    entry = find("losses", spec.method)
-    method = getattr(importlib.import_module(entry.module), entry.target)
-    return getattr(method, "predict", Method.predict) is not Method.predict
-
-
 def _lines(key: str, spec: RunSpec, result: dict, held: dict[str, Any], path: str) -> str:
     """Python that loads the weights at ``path``, an expression, and gives logits as the run did."""
     options = {
@@ -91,7 +81,7 @@ def _lines(key: str, spec: RunSpec, result: dict, held: dict[str, Any], path: st
     lines = ["import torch", "from kdlab.models import load_teacher", "", f"# {_words(key, spec, result)}"]
     if ":" in spec.model:
         lines.append(f"# {spec.model.partition(':')[0]!r} must be importable, as it was for the run")
-    if _answers(spec):
+    if not predicts_alone(spec.method):
         lines.append(
             f"# the accuracy is that of {spec.method}, whose part (method.safetensors) is needed beside the student"
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kdlab.errors import plain
 from kdlab.lab import damage
 from kdlab.lab.damage import Damaged, Newer
 from kdlab.lab.keys import SCHEMA
@@ -65,7 +66,7 @@ class Finished:
 
     def _whole(self, key: str, file: str, sums: dict[str, str]) -> bytes:
         """A file's content. A network with one wrong byte runs, and 81 is as good a number as 91: checksums tell."""
-        with open(f"{self.root}/{key}/{file}", "rb") as opened:
+        with open(f"{self.root}/{plain(key)}/{file}", "rb") as opened:
             content = opened.read()
         if hashlib.sha256(content).hexdigest() != sums.get(file):
             raise ValueError("it no longer matches its checksum")
@@ -78,7 +79,7 @@ class Finished:
             Damaged: when its done marker cannot be read, or is that of another run.
             Newer: when a newer kdlab wrote the run.
         """
-        with damage.reading(key, "done.json"), open(f"{self.root}/{key}/done.json", "rb") as file:
+        with damage.reading(key, "done.json"), open(f"{self.root}/{plain(key)}/done.json", "rb") as file:
             done = json.loads(file.read())
             if done["key"] != key:
                 raise ValueError(f"it is that of run {done['key']}")
@@ -99,7 +100,7 @@ class Finished:
 
     def damaged(self, key: str) -> list[str]:
         """Files of a finished run that no longer match their checksums, or have none; of a newer kdlab's run none."""
-        folder = self.root / key
+        folder = self.root / plain(key)
         try:
             listed = self._sums(key)
         except Newer:
@@ -130,7 +131,7 @@ class Finished:
     def of_other_schema(self, key: str) -> bool:
         """Whether another version of kdlab wrote a run, which is then not ours to call damaged."""
         try:
-            with open(f"{self.root}/{key}/done.json", "rb") as file:
+            with open(f"{self.root}/{plain(key)}/done.json", "rb") as file:
                 done = json.loads(file.read())
             return done["key"] == key and self._schema(key, dict(done["sha256"])) not in (None, SCHEMA)
         except (OSError, ValueError, TypeError, KeyError):

@@ -13,6 +13,7 @@ from kdlab.registry import find
 from kdlab.spec import Checkpoint, RunSpec
 
 SCHEMA = 3  # raised when what every run draws, reads or counts changes
+TRUTHS = ("nesterov", "adaptive")  # fields of an optimiser that are true or false
 
 
 def from_data(spec: RunSpec) -> dict[str, Any]:
@@ -45,6 +46,8 @@ def normal(spec: RunSpec, data_parts: Mapping[str, Any] | None = None) -> dict[s
             "nesterov": spec.optimiser.nesterov and spec.optimiser.momentum > 0}  # fmt: skip
     if spec.optimiser.schedule == "step":
         rule["milestones"] = list(spec.optimiser.milestones)
+    if spec.optimiser.rho:  # left out otherwise: runs of plain SGD keep the keys they had before there was SAM
+        rule |= {"rho": spec.optimiser.rho, "adaptive": spec.optimiser.adaptive}
     plain: dict[str, Any] = {
         "schema": SCHEMA,
         **data_parts,
@@ -54,7 +57,7 @@ def normal(spec: RunSpec, data_parts: Mapping[str, Any] | None = None) -> dict[s
         "method_options": chosen("losses", spec.method_options),
         "views": spec.views,
         "originals_per_step": spec.budget.originals_per_step,
-        "optimiser": {k: float(v) if isinstance(v, int | float) and k != "nesterov" else v for k, v in rule.items()},
+        "optimiser": {k: float(v) if isinstance(v, int | float) and k not in TRUTHS else v for k, v in rule.items()},
         "seed": spec.seed,
         "replicate": spec.replicate,
         "streams": spec.streams,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kdlab import paths
+from kdlab.errors import plain
 from kdlab.lab import damage
 from kdlab.lab.disk import OnDisk
 from kdlab.lab.process import alive, here, me
@@ -36,7 +37,7 @@ class Leases(OnDisk):
     """
 
     def _lease_path(self, key: str) -> Path:
-        return self.root / ".leases" / key
+        return self.root / ".leases" / plain(key)
 
     def lease(self, key: str) -> dict[str, Any] | None:
         """Who is training the run now and how far it is, or None; for a display, which must not wait.
@@ -52,6 +53,15 @@ class Leases(OnDisk):
             return None
         living = alive(held)
         return held if living or (living is None and age <= (LATE_SECONDS if here(held) else LEASE_SECONDS)) else None
+
+    def training(self) -> dict[str, dict[str, Any]]:
+        """The leases of all runs in training now, by key; for a display."""
+        try:
+            names = sorted(os.listdir(self.root / ".leases"))
+        except OSError:
+            return {}
+        found = {name: self.lease(name) for name in names}
+        return {name: held for name, held in found.items() if held and "curve" in held}
 
     def claim(self, key: str) -> bool:
         """Take the run for this process; False while another live process holds it."""

@@ -21,7 +21,7 @@ import lzma
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class Row:
         key: of the run.
         environment: digest of what it was computed with.
         revision: of the code.
-        result: as in the store's ``result.json``.
+        result: as in the store's ``result.json``, and what was measured afterwards, ``MEASURE.number``.
         spec: as in ``spec.json``: the spec, and its normal form, of which the key is the hash.
         test_right: which test images are answered right, packed, in base64.
     """
@@ -91,7 +91,7 @@ def of_store(store: Store, key: str) -> Row:
     """
     saved, result, made = store.documents(key)
     bits = base64.b64encode(np.packbits(right(store, key)).tobytes()).decode()
-    return Row(key, made["digest"], made["git"], result, saved, bits)
+    return Row(key, made["digest"], made["git"], result | store.measured(key), saved, bits)
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def write(path: Path, rows: Iterable[Row]) -> None:
 
 
 def merged(*groups: Iterable[Row]) -> dict[tuple[str, str], Row]:
-    """All rows by key and environment; of two of one run the first stays.
+    """All rows by key and environment; of two of one run the first stays, with what was measured of the other.
 
     Raises:
         SpecError: when two rows of one run and environment differ in more than the time it took.
@@ -199,13 +199,33 @@ def merged(*groups: Iterable[Row]) -> dict[tuple[str, str], Row]:
                 + "; ".join(f"{name} {before} here, {after} there" for name, (before, after) in unlike.items())
                 + ". Runs of one environment are the same to the last bit, so one of the two is wrong."
             )
+        rows[row.identity] = _with_measured(here, row)
     return rows
 
 
+def remeasured(numbers: Mapping[str, Any], measure: str, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers of a run in which those of one measure, whose names begin with ``MEASURE.``, are replaced by its own."""
+    return {what: value for what, value in numbers.items() if not what.startswith(measure)} | dict(own)
+
+
+def _with_measured(here: Row, other: Row) -> Row:
+    """A row with the other's numbers of those measures of which it has none, or of an earlier revision."""
+    result = dict(here.result)
+    for name in (name for name in other.result if name.endswith(".revision")):
+        if other.result[name] > here.result.get(name, 0):
+            measure = name.removesuffix("revision")
+            own = {what: value for what, value in other.result.items() if what.startswith(measure)}
+            result = remeasured(result, measure, own)
+    return here if result == here.result else replace(here, result=result)
+
+
 def differing(first: Row, second: Row) -> dict[str, tuple[str, str]]:
-    """What two rows of one run say differently, but for times; a number that only one has says nothing."""
+    """What two rows of one run say differently; a number that only one has says nothing.
+
+    Left out are times, and what was measured afterwards, perhaps on another processor.
+    """
     one, other = _cells(first), _cells(second)
-    names = [name for name in one if name in other and name not in (*TIMED, "revision", "spec")]
+    names = [name for name in one if name in other and "." not in name and name not in (*TIMED, "revision", "spec")]
     return {name: (one[name][:40], other[name][:40]) for name in names if one[name] != other[name]}
 
 
@@ -213,14 +233,14 @@ def add(path: Path, rows: Iterable[Row]) -> int:
     """Add rows to a ledger file, which is made where it is not there; nothing that is in it goes.
 
     Returns:
-        How many rows are new; without any the file stays untouched.
+        How many rows are new; where nothing is, not even a measured number, the file stays untouched.
 
     Raises:
         SpecError: when the file cannot be read or written, or disagrees.
     """
     before = read(path) if path.exists() else {}
     after = merged(before.values(), rows)
-    if len(after) > len(before):
+    if after != before:
         write(path, after.values())
     return len(after) - len(before)
 

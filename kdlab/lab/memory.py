@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kdlab import data
+from kdlab.data.names import streams
+from kdlab.data.source import HELD
 from kdlab.lab.planned import PlannedRun
 
 PROCESS = 600_000_000  # bytes of Python with torch loaded
@@ -32,7 +34,8 @@ def needed(runs: Iterable[PlannedRun]) -> float:
     """Bytes that a worker takes at most to train some runs side by side on a CPU; right within a factor of about two.
 
     ``PROCESS + 3 N C P + sum_runs 12 W + sum_teachers 4 W + 8 P (max_runs B (C + K) + E max_networks (C + 3 M))``:
-    N images of all splits with C channels and P pixels, as they are read, kept and drawn into the training subset;
+    N images of all splits with C channels and P pixels, as they are read, kept and drawn into the training subset
+    (of data that are streamed, ``HELD`` bytes for each split in place of N C P);
     networks of W weights, for a run with their gradients and momenta; B rows in a step (originals times views), for
     each of which K numbers a pixel are kept for the backward pass; E images in a forward pass of an evaluation, of
     which three maps of M numbers a pixel are there at a time. Eight bytes a number, since a float32 of the forward pass
@@ -45,6 +48,7 @@ def needed(runs: Iterable[PlannedRun]) -> float:
     specs = [run.spec for run in runs]
     facts, counts = data.facts(specs[0].data), data.sizes(specs[0].data, specs[0].sizes)
     channels, pixels = facts["channels"], facts["size"] ** 2
+    held = len(counts) * HELD if streams(specs[0].data) else sum(counts) * channels * pixels
     students = [(spec, NETWORKS.get(spec.model, OTHER)) for spec in specs]
     models = {run.teacher_key: run.teacher_model for run in runs if run.teacher_key}.values()
     teachers = [NETWORKS.get(model, OTHER) for model in models]
@@ -52,7 +56,7 @@ def needed(runs: Iterable[PlannedRun]) -> float:
     step = max(s.budget.originals_per_step * s.views * (channels + network[1]) for s, network in students)
     widest = max(network[2] for network in [*(network for _, network in students), *teachers])
     looked = min(EVALUATED, max(counts[1:])) * (channels + 3 * widest)
-    return PROCESS + 3 * sum(counts) * channels * pixels + weights + 8 * pixels * (step + looked)
+    return PROCESS + 3 * held + weights + 8 * pixels * (step + looked)
 
 
 def machine() -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +16,7 @@ from kdlab.lab.planned import PlannedRun
 from kdlab.lab.store import Store
 from kdlab.lab.teachers import keep, known, measure, refused
 from kdlab.lab.validation import class_names
+from kdlab.registry import find
 from kdlab.spec import Checkpoint, RunSpec
 
 CLOSE = 0.05  # of means and deviations in [0, 1], as far as two sets may differ and nobody needs to know
@@ -48,6 +50,15 @@ def stored_network(key: str, spec: RunSpec, splits: data.Splits, store: Store):
     return model.eval().requires_grad_(False)
 
 
+def predicts_alone(method: str) -> bool:
+    """Whether a run of a method predicts by its student's logits alone, and not by ``Method.predict`` of its own."""
+    from kdlab.losses.base import Method
+
+    entry = find("losses", method)
+    made = getattr(importlib.import_module(entry.module), entry.target)
+    return getattr(made, "predict", Method.predict) is Method.predict
+
+
 def teacher_network(teacher: RunSpec | Checkpoint, key: str, splits: data.Splits, store: Store):
     """The frozen network of a teacher, in eval mode.
 
@@ -56,13 +67,15 @@ def teacher_network(teacher: RunSpec | Checkpoint, key: str, splits: data.Splits
     """
     if isinstance(teacher, RunSpec):
         return stored_network(key, teacher, splits, store)
+    import torch
+
     from kdlab.models import load_teacher
     from kdlab.models.heads import in_order
 
     weightfile.check_checkpoint(teacher)
     numbers = len(splits.train.classes), splits.train.images.shape[1]
     model = load_teacher(teacher.arch, teacher.path, *numbers, **{**teacher.options, "weights": teacher.weights})
-    x = splits.val.normalise(splits.val.images[:8]).cpu()
+    x = splits.val.normalise(splits.val.batch(torch.arange(len(splits.val))[:8])).cpu()
     return in_order(model, teacher.classes, splits.val.classes, x)
 
 

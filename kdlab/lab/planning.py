@@ -91,7 +91,8 @@ class Plan:
         length = duration(makespan(self.cohorts, self.workers)[0])
         lines.append(f"  about {length} on {self.workers} core(s), {len(self.cohorts)} cohorts")
         if self.guessed:
-            lines.append(f"  a guess: no run of {', '.join(sorted(self.guessed))} has been measured here yet")
+            named = ", ".join(sorted(self.guessed))
+            lines.append(f"  a guess: no run of {named} has been measured here yet, so from multiply-adds")
         if any(run.checkpoint for run in self.todo):
             lines.append("  the teacher's checkpoint is scored on val before anything trains")
         if saved := sum(cohort.saved_seconds for cohort in self.cohorts):
@@ -123,11 +124,14 @@ class Plan:
 
 
 def duration(seconds: float) -> str:
-    """A length of time in words: seconds, minutes from 90 seconds on, hours from 90 minutes on."""
+    """A length of time in words: seconds, minutes from 90 seconds on, hours, days from 3 on, years from 2 on."""
     if seconds < 90:
         whole = max(1, round(seconds))
         return f"{whole} second{'s' if whole > 1 else ''}"
-    return f"{seconds / 60:.1f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+    if seconds < 5400:
+        return f"{seconds / 60:.1f} minutes"
+    days = seconds / 86400
+    return f"{24 * days:.1f} hours" if days < 3 else f"{days:.1f} days" if days < 730 else f"{days / 365.25:.1f} years"
 
 
 def plan(*groups: Sequence[RunSpec], workers: int = 1, store: Store | None = None, from_ledger: bool = False) -> Plan:

@@ -23,6 +23,7 @@ from kdlab.errors import SpecError
 from kdlab.lab import worker
 from kdlab.lab.planned import PlannedRun
 from kdlab.lab.retries import Lost
+from kdlab.spec import RunSpec
 
 LOOK_EVERY = 2.0  # seconds between two looks at whether a process gives signs of life
 _starting = threading.Lock()
@@ -139,6 +140,21 @@ def _main_unseen() -> Iterator[None]:
                     delattr(main, name)
                 else:
                     setattr(main, name, value)
+
+
+@contextlib.contextmanager
+def measuring(number: int) -> Iterator[futures.Executor]:
+    """So many processes for work that nobody watches; what has not begun is given up when one fails."""
+    pool = futures.ProcessPoolExecutor(number, mp_context=_Context(), initializer=worker.quiet)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def foreign_here(specs: Iterable[RunSpec]) -> bool:
+    """Whether a spec or its teacher names code that stands in the script or notebook itself (``in_main``)."""
+    return any("__main__:" in repr(spec.to_dict()) for spec in specs)
 
 
 def in_main(runs: Iterable[PlannedRun]) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kdlab.errors import SpecError
+from kdlab.errors import SpecError, plain
 from kdlab.lab.damage import Damaged
 from kdlab.lab.environment import environment
 from kdlab.lab.planned import PlannedRun
@@ -167,7 +167,7 @@ def _scratch(worker) -> Path:
 def _forget(store: Store, runs: Sequence[PlannedRun]) -> None:
     """Remove what was sent back, so that a worker's disk does not fill; teachers stay for the next cohort."""
     for run in runs:
-        shutil.rmtree(store.root / run.key, ignore_errors=True)
+        shutil.rmtree(store.root / plain(run.key), ignore_errors=True)
         store.checkpoint_path(run.key).unlink(missing_ok=True)
 
 

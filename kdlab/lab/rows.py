@@ -110,7 +110,8 @@ def row(store: Store, key: str) -> dict:
     """
     saved, result, made = store.documents(key)
     with damage.reading(key, "spec.json"):
-        return _fields(store, saved, result, made["digest"], made["git"]) | {"source": STORE}
+        found = result | store.measured(key)
+        return _fields(store, saved, found, made["digest"], made["git"]) | {"source": STORE}
 
 
 def of_ledger(row: Row, store: Store) -> dict:

@@ -51,9 +51,9 @@ def run(
 
     Args:
         *groups: lists of specs; earlier groups come first.
-        workers: processes; 0 trains in this one, None takes one per core, or as many as a cluster has. They do not
-            import the calling script, so it needs no ``if __name__ == "__main__":``; what is named ``__main__:Class``
-            is trained in this process.
+        workers: processes; 0 trains in this one, None takes one per core, one on a GPU, or as many as a cluster has.
+            They do not import the calling script, so it needs no ``if __name__ == "__main__":``; what is named
+            ``__main__:Class`` is trained in this process.
         progress: say what was read and planned, and show a progress bar with an ETA.
         executor: any ``concurrent.futures`` executor whose workers see the store, instead of local processes; or a
             ``kdlab.lab.cluster.Cluster`` of Dask, whose workers need not.
@@ -82,7 +82,8 @@ def run(
     settings.check()
     store, met = store or Store(), set()
     if workers is None:
-        workers = executor.workers if isinstance(executor, Cluster) else os.cpu_count() or 1
+        own = 1 if settings.on_gpu() else os.cpu_count() or 1
+        workers = executor.workers if isinstance(executor, Cluster) else own
     check_integer("workers", workers)
     tidy(store)
     while True:

@@ -9,7 +9,9 @@
     out/runs/.leases/          who is training what, with a heartbeat
     out/runs/.taught/          what teachers gave for the views of a cohort, a file per stream
     out/runs/.linear/          what a linear model reaches on the data, one checksummed file per data set and sizes
+    out/runs/.machine/         what ``kdlab doctor`` measured of this machine's arithmetic, likewise
     out/runs/.teachers/        scores of teachers that have no run on the student's own data, likewise
+    out/runs/.measured/        numbers measured of finished runs afterwards, a file per run, likewise
     out/runs/.failed/          why a run is not there whose workers were lost twice, likewise
     out/runs/.damaged/         what could not be read any more
 """
@@ -28,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from kdlab import paths
-from kdlab.errors import SpecError
+from kdlab.errors import SpecError, is_plain, plain
 from kdlab.lab import damage
 from kdlab.lab.beside import Beside
 from kdlab.lab.damage import Damaged
@@ -39,6 +41,7 @@ from kdlab.lab.unfinished import Unfinished
 __all__ = ["NEEDED", "MissingRuns", "Store"]
 
 HEXADECIMAL = frozenset("0123456789abcdef")
+MEASURED, WEIGHTS = ".measured", "student.safetensors"
 # By store and key: damaged runs that cannot be moved, and those whose documents this process has read.
 _shunned: set[tuple[str, str]] = set()
 _sound: set[tuple[str, str]] = set()
@@ -85,6 +88,26 @@ class Store(Finished, Unfinished, Beside):
                 return False
             _sound.add(known)
         return True
+
+    def measured(self, key: str) -> dict[str, float | None]:
+        """Numbers that were measured of a finished run afterwards, by ``MEASURE.number``; none where none were.
+
+        Those of other weights, from before the run was trained anew, count as not there.
+
+        Raises:
+            Damaged: when the run's done marker cannot be read.
+        """
+        kept = self.get(f"{MEASURED}/{key}")
+        return kept["numbers"] if kept and kept["weights"] == self._sums(key).get(WEIGHTS) else {}
+
+    def keep_measured(self, key: str, numbers: Mapping[str, float | None]) -> None:
+        """Keep numbers for ``measured``; they replace those that are there.
+
+        Raises:
+            Damaged: when the run's done marker cannot be read.
+            SpecError: when the disk refuses.
+        """
+        self.put(f"{MEASURED}/{key}", {"weights": self._sums(key).get(WEIGHTS), "numbers": dict(numbers)})
 
     def set_aside(self, error: Damaged) -> bool:
         """Move a damaged run out of the way, and say so: it counts as not trained from now on.
@@ -137,7 +160,9 @@ class Store(Finished, Unfinished, Beside):
         Raises:
             SpecError: when the disk refuses; nothing half written is left.
         """
-        building = self.root / ".building" / f"{key}-{paths.owner()}"
+        if odd := [name for name in contents if not is_plain(name)]:
+            raise SpecError(f"{odd[0]!r} cannot be a file of run {key}.")
+        building = self.root / ".building" / f"{plain(key)}-{paths.owner()}"
         with self.disk(), contextlib.ExitStack() as stack:
             stack.callback(shutil.rmtree, building, ignore_errors=True)  # a full disk needs the room
             shutil.rmtree(building, ignore_errors=True)

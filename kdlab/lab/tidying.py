@@ -19,7 +19,7 @@ from kdlab.lab.leases import DAY, abandoned
 from kdlab.lab.process import alive
 from kdlab.lab.store import HEXADECIMAL, Store
 
-SMALL = (".linear", ".teachers", ".failed")
+SMALL = (".linear", ".teachers", ".failed", ".machine", ".measured")
 DOCUMENTS = ("spec", "result", "environment", "data", "cost")
 TENSORS = ("logits", "student", "method")
 
@@ -42,11 +42,11 @@ def verify(store: Store | None = None) -> tuple[list[str], bool]:
             store.set_aside(error)
     left = store.keys()
     lines += [f"damaged and set aside: run {key}" for key in keys if key not in left]
-    for path in _files(store.root / ".checkpoints", "*.safetensors"):
+    for path in _files(store.root / ".checkpoints", "[!.]*.safetensors"):
         if fault := store.checkpoint_fault(path.stem):
             lines.append(f"{fault} The run will begin anew.")
     for folder in SMALL:
-        for path in _files(store.root / folder, "*.json"):
+        for path in _files(store.root / folder, "[!.]*.json"):
             if not store.whole(f"{folder}/{path.stem}"):
                 lines.append(f"{path} is damaged, and will be made again.")
     for path in ledger.files():
@@ -101,7 +101,7 @@ def strays(store: Store) -> Iterator[Leftover]:
     for path in _files(store.root / ".leases", "*"):
         if not path.name.startswith(".") and abandoned(path):
             yield Leftover(path, "a lease of a process that is gone")
-    for path in _files(store.root / ".checkpoints", "*.safetensors"):
+    for path in _files(store.root / ".checkpoints", "[!.]*.safetensors"):
         if store.has(path.stem):  # its process died between the two
             yield Leftover(path, "the checkpoint of a finished run")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kdlab import paths
+from kdlab.errors import plain
 from kdlab.lab import damage
 from kdlab.lab.damage import Damaged
 from kdlab.lab.disk import OnDisk, writing
@@ -32,7 +33,7 @@ class Unfinished(Leases, OnDisk):
 
     def checkpoint_path(self, key: str) -> Path:
         """The single file that holds an unfinished run."""
-        return self.root / ".checkpoints" / f"{key}.safetensors"
+        return self.root / ".checkpoints" / f"{plain(key)}.safetensors"
 
     def save_checkpoint(self, key: str, tensors: dict, plain: dict[str, Any], environment: str = "") -> None:
         """Replace the run's checkpoint in one step; the previous one stays whole until then.

@@ -149,6 +149,13 @@ def _teacher_cache(runs: list[PlannedRun], store: Store):
     return TeacherCache(store.teacher_cache, longest, shared(runs[0].spec), machine, limit())
 
 
+def _told(run: PlannedRun) -> dict[str, Any]:
+    """What a lease says of its run, for displays."""
+    spec = run.spec
+    names = ("data", "model", "method", "augmentation", "views", "ratio", "seed")
+    return {name: getattr(spec, name) for name in names} | {"steps": run.steps}
+
+
 class Keeper:
     """Writes what a cohort in training gives to the store: checkpoints, heartbeats, results.
 
@@ -172,6 +179,7 @@ class Keeper:
     ):
         self.store, self.stop, self.test_logits, self.tick, self.views = store, stop, test_logits, tick, views
         self.runs = {run.key: run for run in runs}
+        self.told = {run.key: _told(run) for run in runs}
         self.beaten, self.saved, self.asked = 0.0, time.monotonic(), False
 
     def restore(self, arm) -> None:
@@ -225,7 +233,7 @@ class Keeper:
         if now - self.beaten < BEAT_EVERY:
             return False
         self.beaten = now
-        ours = self.store.heartbeats({arm.key: arm.progress() for arm in waiting})
+        ours = self.store.heartbeats({arm.key: arm.progress() | {"run": self.told[arm.key]} for arm in waiting})
         if self.tick:
             self.tick()
         if now - self.saved > SAVE_EVERY:

@@ -1,6 +1,7 @@
 """Accuracy, likelihood, calibration and agreement with the teacher, from logits.
 
-Every function takes numpy arrays or torch tensors, computes in float64 and needs no torch.
+Every function takes numpy arrays or torch tensors, computes in float64 and needs no torch. The modules beside it
+measure what a teacher makes of views, fidelity and shifted sets, and, with torch, the loss around the weights.
 """
 
 from __future__ import annotations

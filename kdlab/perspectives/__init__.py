@@ -3,7 +3,8 @@
 A perspective is a module of this folder with ``TITLE``, ``QUESTION``, ``CLAIM``, ``REFUTED_BY``, ``FORMULA``,
 ``FIGURES``, ``arms(profile)``, ``contrasts(profile)`` and ``figures(table, verdicts, profile)``; ``study`` makes it
 ready to run. One whose figures show more than the runs' table also has ``measure(profile)``, which takes that from
-trained networks; its ``figures`` gets the result as a fourth argument, and a figure's json keeps its part. One whose
+trained networks; its ``figures`` gets the result as a fourth argument, and a figure's json keeps its part. One that
+needs numbers beside accuracy names them in ``MEASURES`` (``kdlab.lab.measured``): columns of its table. One whose
 budgets are its own says them for captions by ``lengths(profile)``, and ``SEEDS`` is how many it takes at most unasked.
 
 ``NAMES`` are those in the folder, in the order of their first lines: claim (a), claim (b) and so on.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdlab.data import DESCRIPTIONS
+from kdlab.errors import plain
 from kdlab.lab.datasheet import file_name, title
 from kdlab.paths import home
 
@@ -31,7 +32,7 @@ def folder(size: Profile) -> Path:
         size: the profile as it was asked for.
     """
     apart = other_data(size)
-    return home() / (f"{size.name}-{apart}" if apart else size.name)
+    return home() / plain(f"{size.name}-{apart}" if apart else size.name)
 
 
 def data_title(name: str) -> str:

@@ -18,6 +18,7 @@ from kdlab.data import describe, sizes
 from kdlab.errors import DAMAGES, SpecError, Unfit, choose, damaged
 from kdlab.lab import baseline
 from kdlab.lab.datasheet import file_name, heading
+from kdlab.lab.measured import own_columns
 from kdlab.lab.right import right_in
 from kdlab.lab.rows import finished
 from kdlab.paths import absolute, write_file
@@ -60,6 +61,11 @@ class Study:
         return [spec.at_seed(seed) for seed in self.profile.seeds for spec in self.arms.values()]
 
     @property
+    def measures(self) -> tuple[str, ...]:
+        """What is measured of the runs afterwards, besides their accuracy (``kdlab.lab.measured``)."""
+        return getattr(self.module, "MEASURES", ())
+
+    @property
     def finished(self) -> bool:
         """Whether all runs are in the store, or rows of the ledger stand for them."""
         return finished(self.specs)
@@ -72,9 +78,12 @@ class Study:
             progress: show a progress bar.
         """
         size = self.profile
-        workers = size.workers if workers is None else workers
-        demand, seeds = size.requires_teacher, by_seed(self.specs)
-        lab.run(*seeds, workers=workers, progress=progress, require_teacher=demand, from_ledger=True)
+        options: dict[str, Any] = {"workers": size.workers if workers is None else workers, "progress": progress}
+        options["require_teacher"] = size.requires_teacher
+        seeds = by_seed(self.specs)
+        lab.run(*seeds, from_ledger=True, **options)
+        if self.measures:
+            lab.measure(*seeds, names=self.measures, **options)
         return self.table()
 
     def table(self) -> pd.DataFrame:
@@ -85,7 +94,8 @@ class Study:
         """
         runs = [(arm, spec.at_seed(seed)) for arm, spec in self.arms.items() for seed in self.profile.seeds]
         found = lab.table([spec for _, spec in runs])
-        return found.loc[[lab.run_key(spec) for _, spec in runs]].reset_index().assign(arm=[arm for arm, _ in runs])
+        found = own_columns(found.loc[[lab.run_key(spec) for _, spec in runs]], self.measures)
+        return found.reset_index().assign(arm=[arm for arm, _ in runs])
 
     def verdicts(self, table: pd.DataFrame) -> list[stats.Verdict]:
         """Decide the contrasts."""

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kdlab import __version__
-from kdlab.errors import DAMAGES, SpecError, damaged
+from kdlab.errors import DAMAGES, SpecError, damaged, plain
 from kdlab.paths import absolute, write_file
 from kdlab.plotting.look import theme
 
@@ -38,9 +38,13 @@ def save(
 
     Returns:
         Suffix to path.
+
+    Raises:
+        SpecError: for a name that is a path.
     """
     if table.index.name is not None:
         table = table.reset_index()
+    stem = absolute(folder) / plain(name)
     record = {
         "name": name, "caption": caption, "alt": alt, "kdlab": __version__, "meta": meta,
         "columns": {column: str(dtype) for column, dtype in table.dtypes.items()},
@@ -53,7 +57,7 @@ def save(
         "csv": table.to_csv(index=False, lineterminator="\n"),
         "json": text + "\n",
     }
-    return {suffix: write_file(absolute(folder) / f"{name}.{suffix}", content) for suffix, content in files.items()}
+    return {suffix: write_file(f"{stem}.{suffix}", content) for suffix, content in files.items()}
 
 
 def load(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:

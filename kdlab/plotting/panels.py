@@ -16,8 +16,7 @@ from kdlab.plotting.look import ACCURACY, BAND, FAINT, INK, PAGE, figure, style
 from kdlab.stats import Verdict, interval
 
 MINUS = "\u2212"
-EFFECT = "Effect (points), 95 % intervals"
-SEQUENCE = "Effect (points), 95 % confidence sequences"
+EFFECT = "Effect ({unit}), 95 % {bounds}"
 
 OUTCOME_LOOKS = {
     "supported": {"color": "#0072B2", "marker": "o", "markeredgecolor": "white"},
@@ -59,6 +58,54 @@ def interval_dots(
     ax.grid(True, axis="x")
     ax.set_xlabel(label)
     return ax
+
+
+def dot_panels(
+    table: pd.DataFrame, order: Sequence[str], panels: Sequence[tuple[str, str, str]], *, rows: int = 1,
+    looks: Mapping[str, Mapping[str, str]] | None = None,
+) -> Figure:  # fmt: skip
+    """A figure as wide as a page with a panel of ``interval_dots`` for each of some columns, the same arms in all.
+
+    Args:
+        table: as ``interval_dots`` takes it.
+        order: arms from top to bottom; those that the table lacks are left out.
+        panels: title (may be empty), column and label of the value axis, with the unit.
+        rows: of panels.
+        looks: arm to its colour, marker and label; default, those of ``style``.
+    """
+    there = [arm for arm in order if arm in set(table["arm"])]
+    made = figure(rows * (0.7 + 0.25 * max(len(there), 4)), PAGE)
+    axes = made.subplots(rows, len(panels) // rows, sharey=True, squeeze=False)
+    for ax, (title, column, label) in zip(axes.flat, panels, strict=True):
+        interval_dots(ax, table, there, value=column, label=label, looks=looks)
+        ax.set_title(title)
+    return made
+
+
+def bounded(value: float, low: float, high: float) -> str:
+    """A number and its interval for a title, ``"0.09 [0.02, 0.16]"``; without bounds the number alone."""
+    bounds = f" [{low:.2f}, {high:.2f}]" if np.isfinite(low) else ""
+    return f"{value:.2f}{bounds}".replace("-", MINUS)
+
+
+def point_names(ax: Axes, places: Mapping[str, tuple[float, float]]) -> None:
+    """Names right of points, moved up where one would lie on another, with a line to whose it is.
+
+    Args:
+        ax: with everything drawn.
+        places: name to (x, y).
+    """
+    ax.autoscale_view()
+    (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+    letter, height, ahead = 0.021 * (right - left), 0.038 * (high - low), 0.03 * (right - left)
+    taken: list[tuple[float, float, float]] = []  # left end, right end, height
+    line = {"arrowstyle": "-", "color": FAINT, "lw": 0.4, "shrinkA": 0, "shrinkB": 0}
+    for name, (x, place) in sorted(places.items(), key=lambda named: named[1][1]):
+        begin, end, y = x + ahead, x + ahead + letter * len(name), place
+        while any(begin < b and a < end and abs(y - other) < height for a, b, other in taken):
+            y += height / 4
+        taken.append((begin, end, y))
+        ax.annotate(name, (x, place), (begin, y), fontsize=6, va="center", color=INK, arrowprops=line)
 
 
 def line_with_interval(
@@ -150,16 +197,29 @@ def contrast_panel(ax: Axes, verdicts: Sequence[Verdict], *, label: str | None =
     ax.autoscale_view(scaley=False)
     ax.tick_params(axis="y", length=0)
     ax.grid(True, axis="x")
-    ax.set_xlabel(label or (SEQUENCE if any(v.design == "sequential" for v in verdicts) else EFFECT))
+    bounds = "confidence sequences" if any(v.design == "sequential" for v in verdicts) else "intervals"
+    ax.set_xlabel(label or EFFECT.format(unit=scale(verdicts[0].contrast.unit) if len(verdicts) else "", bounds=bounds))
     return ax
 
 
+def scale(unit: str) -> str:
+    """The unit of an effect axis: points of whatever are points."""
+    return "points" if unit.startswith("points") else unit
+
+
 def forest(verdicts: Sequence[Verdict]) -> Figure:
-    """A figure of its own for ``contrast_panel``, as high as its rows need; many rows stand in two columns."""
+    """A figure of its own for ``contrast_panel``, as high as its rows need; many rows stand in two columns.
+
+    Verdicts of another unit stand below the others, on an axis of their own.
+    """
     half = math.ceil(len(verdicts) / 2)
-    if len(verdicts) <= 8:
-        made = figure(0.5 + 0.66 * len(verdicts))
-        contrast_panel(made.subplots(), verdicts)
+    units = list(dict.fromkeys(scale(verdict.contrast.unit) for verdict in verdicts))
+    if len(verdicts) <= 8 or len(units) > 1:
+        parts = [[v for v in verdicts if scale(v.contrast.unit) == unit] for unit in units]
+        made = figure(0.5 * len(parts) + 0.66 * len(verdicts))
+        axes = made.subplots(len(parts), 1, squeeze=False, height_ratios=[len(part) for part in parts])
+        for ax, part in zip(axes.flat, parts, strict=True):
+            contrast_panel(ax, part)
         return made
     made = figure(0.5 + 0.66 * half, PAGE)
     for ax, part in zip(made.subplots(1, 2, sharex=True), (verdicts[:half], verdicts[half:]), strict=True):

@@ -8,6 +8,7 @@ from .notebooks import check as check
 from .notebooks import parameters as parameters
 from .notebooks import publish as publish
 from .notebooks import run_notebook as run_notebook
+from .overview import draw_overview as draw_overview
 from .pages import gallery as gallery
 from .pages import lessons as lessons
 from .pages import load_verdicts as load_verdicts

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdlab.errors import SpecError, damaged
+from kdlab.errors import SpecError, damaged, is_plain
 from kdlab.perspectives import NAMES
 from kdlab.perspectives.places import data_title
 
@@ -69,8 +69,10 @@ def verdicts(path: Path) -> dict[str, Any]:
         _fields(path, verdict, dict.fromkeys({"finding", "stability"} & verdict.keys(), str), "a verdict")
     for finding in study.get("health", ()):
         _fields(path, finding, HEALTH, "a finding on health")
-    if odd := [name for name in study["figures"] if not isinstance(name, str) or Path(name).name != name]:
+    if odd := [name for name in study["figures"] if not isinstance(name, str) or not is_plain(name)]:
         raise damaged(path, f"{odd[0]!r} cannot be the name of a figure")
+    if not is_plain(study["perspective"]):
+        raise damaged(path, f"{study['perspective']!r} cannot be the name of a perspective")
     return study
 
 

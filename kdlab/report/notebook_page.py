@@ -13,6 +13,7 @@ from typing import Any
 
 from kdlab import __version__
 from kdlab.paths import CHECKOUT
+from kdlab.report.policy import guarded
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Where a notebook output holds text: beside its data, and in it.
@@ -134,13 +135,20 @@ def _forget_paths(notebook: Any, folder: Path) -> None:
 
 
 def render(name: str, **values: Any) -> str:
-    """A template with its values, the style sheet and the version."""
+    """A template with its values, the style sheet, the version and the policy of what may run and be loaded.
+
+    Args:
+        name: of the template.
+        values: its own. ``script`` is the one that may run; a page without one runs none, whatever its outputs hold.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(TEMPLATES)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["signed"] = lambda value: f"{value:+.2f}" if finite(value) else "not known"
-    return environment.get_template(name).render(style=template("style.css"), version=__version__, **values)
+    page = environment.get_template(name).render(style=template("style.css"), version=__version__, **values)
+    script = values.get("script")
+    return guarded(page, [script] if script else [], beside=["img-src"] if script else [])
 
 
 def template(name: str) -> Any:

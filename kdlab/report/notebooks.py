@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from kdlab import __version__
-from kdlab.errors import SpecError, choose
+from kdlab.errors import SpecError, choose, plain
 from kdlab.lab import datasheet, ledger, merging, sources
 from kdlab.lab.store import Store
 from kdlab.paths import CHECKOUT, settle, write_file
@@ -28,6 +28,7 @@ from kdlab.perspectives import profile as find_profile
 from kdlab.perspectives.notebook_parameters import literal
 from kdlab.report.documents import load_verdicts
 from kdlab.report.notebook_page import html
+from kdlab.report.overview import draw_overview
 from kdlab.report.pages import anchor, gallery, lessons, unfinished
 
 NOTEBOOKS = CHECKOUT / "notebooks" / "perspectives"
@@ -106,6 +107,7 @@ def run_notebook(
     Raises:
         KeyboardInterrupt: on Ctrl-C, after the kernel has been stopped.
     """
+    plain(name)
     template, executed = notebooks / f"{name}.ipynb", folder.resolve() / "notebooks" / f"{name}.ipynb"
     values = {"profile": profile, "out_dir": str(folder.resolve() / "figures")}
     values = {key: value for key, value in values.items() if key in parameters(template)} | (given or {})
@@ -148,8 +150,9 @@ def publish(profile: str = "quick", target: Path | None = None, data: str | None
     """Replace a committed set of figures by a finished profile's, with its notebooks, the gallery and the lessons.
 
     The profile's own data are published in the target itself, any other in a folder of its name below it; what stands
-    in the other's place stays. So does what the profile does not make (``regime.csv`` and its like, ``tuning.csv``
-    where nothing was tuned), and the ledger, to which the runs behind the figures and their teachers are added.
+    in the other's place stays. So does what the profile does not make (scripts and their tables, such as
+    ``regime.csv``; ``tuning.csv`` where nothing was tuned), and the ledger, to which the runs behind the figures and
+    their teachers are added.
 
     Args:
         profile: whose figures to publish.
@@ -167,6 +170,7 @@ def publish(profile: str = "quick", target: Path | None = None, data: str | None
         raise SpecError(f"Nothing to publish for profile {source.name!r}. Run {again} first.")
     if failed := unfinished(source / "notebooks"):
         raise SpecError(f"Not published: {', '.join(failed)} did not finish. Run {again} again.")
+    draw_overview(source / "figures")
     fresh, old = target.with_name(f".{target.name}.new"), target.with_name(f".{target.name}.old")
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -203,10 +207,15 @@ def _fill(own: Path, source: Path, before: Path, place: str) -> None:
             text = text.replace('href="../index.html#', f'href="../../index.html#{anchor(place, "")}')
             text = text.replace('href="teaching/', 'href="../../notebooks/teaching/')
         write_file(own / "notebooks" / page.name, text)
-    made_by_hand = [path for pattern in ("regime*", "looks.*", "cpus.*") for path in before.glob(pattern)]
-    for path in [*made_by_hand, before / "tuning.csv", source / "tuning.csv"]:
+    # Scripts and their tables; a figure's table has its json beside it.
+    by_scripts = [p for p in before.glob("*") if p.suffix == ".py" or (p.suffix == ".csv" and _alone(p))]
+    for path in [*by_scripts, source / "tuning.csv"]:
         if path.exists():  # the profile's own table replaces an earlier one
             shutil.copy(path, own)
+
+
+def _alone(path: Path) -> bool:
+    return not path.with_suffix(".json").exists()
 
 
 def _keep_rows(own: Path, rows_of_all: Path, profile: str) -> None:

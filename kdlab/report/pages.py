@@ -19,6 +19,7 @@ from kdlab.paths import CHECKOUT, write_file
 from kdlab.perspectives.places import data_title
 from kdlab.report.documents import FIRST, by_perspective, data_sets, load_verdicts, record
 from kdlab.report.notebook_page import finite, heading, html, render, template
+from kdlab.report.overview import NAME, drawn
 from kdlab.stats import health_line
 from kdlab.stats.judging import SEQUENTIAL
 
@@ -70,9 +71,16 @@ def gallery(folder: Path, figures: Path | None = None, teaching: Path | None = N
     listed = [lesson for lesson in listed if (folder / "notebooks" / "teaching" / lesson["page"]).is_file()]
     shown = {"studies": studies, "rows": by_perspective(studies), "sets": sets}
     values = shown | {"lessons": listed, "profile": profile, "script": template("gallery.js")}
-    values |= {"processors": processors(figures)}
+    values |= {"processors": processors(figures), "overviews": _overviews(figures, folder, studies)}
     write_file(folder / "index.html", render("gallery.html", **values))
     return folder / "index.html"
+
+
+def _overviews(figures: Path, folder: Path, studies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The figure of all claims of each data set on the page, where it has been drawn."""
+    places = dict.fromkeys(study["folder"] for study in studies)
+    found = {place: _figure(figures / place / NAME, folder) for place in places if drawn(figures / place)}
+    return [figure | {"id": anchor(place, NAME)} for place, figure in found.items()]
 
 
 def code(name: str, folder: Path) -> str:

@@ -15,11 +15,13 @@ from kdlab.paths import CHECKOUT, write_file
 from kdlab.perspectives import NAMES
 from kdlab.registry import Entry
 from kdlab.report.documents import by_perspective, data_sets, load_verdicts, record
+from kdlab.report.overview import NAME, drawn
 from kdlab.report.pages import processors
 from kdlab.report.parts import by_knowledge, families, mixes_or_picks, preparing, summary
 
 BLOCKS = ("verdicts", "methods", "augmentations")  # of the README, and of docs/methods.md and docs/augmentations.md
 FEW = 4  # claims that a cell of the README's table tells one by one
+LARGE = ("when_it_pays",)  # perspectives whose first figure stands at the head, as wide as the page
 # Module-level names in tests/test_losses_*.py that list methods, and what being listed there proves.
 PROOFS = {"RESTATED": "numpy", "AGAINST_TORCHDISTILL": "torchdistill", "GOLDEN": "golden vector"}
 
@@ -97,21 +99,36 @@ def verdict_block(figures: Path) -> str:
         return "_Nothing published yet: `make figures`, then `make publish`._"
     sets, perspectives = data_sets(studies), by_perspective(studies)
     verdicts = [f"found on {title}" for title in sets.values()] if len(sets) > 1 else ["what was found"]
-    rows, images = [], []
+    rows, images, large = [], [], []
     for own in perspectives:
         first = next(iter(own.values()))
         page = f"notebooks/perspectives/{first['perspective']}.ipynb"
         outcomes = [_found(own[name]) if name in own else "–" for name in sets]
         rows.append((f"[{first['title']}]({page})", first["claim"], *outcomes))
-        images.append([_image(figures, own[name]) for name in sets if name in own and own[name]["figures"]])
-    table = _table(("perspective", "the paper's claim", *verdicts), rows)
+        there = [own[name] for name in sets if name in own and own[name]["figures"]]
+        if first["perspective"] in LARGE:
+            large += [f"<p>{_image(figures, study, '100%')}</p>\n" for study in there]
+        else:
+            images.append([_image(figures, study) for study in there])
+    table = _table(("perspective", "claim", *verdicts), rows)
+    places = {study["folder"]: study["data_title"] for study in studies}
+    glance = [_overview(figures, place, title if len(sets) > 1 else "") for place, title in places.items()]
     gallery_line = "Captions, intervals and numbers are in the gallery, `figures/index.html`."
     # One set: two perspectives in a row; several: a row for each perspective.
     lines = [[image for own in images for image in own]] if len(sets) == 1 else images
     paragraphs = [line for own in lines for line in ("<p>", *own, "</p>", "")]
     elsewhere = processors(figures)
     said = ["", f"On another processor: {elsewhere['sentence']}"] if elsewhere else []
-    return "\n".join([table, "", *paragraphs, gallery_line, *said])
+    return "\n".join([*filter(None, glance), *large, table, "", *paragraphs, gallery_line, *said])
+
+
+def _overview(figures: Path, place: str, title: str) -> str:
+    """The figure of all claims of a data set, where it has been drawn."""
+    if not drawn(figures / place):
+        return ""
+    stem = (Path(place) / NAME).as_posix()
+    alt = escape(f"{title}: " * bool(title) + record(figures / f"{stem}.json")["alt"])
+    return f'<p><img src="figures/{stem}.png" width="100%" alt="{alt}"></p>\n'
 
 
 def _found(study: Mapping[str, Any]) -> str:
@@ -125,13 +142,13 @@ def _found(study: Mapping[str, Any]) -> str:
     return "<br>".join([f"**{study['overall']}**", *lines])
 
 
-def _image(figures: Path, study: Mapping[str, Any]) -> str:
+def _image(figures: Path, study: Mapping[str, Any], width: str = "49%") -> str:
     """A study's first figure."""
     stem = (Path(study["folder"]) / study["figures"][0]).as_posix()
     alt = record(figures / f"{stem}.json")["alt"]
     where = f" on {study['data_title']}" if study["folder"] else ""
     text = escape(f"{study['title']}{where}: {alt}")
-    return f'<img src="figures/{stem}.png" width="49%" alt="{text}">'
+    return f'<img src="figures/{stem}.png" width="{width}" alt="{text}">'
 
 
 def method_block(tests: Path = CHECKOUT / "tests") -> str:

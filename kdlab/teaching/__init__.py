@@ -1,4 +1,4 @@
-"""The lessons: eight teaching notebooks and their solutions, executed and kept by ``python -m kdlab.teaching``."""
+"""The lessons: ten teaching notebooks and their solutions, executed and kept by ``python -m kdlab.teaching``."""
 
 from __future__ import annotations
 

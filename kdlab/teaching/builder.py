@@ -1,4 +1,4 @@
-"""The teaching notebooks: eight lessons and their solutions, committed with the outputs of a run.
+"""The teaching notebooks: ten lessons and their solutions, committed with the outputs of a run.
 
 What is committed is what a reader without Python sees: words, numbers and small pictures, no widgets. ``refresh`` makes
 it, so that nobody saves a notebook by hand, and a lesson whose code fails can never replace one that works.
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import nbformat
+import PIL.Image
 from nbformat import NotebookNode
 
 from kdlab.errors import SpecError, choose
@@ -30,7 +31,7 @@ LIMIT = 300_000  # bytes of a committed notebook
 TIMEOUT = 600  # seconds a cell may take
 KEPT = ("text/plain", "text/markdown", "text/html", "image/png")
 WIDGET = "application/vnd.jupyter.widget-view+json"
-DPI = 120
+DPI, COLOURS = 120, 256  # of pictures
 
 
 def picture(figure: Figure, alt: str) -> Image:
@@ -44,10 +45,11 @@ def picture(figure: Figure, alt: str) -> Image:
 
     from kdlab.plotting import theme
 
-    buffer = io.BytesIO()
+    drawn, small = io.BytesIO(), io.BytesIO()
     with theme():
-        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    return Image(buffer.getvalue(), alt=alt)
+        figure.savefig(drawn, format="png", dpi=DPI, metadata={"Software": None})
+    PIL.Image.open(drawn).convert("RGB").quantize(COLOURS).save(small, format="png", optimize=True)
+    return Image(small.getvalue(), alt=alt)
 
 
 def notebooks(folder: Path = TEACHING) -> list[Path]:

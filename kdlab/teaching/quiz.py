@@ -165,7 +165,7 @@ def _told(question: Question) -> Any:
     from IPython.display import Markdown
 
     listed = " · ".join(f"*{choice}*" for choice in question.choices)
-    return Markdown(
-        f"**Predict.** {question.text} ({listed})\n\n"
-        f"<details><summary>Reveal</summary>\n\n**{question.right}.** {question.why}\n\n</details>"
-    )
+    answer = f"<p><strong>{escape(question.right)}.</strong> {escape(question.why)}</p>"
+    # On one line: what cleans a page's Markdown would close a block at its end, and leave the answer outside.
+    folded = f"<details><summary>Reveal</summary>{answer}</details>"
+    return Markdown(f"**Predict.** {question.text} ({listed})\n\n{folded}")

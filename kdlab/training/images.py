@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,7 @@ from kdlab.rng import generator, stream_seed
 
 BLOCK_STEPS = 8
 BLOCK_BYTES = 2**21  # of uint8 images: well inside a processor's cache
+DEVICE_BLOCK_STEPS, DEVICE_BLOCK_BYTES = 64, 2**27  # a device starts operations more slowly, and has more room
 CROP_FLIP = CropFlip()
 
 
@@ -21,7 +23,7 @@ def view_stages(part: Any, policy: str, copy: int, prefix: str = "") -> list[tup
     """The augmentations that make a view, in the order of application, each with the name of its stream.
 
     The policy acts on the raw image, as joint augmentation was published; the weak crop and flip of that copy follow. A
-    policy that mixes images (``where="view"``) comes after these.
+    policy that mixes images (``where="view"``) comes after these; one of ``where="alone"`` goes without.
 
     Args:
         part: the policy's augmentation.
@@ -30,7 +32,10 @@ def view_stages(part: Any, policy: str, copy: int, prefix: str = "") -> list[tup
         prefix: of the names of the streams.
     """
     stages = [(part, f"{prefix}{policy}/{copy}"), (CROP_FLIP, f"{prefix}weak/{copy}")]
-    return stages[::-1] if find("augment", policy).where == "view" else stages
+    where = find("augment", policy).where
+    if where == "alone":
+        return stages[:1]
+    return stages[::-1] if where == "view" else stages
 
 
 class StepImages:
@@ -55,7 +60,8 @@ class StepImages:
         self.train, self.originals, self.device = train, originals, torch.device(device)
         self.seed = stream_seed(seed, role, replicate)
         self.steps_per_epoch = len(train) // originals
-        self.block = min(BLOCK_STEPS, max(1, BLOCK_BYTES // (originals * train.images[0].numel())))
+        most = (BLOCK_STEPS, BLOCK_BYTES) if self.device.type == "cpu" else (DEVICE_BLOCK_STEPS, DEVICE_BLOCK_BYTES)
+        self.block = min(most[0], max(1, most[1] // (originals * math.prod(train.images.shape[1:]))))
         self._order, self._blocks = (None, None), {}
 
     def at(self, step: int) -> None:
@@ -64,6 +70,7 @@ class StepImages:
         if self._order[0] != self.epoch:
             draw = generator(self.seed, "order", self.epoch)
             self._order = (self.epoch, torch.randperm(len(self.train), generator=draw))
+            self.train.expect(self._order[1])
         self.index = self._order[1][self.step * self.originals :][: self.originals]
 
     @property
@@ -76,7 +83,7 @@ class StepImages:
         return generator(self.seed, name, self.epoch, self.step)
 
     def draw_params(self, part: Any, stream: str, steps: Iterable[int] | None = None) -> dict[str, Tensor]:
-        """The parameters that an augmentation draws, on the device.
+        """The parameters that an augmentation draws, on the CPU: what is decided from them keeps no device waiting.
 
         Args:
             part: the augmentation.
@@ -88,9 +95,17 @@ class StepImages:
         draws = [part.draw(self.originals, shape, generator(self.seed, stream, self.epoch, step)) for step in steps]
         if len(draws) > 1:
             draws = [{field: torch.cat([draw[field] for draw in draws]) for field in draws[0]}]
-        if self.device.type == "cpu":
-            return draws[0]
-        return {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in draws[0].items()}
+        return draws[0]
+
+    def beside(self, drawn: Tensor) -> Tensor:
+        """What was drawn or looked up on the CPU, on the device; nobody waits for the copy."""
+        return drawn.to(self.device, non_blocking=True)
+
+    def given(self, part: Any, params: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What an augmentation's ``apply`` gets: foreign ones get their parameters where the images are."""
+        if self.device.type == "cpu" or type(part).__module__.startswith("kdlab."):
+            return params
+        return {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in params.items()}
 
     def augmented(self, stages: list[tuple[Any, str]], block: int) -> Tensor:
         """This step's originals after some augmentations, uint8 (originals, C, H, W).
@@ -106,6 +121,6 @@ class StepImages:
             steps = range(first, min(first + block, self.steps_per_epoch))
             images = self.train.batch(self._order[1][first * self.originals : steps.stop * self.originals])
             for part, stream in stages:
-                images = part.apply(images, self.draw_params(part, stream, steps))
+                images = part.apply(images, self.given(part, self.draw_params(part, stream, steps)))
             made = self._blocks[key] = (self.epoch, first), images
         return made[1][(self.step - first) * self.originals :][: self.originals]

@@ -103,11 +103,13 @@ def fusion_key(spec: RunSpec) -> tuple | None:
     """Runs of equal keys can step their students as one fused network; None where a student steps by itself.
 
     Only narrow networks gain by fusion (``narrow=True`` where they are registered), and a foreign method may reach into
-    its student's layers.
+    its student's layers. Students of SAM step by themselves too: their second pass is at weights that only one has.
     """
     method = find("losses", spec.method)
     narrow = find("models", spec.model).narrow
     if not narrow or ":" in spec.method or method.stage == "teacher" or spec.precision != "float32":
+        return None
+    if spec.optimiser.rho:
         return None
     rows = TURNS if method.turns else spec.views
     return spec.model, repr(sorted(spec.model_options.items())), rows, reads_maps(spec)

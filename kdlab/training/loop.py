@@ -19,6 +19,7 @@ from kdlab.models.frozen import frozen
 from kdlab.rng import global_stream
 from kdlab.spec import CURVE_POINTS
 from kdlab.training.fusion.stepper import FusedStepper
+from kdlab.training.gpu.stepper import DeviceStepper
 from kdlab.training.runtime import deterministic, evaluating, interrupts_held, keep_memory, one_thread
 from kdlab.training.student import Arm
 from kdlab.training.views import Views
@@ -53,12 +54,13 @@ def predict(model: torch.nn.Module, images, predictor=None, rows: int = 500) -> 
     """
     where, parts, quick = next(model.parameters()).device, [], None
     with global_stream(0, "predict", device=str(where)), evaluating(model):  # a foreign model may draw in eval mode
+        images.expect(torch.arange(len(images)))
         for start in range(0, len(images), rows):
             index = torch.arange(start, min(start + rows, len(images)))
             x = images.normalise(images.batch(index).to(where))
             quick = quick or frozen(model, x)
-            parts.append((predictor(quick, x) if predictor else quick(x)).float().cpu())
-    return torch.cat(parts).numpy()
+            parts.append((predictor(quick, x) if predictor else quick(x)).float())
+    return torch.cat(parts).cpu().numpy()  # where this is a GPU, it is waited for once
 
 
 def train(
@@ -80,7 +82,7 @@ def train(
         restore: loads an arm's checkpoint, if there is one.
         save: writes an arm's checkpoint.
         finish: takes an arm's result as soon as it has one.
-        beat: called about every step; returns True when training should stop.
+        beat: called about every step, on a GPU every 32; returns True when training should stop.
 
     Raises:
         Stopped: when ``beat`` asked for it; all unfinished arms have been saved.
@@ -91,13 +93,15 @@ def train(
     with one_thread(), deterministic(str(views.device)):
         for arm in arms:
             restore(arm.build(views, len(splits.train.classes), shape))
-        waiting, stopping, stepper = list(arms), False, FusedStepper(views)
+        waiting, stopping, stepper = list(arms), False, stepper_of(views)
         with interrupts_held() as interrupted:
             while waiting and not stopping:
                 step = min(arm.step for arm in waiting)
                 views.at(step)
                 moved = [arm for arm in waiting if arm.step == step]
                 stepper.step(moved)
+                if not stepper.read(interrupted() or any(map(_due, moved))):
+                    continue
                 for arm in moved:
                     _validate(arm, splits)
                 for arm in [a for a in waiting if not a.active]:
@@ -112,10 +116,20 @@ def train(
             raise Stopped(f"stopped at step {step}; {len(waiting)} unfinished runs keep their checkpoints")
 
 
+def stepper_of(views: Views) -> FusedStepper | DeviceStepper:
+    """What takes the steps of a cohort: on a GPU without waiting for any, elsewhere with the bits of separate steps."""
+    return DeviceStepper(views) if views.device.type == "cuda" else FusedStepper(views)
+
+
+def _due(arm: Arm) -> bool:
+    """Whether an arm has come to a point of its curve, or to its end."""
+    every = max(1, arm.total_steps // CURVE_POINTS)
+    return not arm.active or (arm.step % every == 0 and arm.total_steps - arm.step >= every // 2)
+
+
 def _validate(arm: Arm, splits) -> None:
     """Add a point to an arm's curve, CURVE_POINTS times in a run; the last one is the result's."""
-    every = max(1, arm.total_steps // CURVE_POINTS)
-    if arm.active and arm.step % every == 0 and arm.total_steps - arm.step >= every // 2:
+    if arm.active and _due(arm):
         logits = _evaluate(arm, splits.val)
         arm.record(val_accuracy=100 * metrics.accuracy(logits, splits.val.labels.numpy()))
 

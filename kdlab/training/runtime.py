@@ -71,8 +71,16 @@ def deterministic(where: str):
     Args:
         where: the device.
     """
-    if not where.startswith("cuda") or os.environ.get("KDLAB_DETERMINISTIC", "0") != "1":
+    if not where.startswith("cuda"):
         yield
+        return
+    if os.environ.get("KDLAB_DETERMINISTIC", "0") != "1":
+        before = torch.backends.cudnn.benchmark
+        torch.backends.cudnn.benchmark = True  # shapes are fixed: the fastest kernels are found once
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.benchmark = before
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark

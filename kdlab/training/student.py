@@ -18,6 +18,7 @@ from kdlab.registry import create, find
 from kdlab.rng import generator, global_stream
 from kdlab.spec import RunSpec
 from kdlab.training.layout import WEAK, Layout, ViewName, fusion_key, reads_maps
+from kdlab.training.sam import ascended
 from kdlab.training.views import Views
 
 # Names in checkpoints to fields of an Arm, and those of them that are the run's cost document.
@@ -130,13 +131,23 @@ class Arm:
         return batch, views.teacher_outputs(self.teacher_key, self.layout, self.spec.teacher_view, self.reads_maps)
 
     def train_step(self, views: Views) -> None:
-        """One optimiser step on the current views."""
+        """One optimiser step on the current views; with SAM on the gradient at the weights moved by rho."""
         batch, teacher_outputs = self.inputs(views)
         with self._own_stream(views, self.step):
-            with self.timed(), torch.autocast(views.device.type, torch.bfloat16, self.spec.precision == "bfloat16"):
-                student_outputs = outputs(self.student, batch.x)
-            if self.compute_loss(student_outputs, teacher_outputs, batch):
+            sound = self._pass(batch, teacher_outputs)
+            if sound and self.spec.optimiser.rho:
+                with ascended(self.student, self.method, self.spec.optimiser):
+                    sound = self._pass(batch, teacher_outputs)
+                if sound:
+                    self.losses.pop()  # the curve shows the loss at the weights themselves
+            if sound:
                 self.optimiser_step(batch)
+
+    def _pass(self, batch: Batch, teacher_outputs: Outputs | None) -> bool:
+        """The student's forward pass and the loss's backward one; whether the loss is finite."""
+        with self.timed(), torch.autocast(batch.x.device.type, torch.bfloat16, self.spec.precision == "bfloat16"):
+            student_outputs = outputs(self.student, batch.x)
+        return self.compute_loss(student_outputs, teacher_outputs, batch)
 
     def compute_loss(self, student_outputs: Outputs, teacher_outputs: Outputs | None, batch: Batch) -> bool:
         """The method's loss and its backward pass.
@@ -174,6 +185,22 @@ class Arm:
             lr=rate, momentum=o.momentum, nesterov=o.nesterov and o.momentum > 0, weight_decay=o.weight_decay,
             dampening=0, maximize=False,
         )  # fmt: skip
+
+    def note(self, step: int, loss: float, seconds: float) -> None:
+        """Take down a step that a device took, which tells its loss some steps later.
+
+        Args:
+            step: which one, from 0.
+            loss: where it is not finite, the arm has diverged there and later ones do not count.
+            seconds: that it took, views and teacher included.
+        """
+        if self.diverged_at is not None:
+            return
+        self.seconds += seconds
+        if math.isfinite(loss):
+            self.losses.append(loss)
+        else:
+            self.diverged_at = self.step = step
 
     def record(self, **measures: float) -> None:
         """Add a point to the curve: the mean training loss since the last point, and what was measured on val."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -23,6 +24,8 @@ from kdlab.training.images import StepImages, view_stages
 from kdlab.training.layout import Layout, ViewName, stream_key
 from kdlab.training.runtime import evaluating
 from kdlab.training.teacher_cache import TeacherCache
+
+PREFIX = {"independent": "teacher/"}  # of the names of the streams of a teacher's own views, by mode
 
 
 class Views(StepImages):
@@ -59,9 +62,9 @@ class Views(StepImages):
     def at(self, step: int) -> None:
         """Move to an optimiser step: forget the last step's views, look up this step's originals."""
         super().at(step)
-        self.label = self.train.labels[self.index].to(self.device)
-        self.every = torch.arange(self.originals, device=self.device)
-        self._views, self._view_outputs, self._joined = {}, {}, {}
+        self.label, self.place = (self.beside(drawn) for drawn in (self.train.labels[self.index], self.index))
+        self.every, self.rank = torch.arange(self.originals, device=self.device), None
+        self._views, self._view_outputs, self._joined, self._clean = {}, {}, {}, None
 
     def view(self, name: ViewName, prefix: str = "") -> View:
         """Rows of one view, made once a step.
@@ -92,10 +95,11 @@ class Views(StepImages):
         # Foreign code sees one step's images only, since its rows may depend on each other.
         images = self.augmented(stages[:-1] if last is part else stages, 1 if ":" in policy else self.block)
         params = {}
-        if last is part:  # mixes rows of one step
+        if last is part:  # mixes rows of one step, or is all there is
             params = self.draw_params(part, stream)
-            images = part.apply(images, params)
-        return View(self.train.normalise(images), self.every, params.get("partner"), params.get("share"))
+            images = part.apply(images, self.given(part, params))
+        mixture = (self.beside(params[name]) if name in params else None for name in ("partner", "share"))
+        return View(self.train.normalise(images), self.every, *mixture)
 
     def _pick(self, name: ViewName, prefix: str) -> View:
         """Of two candidates for each row the half on which the picker's entropy is largest."""
@@ -105,13 +109,43 @@ class Views(StepImages):
             picked = pick(entropy(torch.cat([outputs(model, part.x).logits for part in parts])))
         return View(*(torch.cat(column)[picked] for column in zip(*parts, strict=True)))
 
+    def clean(self) -> Tensor:
+        """This step's originals as a network sees them."""
+        if self._clean is None:
+            self._clean = self.train.normalise(self.raw)
+        return self._clean
+
+    def ingredients(self, layout: Layout, mode: str | None) -> dict[tuple, Tensor]:
+        """The tensors of this step from which the batch of a layout and a teacher's outputs on it follow, by name.
+
+        Args:
+            layout: whose rows.
+            mode: what the teacher sees, as in ``teacher_outputs``; None without one.
+        """
+        found: dict[tuple, Tensor] = {("label",): self.label, ("place",): self.place, ("rank",): self.ranks()}
+        if mode == "clean":
+            found["clean",] = self.clean()
+        for name, prefix in itertools.product(layout.view_names(), {"", PREFIX.get(mode or "", "")}):
+            for field, value in self.view(name, prefix)._asdict().items():
+                if value is not None:
+                    found["view", name, prefix, field] = value
+        return found
+
+    def take(self, ingredients: dict[tuple, Tensor]) -> None:
+        """Go on in this step with these tensors in place of its own; what was joined from its own is forgotten."""
+        self._views, self._view_outputs, self._joined = {}, {}, {}
+        self.label, self.place, self.rank = (ingredients[name,] for name in ("label", "place", "rank"))
+        self._clean = ingredients.get(("clean",), self._clean)
+        for name, prefix in {key[1:3] for key in ingredients if key[0] == "view"}:
+            fields = {field: ingredients.get(("view", name, prefix, field)) for field in View._fields}
+            self._views[name, prefix] = View(**fields)
+
     def batch(self, layout: Layout, progress: float) -> Batch:
         """The rows that students of a layout see in this step, slot after slot; equal ``origin`` marks a pair."""
 
         def joined() -> Batch:
             augmented, views = zip(*self._slots(layout, self.view), strict=True)
-            index = self.index.to(self.device)
-            return assemble(views, augmented, layout, self.label, index, epoch=self.epoch, step=self.step)
+            return assemble(views, augmented, layout, self.label, self.place, epoch=self.epoch, step=self.step)
 
         return replace(self._once("views", layout, joined), progress=progress)
 
@@ -136,7 +170,8 @@ class Views(StepImages):
         if key not in self._joined:
             started = time.perf_counter()
             self._joined[key] = make()
-            self.spent[clock] += time.perf_counter() - started
+            if self.device.type == "cpu":  # elsewhere this would be how long it took to ask for them
+                self.spent[clock] += time.perf_counter() - started
         return self._joined[key]
 
     def _slots(self, layout: Layout, get: Callable[[ViewName], Any]) -> Iterator[tuple[Tensor | bool, Any]]:
@@ -147,14 +182,16 @@ class Views(StepImages):
             if count in (0, self.originals):
                 yield count > 0, get(augmented if count else plain)
             else:
-                mask = (self._rank() < count).to(self.device)
+                mask = self.ranks() < count
                 yield mask, get(plain).where(mask, get(augmented))
 
-    def _rank(self) -> Tensor:
+    def ranks(self) -> Tensor:
         """Which originals are augmented first, the same for every slot and every policy."""
-        rank = torch.empty(self.originals, dtype=torch.long)
-        rank[torch.randperm(self.originals, generator=self.generator("select"))] = torch.arange(self.originals)
-        return rank
+        if self.rank is None:
+            rank = torch.empty(self.originals, dtype=torch.long)
+            rank[torch.randperm(self.originals, generator=self.generator("select"))] = torch.arange(self.originals)
+            self.rank = self.beside(rank)
+        return self.rank
 
     def _outputs_on(self, teacher_key: str, mode: str, maps: bool, name: ViewName) -> Outputs:
         """The teacher's outputs on one view: of this step, else of the teacher cache, else of a forward pass."""
@@ -164,10 +201,7 @@ class Views(StepImages):
             stream = self._stream_key(teacher_key, name, mode) if self.teacher_cache else None
             found = self.teacher_cache.read(stream, self.number, self.originals) if stream and not maps else None
             if found is None:
-                if mode == "clean":
-                    x = self.train.normalise(self.raw)
-                else:
-                    x = self.view(name, "teacher/" if mode == "independent" else "").x
+                x = self.clean() if mode == "clean" else self.view(name, PREFIX.get(mode, "")).x
                 text = repr(name).removeprefix("View")  # "Name(policy=..., copy=...)": names of streams do not move
                 found = self._run_teacher(teacher_key, x, text, mode, self.number)
                 self.spent["passes"] += 1

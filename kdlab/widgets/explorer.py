@@ -184,6 +184,7 @@ class Explorer:
 
         self.control = self.controls()
         for name, control in self.control.items():
+            control.add_class(f"kd-set-{name}")
             if name in self.DEFAULTS:
                 control.observe(lambda change, name=name: self._changed(name, change["new"]), "value")
         self.picture, self.message, self.line = (w.HTML() for _ in range(3))

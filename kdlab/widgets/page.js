@@ -13,6 +13,14 @@
     };
     window.addEventListener("keydown", window.kdlabKeys, true);
   }
+  // Choosing in a menu of the explorer by its text, as a click there would: from a chart, an image, a row of a table.
+  window.kdlabChoose ??= (box, menu, text) => {
+    const list = box.querySelector(`.kd-set-${menu} select`), plain = words => words.replace(/\s+/g, " ").trim();
+    const place = [...list?.options ?? []].findIndex(option => plain(option.textContent) === plain(text));
+    if (place < 0 || list.selectedIndex === place) return;
+    list.selectedIndex = place;
+    list.dispatchEvent(new Event("change", {bubbles: true}));
+  };
   const box = style.closest(".kdlab");
   if (!box || box.kdlabNamed) return;
   set(box, "role", "group");
@@ -33,6 +41,12 @@
     }
   };
   // The clipboard is there on this machine's own pages and on encrypted ones; elsewhere an old way does it.
+  box.addEventListener("click", event => {
+    const opener = event.target.closest(".kd-open");
+    if (!opener) return;
+    box.kdlabOpened = opener.dataset; // the picture that comes has a button in its place, which gets the focus
+    window.kdlabChoose(box, opener.dataset.menu, opener.dataset.option);
+  });
   box.addEventListener("click", async event => {
     const button = event.target.closest(".kd-copy");
     if (!button) return;
@@ -48,7 +62,12 @@
     button.focus();
     setTimeout(() => { button.textContent = "Copy settings"; }, 1500);
   });
-  const look = () => { name(); window.kdlabCharts(box); };
+  const look = () => {
+    name();
+    window.kdlabCharts(box);
+    const {menu, option} = box.kdlabOpened ?? {}, lost = document.activeElement === document.body;
+    if (menu && lost) [...box.querySelectorAll(".kd-open")].find(({dataset: d}) => d.menu === menu && d.option === option)?.focus({preventScroll: true});
+  };
   box.kdlabNamed = new MutationObserver(look);
   const what = {subtree: true, childList: true, characterData: true, attributes: true, attributeFilter: ["aria-valuetext"]};
   box.kdlabNamed.observe(box, what);

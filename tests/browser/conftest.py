@@ -24,8 +24,12 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 QUIET = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync",
          "--disable-component-update", "--disable-dev-shm-usage", OFFLINE]  # fmt: skip
-# What a page may complain of on its console. Voila's page links icons on the web, which it also brings along.
-ALLOWED = (r"ERR_NAME_NOT_RESOLVED \(https://cdn\.jsdelivr\.net/npm/@fortawesome/",)
+# What a page may complain of on its console. Voila's page links icons on the web, which it also brings along; the
+# policy of a class page forbids them before a name is looked up.
+ALLOWED = (
+    r"ERR_NAME_NOT_RESOLVED \(https://cdn\.jsdelivr\.net/npm/@fortawesome/",
+    r"^Loading the stylesheet 'https://cdn\.jsdelivr\.net/npm/@fortawesome/",
+)
 
 
 @pytest.fixture(scope="session")

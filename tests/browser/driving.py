@@ -38,8 +38,11 @@ FAILED = re.compile("Traceback|There was an error when executing cell")
 PICTURE = """async element => {
     if (element.tagName !== 'IMG') return [...element.querySelectorAll('.kd-chart, .kd-tiles')].map(
         part => part.dataset.chart ?? part.innerHTML).join();
-    const image = element, bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
-    return bytes.reduce((text, byte) => text + String.fromCharCode(byte), '');
+    await element.decode();
+    const canvas = document.createElement('canvas');
+    Object.assign(canvas, {width: element.naturalWidth, height: element.naturalHeight});
+    canvas.getContext('2d').drawImage(element, 0, 0);  // fetching it again is against a class page's policy
+    return canvas.toDataURL();
 }"""
 
 
@@ -105,7 +108,7 @@ def slide(slider, steps: int) -> None:
 
 
 def picture(image) -> str:
-    """What is shown: the bytes of an ``img``, or the charts and images of an explorer."""
+    """What is shown: the pixels of an ``img``, or the charts and images of an explorer."""
     return image.evaluate(PICTURE)
 
 

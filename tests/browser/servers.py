@@ -74,7 +74,7 @@ class Server:
         self.process.wait()
 
 
-def start(command: Callable[[int], list[str]], folder: Path, notebooks: Path, ready: str) -> Server:
+def start(command: Callable[[int], list[str]], folder: Path, notebooks: Path, ready: str, **variables: str) -> Server:
     """Start a server whose home, settings and store are in a folder of its own.
 
     Args:
@@ -82,6 +82,7 @@ def start(command: Callable[[int], list[str]], folder: Path, notebooks: Path, re
         folder: an empty one.
         notebooks: what it serves.
         ready: a path that answers 200 once it serves, also without the token.
+        **variables: of the environment, where they are to be others.
     """
     token, port = secrets.token_hex(16), serve.free_port(20000 + secrets.randbelow(20000))
     home = folder / "home"
@@ -95,9 +96,10 @@ def start(command: Callable[[int], list[str]], folder: Path, notebooks: Path, re
     }
     places |= {f"JUPYTER_{part}_DIR": home / part for part in ("CONFIG", "DATA", "RUNTIME")}
     environment = serve.environment(folder / "settings", token) | {k: str(v) for k, v in places.items()}
+    environment |= {"KDLAB_PROFILE": "smoke"} | variables
     with open(folder / "log", "w") as log:
         process = subprocess.Popen(
-            command(port), env=environment | {"KDLAB_PROFILE": "smoke"}, cwd=folder, stdin=subprocess.DEVNULL,
+            command(port), env=environment, cwd=folder, stdin=subprocess.DEVNULL,
             stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     server = Server(process, port, token, folder, notebooks)

@@ -121,8 +121,34 @@ def drive_runs(page, server, key: str, screenshots):
     with redrawn(image(box)):
         choose(box, "run", key[:8])
     assert key[:8] in box.inner_text()
+    chart, cell = (
+        box.locator(".kd-chart", has_text="Confusion, val").get_by_role("application"),
+        field(box, "confusion"),
+    )
+    before, opened = cell.input_value(), set()
+    with redrawn(image(box)):
+        for key in ("Home", "ArrowRight"):
+            chart.press(key)
+            chart.press("Enter")
+            box.page.wait_for_timeout(300)
+            opened.add(cell.input_value())
+    assert opened - {before}, "a cell of the confusions opens its images"
+    if cell.evaluate("menu => menu.selectedIndex"):
+        with redrawn(image(box)):
+            cell.select_option(index=0)  # the largest mistake
+    with redrawn(image(box)):
+        box.locator(".kd-open:has(img)").nth(1).click()
+    label = box.locator(".kd-open:has(img)").nth(1).get_attribute("data-option")
+    box.get_by_text(label.replace(", ", ", labelled "), exact=False).first.wait_for()
+    assert box.locator(".kd-open:has(img)").nth(1).evaluate("button => button === document.activeElement")
+    kept(box, screenshots, "results-images")
     with redrawn(image(box)):
         choose(box, "arm B", "", last=True)
+    row = box.locator("tr:not(:has(.kd-mark)) .kd-open").first
+    name = row.inner_text()
+    with redrawn(image(box)):
+        row.click()
+    assert field(box, "arm A").evaluate("menu => menu.selectedOptions[0].text").replace("\u00a0", " ") == name
     press(box, "Export csv")
     box.get_by_text("rows written to").wait_for()
     assert list((server.out / "exports").glob("*.csv"))

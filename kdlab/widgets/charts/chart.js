@@ -1,6 +1,6 @@
 // Draws `.kd-chart` elements from their data as vector graphics: as wide as there is room, with text of a fixed size.
 // Mouse: what is told of the nearest item, drag to zoom, double click for the whole. Keyboard: arrows go from item to
-// item, + and - zoom, 0 shows the whole. Colours come from the style sheet, so that they follow the theme.
+// item, + and - zoom, 0 shows the whole. A click or Enter opens an item that chooses in a menu of the explorer. Colours come from the style sheet, so that they follow the theme.
 window.kdlabCharts ??= (() => {
   const BASE = 12, GAP = 6, NEAR = 30, LEAST = 1 / 200; // pixels; the last is the smallest part that zooming shows
   const pen = document.createElement("canvas").getContext("2d");
@@ -212,12 +212,16 @@ window.kdlabCharts ??= (() => {
       this.here.toggleAttribute("hidden", !item);
       if (!item) return;
       const {x, y} = this.place(item), {left, right, top, bottom} = this.area;
-      this.tip.textContent = item.text;
+      this.tip.textContent = item.text + (item.mark.menu ? "\nClick, or Enter, to open" : "");
       const px = Math.min(Math.max(x, left), right), py = Math.min(Math.max(y, top), bottom), {offsetWidth: w, offsetHeight: h} = this.tip;
       this.tip.style.left = `${Math.max(0, Math.min(px + 12, this.width - w))}px`;
       this.tip.style.top = `${py - h - 10 >= -30 ? py - h - 10 : py + 14}px`;
       this.here.setAttribute("cx", px);
       this.here.setAttribute("cy", py);
+    }
+
+    open(item) {
+      if (item?.mark.menu) window.kdlabChoose(this.element.closest(".kdlab"), item.mark.menu, item.mark.opens[item.k]);
     }
 
     step(key) {
@@ -290,7 +294,12 @@ window.kdlabCharts ??= (() => {
           if (over[4][1]) this.look("y", this.y.back(over[3]), this.y.back(over[2]));
           this.tell(null);
           this.draw();
-        } else if (event.pointerType !== "mouse") this.tell(this.nearest(...point(event)));
+        } else {
+          const item = this.nearest(...point(event)), mouse = event.pointerType === "mouse";
+          const told = mouse || (!this.tip.hidden && item === this.items[kept.cursor]); // a finger has no hover: tap twice
+          if (!mouse) { this.tell(item); kept.cursor = this.items.indexOf(item); }
+          if (told) this.open(item);
+        }
       });
       svg.addEventListener("pointerleave", event => event.pointerType === "mouse" && this.tell(null));
       svg.addEventListener("dblclick", () => this.zoom(0));
@@ -305,6 +314,7 @@ window.kdlabCharts ??= (() => {
         if (event.ctrlKey || event.metaKey || event.altKey) return;
         if (/^(Arrow|Home|End)/.test(event.key)) this.step(event.key);
         else if ("+=-0".includes(event.key)) this.zoom({"-": 2, 0: 0}[event.key] ?? 0.5);
+        else if (event.key === "Enter" && !this.tip.hidden) this.open(this.items[kept.cursor]);
         else if (event.key === "Escape") this.tell(null);
         else return;
         event.preventDefault();

@@ -56,6 +56,8 @@ class Mark:
         dash: ``"-"``, ``"--"`` or ``":"``.
         strength: opacity of all items, or of each rectangle.
         hollow: points that are only an outline.
+        menu: the menu of the explorer in which a click, or Enter, on an item chooses; empty for none.
+        opens: the text of the option that it chooses there, of each item.
     """
 
     kind: str
@@ -74,6 +76,8 @@ class Mark:
     dash: str = "-"
     strength: float | Sequence[float] = 1.0
     hollow: bool = False
+    menu: str = ""
+    opens: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -173,10 +177,10 @@ def _mark(mark: Mark) -> dict[str, Any]:
     made = {"kind": mark.kind, "c": light, "d": on_dark(mark.color), "x": _numbers(mark.x), "y": _numbers(mark.y)}
     made |= {name: _numbers(getattr(mark, name)) for name in ("x2", "y2") if len(getattr(mark, name))}
     usual = Mark("", (), ())
-    for name in ("name", "anchor", "marker", "size", "width", "dash", "hollow"):
+    for name in ("name", "anchor", "marker", "size", "width", "dash", "hollow", "menu"):
         if (value := getattr(mark, name)) != getattr(usual, name):
             made[name] = value
-    for name in ("told", "words"):
+    for name in ("told", "words", "opens"):
         if len(value := getattr(mark, name)):
             made[name] = list(value)
     if np.ndim(mark.strength) or mark.strength != 1:

@@ -25,6 +25,18 @@ def colours(color: str, text: bool = False) -> str:
     return f"--c:{readable(color) if text else color};--d:{on_dark(color)}"
 
 
+def opener(menu: str, option: str, html: str) -> str:
+    """What chooses in a menu of the explorer when it is clicked, as an HTML button; ``page.js`` does it.
+
+    Args:
+        menu: name of the control.
+        option: the text of the option there.
+        html: what is on it.
+    """
+    what = f'data-menu="{escape(menu)}" data-option="{escape(option)}" title="{escape(option)}"'
+    return f'<button type="button" class="kd-open" {what} aria-label="{escape(option)}">{html}</button>'
+
+
 @dataclass(frozen=True)
 class Words:
     """A line of text.
@@ -80,19 +92,25 @@ class Images:
         side: of each, in CSS pixels, where there is room.
         frame: colour of a frame around each; empty for none.
         mark: a sign at their right.
+        menu: the menu of the explorer in which a click on an image chooses; empty for none.
+        opens: the text of the option that it chooses there, of each image.
     """
 
     images: Sequence[np.ndarray]
     side: int
     frame: str = ""
     mark: str = ""
+    menu: str = ""
+    opens: Sequence[str] = ()
 
     def html(self) -> str:
         """As an element of a tile."""
         frame = f' class="kd-framed" style="{colours(self.frame)}"' if self.frame else ""
-        shown = "".join(f'<img src="{_source(i, self.side)}" alt="" width="{self.side}"{frame}>' for i in self.images)
+        shown = [f'<img src="{_source(i, self.side)}" alt="" width="{self.side}"{frame}>' for i in self.images]
+        if self.menu:
+            shown = [opener(self.menu, text, image) for text, image in zip(self.opens, shown, strict=True)]
         mark = f'<b style="{colours(self.frame or INK, True)}">{escape(self.mark)}</b>' if self.mark else ""
-        return f'<div class="kd-images">{shown}{mark}</div>'
+        return f'<div class="kd-images">{"".join(shown)}{mark}</div>'
 
 
 Item = Words | Share | Images

@@ -11,38 +11,42 @@ import pandas as pd
 from kdlab import stats
 from kdlab.data import visitors
 from kdlab.errors import SpecError
-from kdlab.lab import sources
-from kdlab.lab.answers import truth
 from kdlab.lab.baseline import bar_of
-from kdlab.lab.damage import Damaged
 from kdlab.lab.right import right_in
 from kdlab.lab.store import Store
-from kdlab.widgets.charts.tiles import Tiles, Words
+from kdlab.plotting.look import INK
 from kdlab.widgets.charts.twin import Cell
 from kdlab.widgets.drawing import Drawing, table
-from kdlab.widgets.results import captions
+from kdlab.widgets.results import answers, captions, images
 from kdlab.widgets.results import table as tables
-from kdlab.widgets.results.run import run_row
+from kdlab.widgets.results.answers import Answers
+from kdlab.widgets.results.images import together_text
+from kdlab.widgets.results.live import Watch
+from kdlab.widgets.results.opened import image_rows, run_rows, students
+from kdlab.widgets.results.run import courses
 from kdlab.widgets.results.selection import Selection, select
 from kdlab.widgets.runs.arms import ACCURACIES, looks
 from kdlab.widgets.runs.controls import RunsExplorer
-from kdlab.widgets.runs.panels import comparison, notice
+from kdlab.widgets.runs.panels import comparison
 from kdlab.widgets.runs.read import Runs, read
 
 IN_WORDS = 12  # rows of the table in a static twin
-LATER = {"arm_a": None, "arm_b": None, "run": None}
+INSIDE = {"cell": None, "image": None}  # a run
+LATER = {"arm_a": None, "arm_b": None, "run": None} | INSIDE
 
 
 class ResultsBrowser(RunsExplorer):
-    """The finished runs by arm, two arms compared by seed, and one run's course, confusions and calibration.
+    """The finished runs by arm, two arms compared by seed, one run's course, confusions and calibration, and one image.
 
     Args:
         store: where runs live; None takes the default store.
         **settings: the filters ``data``, ``student``, ``teacher``, ``method``, ``augmentation``, ``seed`` (a value, or
             ``"all"``) and ``where`` (further ``column=value``, between spaces); ``sort`` (a column), ``descending`` and
-            ``single`` (runs instead of arms); ``metric`` (``"test_accuracy"`` or ``"val_accuracy"``), ``arm_a`` and
-            ``arm_b`` (names of arms, compared as A minus B), ``run`` (a key, or its beginning) and ``name`` (of the csv
-            file). None takes the first one that fits.
+            ``single`` (runs instead of arms, which are averages over seeds); ``metric`` (``"test_accuracy"`` or
+            ``"val_accuracy"``), ``arm_a`` and ``arm_b`` (names of arms, compared as A minus B), ``run`` (a key, or its
+            beginning), ``cell`` (of its confusions: ``"Shirt > Coat"``, labelled a shirt, taken for a coat), ``image``
+            (a number in val) and ``name`` (of the csv file). None takes the first one that fits; for arms, two of one
+            teacher that differ in as little as there is.
 
     Raises:
         SpecError: for an unknown setting.
@@ -51,15 +55,16 @@ class ResultsBrowser(RunsExplorer):
     TITLE = "Results browser"
     QUESTION = "Which runs are there, do two arms really differ, and what does a run get wrong?"
     DEFAULTS = {
-        **dict.fromkeys(tables.FILTERS, tables.ALL), "where": "", "sort": "test_accuracy", "descending": True,
+        **dict.fromkeys(tables.FILTERS, tables.ALL), "where": "", "sort": "val_accuracy", "descending": True,
         "single": False, "metric": "test_accuracy", **LATER, "name": "runs",
     }  # fmt: skip
-    KINDS = dict.fromkeys(tables.FILTERS, object)  # a seed is a number, all of them a word
+    KINDS = dict.fromkeys(tables.FILTERS, object) | {"cell": str, "image": int}  # a seed is a number, all a word
 
     def __init__(self, store: Store | None = None, **settings: Any):
         super().__init__(**settings)
         self.store = store or Store()
         self.runs: Runs | None = None
+        self.data = ""  # of the opened run
         self.last: tuple[Runs, dict[str, Any], Selection | None] | None = None
 
     def given(self) -> list[str]:
@@ -102,24 +107,33 @@ class ResultsBrowser(RunsExplorer):
         chosen, metric = self.selection(), self.settings["metric"]
         if chosen is None:
             return captions.nothing_text(self.everything())
+        self.data = chosen.data
         bar = bar_of(chosen.of(chosen.first).index[0], self.store)
         two, verdict, findings = self._pair(chosen, bar)
         styles = dict(zip("AB", looks([chosen.kind(chosen.first), chosen.kind(chosen.second)]), strict=True))
         names = {"A": chosen.first} | ({"B": chosen.second} if verdict else {})
         styles = {letter: styles[letter] for letter in names}
         pair = (chosen.first, chosen.second, metric, bar.get(metric), tuple(two.index))
-        panels = self.cached(pair, lambda: comparison(two, names, styles, verdict, metric, bar.get(metric)))
-        opened = self.cached(chosen.run, lambda: self._run(chosen))
-        alt = f"{metric.replace('_', ' ')} of two arms with their difference; below, curve, confusions and "
-        alt += f"reliability of run {chosen.run[:8]}"
+        opens = {
+            (r.arm, r.seed): tables.run_name(r.Index, names.get(r.arm, ""), r.seed, r.source) for r in two.itertuples()
+        }
+        rows = [self.cached(pair, lambda: comparison(two, names, styles, verdict, metric, bar.get(metric), opens))]
+        rows.append(self.cached(("courses", pair), lambda: courses(self._courses(chosen, two), styles)))
+        rows += run_rows(chosen, self.answers(chosen.run, chosen))
+        colours = {letter: style["color"] for letter, style in styles.items()} | {"run": INK}
+        rows += self._images(chosen, colours)
+        alt = f"{metric.replace('_', ' ')} of two arms with their difference and their curves; then of run "
+        alt += f"{chosen.run[:8]}: curve, confusions, reliability, images"
         seeds = two[["arm", "seed", metric]].sort_values(["arm", "seed"]).itertuples(index=False)
         numbers = table(("arm", "seed", f"{metric.replace('_', ' ')} (%)"), seeds)
         parts = [
             captions.verdict_text(verdict, chosen, findings),
             captions.difference_text(chosen),
             captions.run_text(chosen),
+            captions.measured_text(chosen),
+            together_text(students(chosen, lambda key: self.answers(key, chosen))),
         ]
-        return Drawing([panels, *opened], alt, "\n".join(parts), numbers)
+        return Drawing(rows, alt, "\n".join(filter(None, parts)), numbers)
 
     def _pair(
         self, chosen: Selection, bar: dict[str, Any]
@@ -133,32 +147,42 @@ class ResultsBrowser(RunsExplorer):
             findings = stats.health(two, [verdict.contrast], bar, right_in(two, self.store))
         return two.assign(arm=two["arm"].map(names)), verdict, findings
 
-    def _run(self, chosen: Selection) -> list[list[Cell]]:
-        """The rows of the chosen run; an error takes the place of what cannot be drawn."""
-        key, row = chosen.run, chosen.table.loc[chosen.run]
-        title, curve = Words(f"Run {key[:8]}: {row['arm']}, seed {row['seed']}", bold=True, size=15), ()
-        head = Tiles([[title]], 300, 600)
-        try:
-            published = sources.found(key, self.store, row["environment"])
-            curve = (published.result if published else self.store.read(key, "result"))["curve"]
-            if row["diverged"]:
-                raise SpecError(f"This run diverged at step {row['diverged_at']:.0f}: its answers mean nothing.")
-            if published:
-                raise SpecError("This run is from the ledger, which keeps its numbers and not its answers to val.")
-            logits = self.store.logits(key)["val"]
-            labels, classes = truth(row["data"], chosen.runs.facts[key]["files"], "val", len(logits))
-        except Damaged as error:
-            return [[notice(f"The files of run {key[:8]} cannot be read ({error.file} {error.reason}).")]]
-        except SpecError as error:
-            return [[head], run_row(curve, None, None, (), str(error))]
-        return [[head], run_row(curve, logits, labels, classes)]
+    def _courses(self, chosen: Selection, two: pd.DataFrame) -> dict[str, list]:
+        """The points on val of the runs of two arms, by letter; what cannot be read is left out."""
+        good = two[~two["diverged"].astype(bool)].groupby("arm")
+        found = {letter: [answers.course(key, chosen, self.store) for key in runs.index] for letter, runs in good}
+        return {letter: [curve for curve in curves if curve] for letter, curves in found.items()}
+
+    def answers(self, key: str, chosen: Selection) -> Answers:
+        """What a run answered, read once.
+
+        Args:
+            key: of the run.
+            chosen: the selection.
+        """
+        return self.cached(("answers", key), lambda: answers.read(key, chosen, self.store))
+
+    # ---- one image ---------------------------------------------------------------------------------------------------
+
+    def look(self, chosen: Selection) -> tuple[Answers, images.Look] | None:
+        """What is looked at in the chosen run; None where its answers are not there."""
+        found = self.answers(chosen.run, chosen)
+        return (found, images.look_into(found, *(self.settings[name] for name in INSIDE))) if found.known else None
+
+    def _images(self, chosen: Selection, colours: dict[str, str]) -> list[list[Cell]]:
+        """The images of a cell of the confusions, and what the students of both arms say of one."""
+        if (looked := self.look(chosen)) is None:
+            return []
+        name, n = looked[0].data, len(looked[0].labels)
+        pixels = self.cached(("val", name, n), lambda: answers.pixels(name, n))
+        return image_rows(chosen, looked[1], lambda key: self.answers(key, chosen), pixels, colours)
 
     # ---- controls ----------------------------------------------------------------------------------------------------
 
     def controls(self) -> dict[str, Any]:
-        titles = {"sort": "sort by", "arm_a": "arm A", "arm_b": "arm B", "metric": "compare by"}
+        titles = {"sort": "sort by", "arm_a": "arm A", "arm_b": "arm B", "metric": "compare by", "cell": "confusion"}
         narrow = {"width": "280px", "style": {"description_width": "100px"}}
-        names = (*tables.FILTERS, "sort", "arm_a", "arm_b", "run", "metric")
+        names = (*tables.FILTERS, "sort", *LATER, "metric")
         made = {
             name: self.menu("Dropdown", name, titles.get(name, name),
                             **({"width": "min(100%, 490px)"} if name in LATER else narrow))
@@ -185,17 +209,29 @@ class ResultsBrowser(RunsExplorer):
             box.add_class(look)
             return box
 
-        self.table, self.exported = w.HTML(), w.HTML()
+        self.table, self.exported, self.watch = w.HTML(), w.HTML(), Watch(self)
         super()._build()
         head, _, message, picture, line = self.box.children
         filters = bar(*tables.FILTERS, "where", "sort", "descending", "single", "refresh")
         beside = made_of("kd-beside", self.table, bar("name", "export"), self.exported)
-        chosen = bar("arm_a", "arm_b", "run", "metric")
-        self.box.children = [head, made_of("kd-browse", filters, beside), chosen, message, picture, line]
+        chosen = bar(*LATER, "metric")
+        self.box.children = [
+            head,
+            made_of("kd-browse", filters, beside),
+            chosen,
+            message,
+            picture,
+            line,
+            self.watch.shown,
+        ]
 
     def adapt(self, changed: str) -> None:
         if changed in (*tables.FILTERS, "where", "refresh"):
             self.forget(*LATER)
+        if changed == "cell":
+            self.forget("image")
+        if changed in ("arm_a", "arm_b", "run") and (now := self.selection()) and self.data != now.data:
+            self.forget(*INSIDE)  # which are classes and images of other data
         s, runs = self.settings, self.everything()
         for name in tables.FILTERS:
             self.offer(name, tables.choices(runs.table, name), s[name])
@@ -207,7 +243,12 @@ class ResultsBrowser(RunsExplorer):
             arms = [(arm, arm) for arm in chosen.arms]
             self.offer("arm_a", arms, chosen.first)
             self.offer("arm_b", arms, chosen.second)
-            self.offer("run", _run_choices(chosen), chosen.run)
+            self.offer("run", chosen.runs_to_open(), chosen.run)
+            looked = self.look(chosen)
+            self.offer("cell", looked[1].cells if looked else (), looked and looked[1].cell, disabled=not looked)
+            offered = looked[1].options(looked[0]) if looked else ()
+            self.offer("image", offered, looked and looked[1].image, disabled=not looked)
+        self.watch.start()
 
     def redraw(self) -> None:
         """Table, comparison and run for the present settings; the last good ones stay where that fails."""
@@ -236,10 +277,3 @@ class ResultsBrowser(RunsExplorer):
                 text = f"{len(chosen.rows):,} rows written to <code>{escape(str(path))}</code>. {link}"
             self.exported.value = f'<p class="kd-message" role="status">{text}</p>'
             self.show_message("")
-
-
-def _run_choices(chosen: Selection) -> list[tuple[str, str]]:
-    """Runs of the two arms first, then the others."""
-    rank = chosen.table["arm"].map({chosen.second: 1, chosen.first: 0}).fillna(2)
-    runs = chosen.table.assign(rank=rank).sort_values(["rank", "arm", "seed"])
-    return [(f"{r.Index[:8]}  {r.arm}, seed {r.seed}{captions.origin(r.source)}", r.Index) for r in runs.itertuples()]

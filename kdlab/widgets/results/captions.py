@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from html import escape
 
 from kdlab import stats
+from kdlab.lab.measured import REVISIONS
 from kdlab.lab.sources import LEDGER
 from kdlab.plotting.look import few_seeds
 from kdlab.widgets.drawing import Drawing
 from kdlab.widgets.results.selection import Selection
+from kdlab.widgets.results.table import origin
 from kdlab.widgets.runs.arms import ACCURACIES, COSTS, TEACHER
 from kdlab.widgets.runs.controls import FILL, nothing
 from kdlab.widgets.runs.read import Runs
@@ -25,11 +27,6 @@ def count_text(chosen: Selection) -> str:
     taken = int((chosen.table["source"] == LEDGER).sum())
     words = f", {taken:,} of them from the ledger" if taken else ""
     return f"{runs:,} run{'s' * (runs != 1)} of {len(chosen.runs.table):,} in {arms:,} arm{'s' * (arms != 1)}{words}"
-
-
-def origin(source: str) -> str:
-    """What stands behind a run that is no run of the store."""
-    return ", from the ledger" if source == LEDGER else ""
 
 
 def verdict_text(verdict: stats.Verdict | None, chosen: Selection, findings: Sequence[stats.Finding] = ()) -> str:
@@ -77,6 +74,32 @@ def run_text(chosen: Selection) -> str:
         "Confusions and reliability are of the val images: the test set is scored once and not looked into. "
         f"Key <code>{chosen.run}</code>.</p>"
     )
+
+
+def measured_text(chosen: Selection) -> str:
+    """What was measured of the opened run afterwards, beside the means of both arms; empty where nothing was."""
+    table, run = chosen.table, chosen.table.loc[chosen.run]
+    columns = {"this run": table.loc[[chosen.run]]}
+    columns |= {letter: chosen.of(arm) for letter, arm in dict(A=chosen.first, B=chosen.second).items()}
+    parts = []
+    for measure in REVISIONS:
+        own = [name for name in table if name.startswith(f"{measure}.") and name != f"{measure}.revision"]
+        numbers = [name for name in own if run[name] == run[name]]
+        if not numbers:
+            continue
+        body = "".join(
+            f'<tr><th scope="row">{escape(name.partition(".")[2].replace(".", ", ").replace("_", " "))}</th>'
+            + "".join(f"<td>{rows[name].mean():.4g}</td>" for rows in columns.values()) + "</tr>"
+            for name in numbers
+        )  # fmt: skip
+        many = f"{len(numbers)} number{'s' * (len(numbers) != 1)}"
+        head = "<tr><th></th>" + "".join(f'<th scope="col">{name}</th>' for name in columns) + "</tr>"
+        parts.append(
+            f'<details class="kd-numbers"><summary>Measured afterwards: {measure} ({many})</summary>'
+            f'<div class="kd-scroll" tabindex="0" role="region" aria-label="{measure}">\n'
+            f"<table><thead>{head}</thead><tbody>{body}</tbody></table></div></details>"
+        )
+    return "\n".join(parts)
 
 
 def unreadable_text(runs: Runs) -> str:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from kdlab import metrics
 from kdlab.plotting.look import FAINT, INK
-from kdlab.widgets.charts.chart import Axis, Mark, Panel, names
+from kdlab.widgets.charts.chart import Axis, Mark, Panel, about, names
 from kdlab.widgets.charts.colours import PLAIN, STUDENT, TEACHER
 from kdlab.widgets.charts.tiles import Tiles, Words
 from kdlab.widgets.charts.twin import Cell
+from kdlab.widgets.results.images import cell_text
 
 WRITTEN = 12  # classes up to which counts and names of classes can be read
 
@@ -36,6 +37,35 @@ def run_row(curve: Sequence[dict], logits, labels, classes: Sequence[str], why: 
     bins = pd.DataFrame(metrics.reliability(logits, labels))
     counts = metrics.confusion(logits, labels)
     return [course(curve), confusions(counts, classes), reliability(bins, metrics.calibration_error(logits, labels))]
+
+
+def courses(arms: Mapping[str, Sequence[Sequence[dict]]], looks: Mapping[str, dict]) -> list[Panel]:
+    """Accuracy on val and training loss of arms over steps: each seed a pale line, their mean a strong one.
+
+    Args:
+        arms: by letter, the points of each of its runs.
+        looks: with a colour, by letter.
+    """
+    last = max((point["step"] for curves in arms.values() for curve in curves for point in curve), default=1)
+    across, made = Axis(0, 1.02 * last, "step"), []
+    for name, label in (("val_accuracy", "Accuracy on val (%), mean over seeds"),
+                        ("train_loss", "Training loss, mean over seeds")):  # fmt: skip
+        marks, shown = [], []
+        for letter, curves in arms.items():
+            color = looks[letter]["color"]
+            seeds = [{p["step"]: p.get(name) for p in curve if p.get(name) is not None} for curve in curves]
+            for points in seeds if len(seeds) > 1 else ():
+                marks.append(Mark("line", list(points), list(points.values()), color, width=0.8, strength=0.35))
+            steps = sorted(set.intersection(*map(set, seeds))) if seeds else []
+            means = [float(np.mean([points[step] for points in seeds])) for step in steps]
+            told = [f"{letter}, step {step:,}: {value:.4g} (mean of {len(seeds)})"
+                    for step, value in zip(steps, means, strict=True)]  # fmt: skip
+            marks += [Mark("line", steps, means, color, name=letter, width=2.4),
+                      Mark("points", steps, means, color, told=told, size=6)]  # fmt: skip
+            shown += [value for points in seeds for value in points.values() if np.isfinite(value)]
+        up = Axis(*about(shown)) if name == "val_accuracy" else Axis(0, 1.05 * max([1.0, *shown]))
+        made.append(Panel(label, across, up, marks, 210, 380))
+    return made
 
 
 def course(curve: Sequence[dict]) -> tuple[Panel, Panel]:
@@ -71,7 +101,9 @@ def confusions(counts: np.ndarray, classes: Sequence[str]) -> Panel:
             for r, c in zip(rows, columns, strict=True)]  # fmt: skip
     words = [str(counts[r, c]) for r, c in zip(rows, columns, strict=True)] if k <= WRITTEN else ()
     cells = Mark("rects", columns - 0.48, rows - 0.48, TEACHER, columns + 0.48, rows + 0.48, told=told, words=words,
-                 strength=np.maximum(shares[rows, columns], 0.04))  # fmt: skip
+                 strength=np.maximum(shares[rows, columns], 0.04), menu="cell",
+                 opens=[cell_text(counts[r, c], classes[r], classes[c], r == c)
+                        for r, c in zip(rows, columns, strict=True)])  # fmt: skip
     if k > WRITTEN:
         down = Axis(k - 0.5, -0.5, f"label, {k} classes", ticks={}, held=True)
         return Panel("Confusion, val", Axis(-0.5, k - 0.5, "predicted", ticks={}, held=True), down, [cells], 330, 330)

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kdlab.errors import SpecError, choose
+from kdlab.errors import SpecError, choose, is_plain
+from kdlab.lab.sources import LEDGER
 from kdlab.lab.unfinished import writing
 from kdlab.paths import home
+from kdlab.widgets.charts.tiles import opener
 from kdlab.widgets.runs.arms import ACCURACIES, TEACHER, arms_table
 
 ALL, NONE = "all", "none"
@@ -81,6 +83,16 @@ def ordered(table: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
     return rows.set_index("key") if single else rows.rename(columns={"seed": "seeds"}).set_index("arm")
 
 
+def origin(source: str) -> str:
+    """What stands behind a run that is no run of the store."""
+    return ", from the ledger" if source == LEDGER else ""
+
+
+def run_name(key: str, arm: str, seed: int, source: str) -> str:
+    """``1a2b3c4d  kd jda, seed 3``: a run in the menu."""
+    return f"{key[:8]}  {arm}, seed {seed}{origin(source)}"
+
+
 def as_html(rows: pd.DataFrame, marks: Mapping[str, str], limit: int = LIMIT, metric: str = "") -> str:
     """Rows of ``ordered`` as an HTML table.
 
@@ -107,6 +119,9 @@ def _row(row: dict[str, Any], names: list[str], marks: Mapping[str, str], scale,
         text = escape(_cell(row, name))
         if place == 0:
             mark = marks.get(row[name], "")
+            if metric:  # where there are menus
+                text = opener(*("run", run_name(row["key"], row["arm"], row["seed"], row["source"])) if name == "key"
+                              else ("arm_a", row[name]), text)  # fmt: skip
             badge = f'<span class="kd-mark">{escape(mark)}</span> ' if mark else ""
             cells.append(f'<th scope="row">{badge}{f"<code>{text}</code>" if name == "key" else text}</th>')
         else:
@@ -167,7 +182,7 @@ def export(rows: pd.DataFrame, name: str) -> tuple[Path, str]:
         SpecError: for a name that is not a plain file name, or when the disk refuses.
     """
     name = name.strip().removesuffix(".csv")
-    if not name or any(c in name for c in '/\\:*?"<>|') or name.startswith("."):
+    if not is_plain(name) or any(c in name for c in ':*?"<>|'):
         raise SpecError(f"name must be a plain file name, but got {name!r}.")
     content = rows.to_csv(lineterminator="\n").encode()
     folder, number = home() / "exports", 1

@@ -49,8 +49,9 @@ def _facts(spec: Mapping[str, Any], seed: int) -> dict[str, Any]:
     }  # fmt: skip
     if augmented:
         facts |= {"hard_labels": spec["hard_labels"]} | _options("augmentation_options", spec["augmentation_options"])
+    plain_sgd = {"rho": 0.0, "adaptive": False}  # which a spec does not say of itself
     for group in ("model_options", "method_options", "optimiser"):
-        facts |= _options(group, spec[group])
+        facts |= _options(group, (plain_sgd if group == "optimiser" else {}) | spec[group])
     if teacher:
         facts |= {"teacher_view": spec["teacher_view"]}
         facts |= {f"teacher.{name}": value for name, value in _facts(teacher, seed).items()}
@@ -116,6 +117,28 @@ def arm_names(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     taken = Counter(names.values())
     unique = {arm: name if taken[name] == 1 else f"{name} ({first[arm][:8]})" for arm, name in names.items()}
     return {key: unique[arm] for key, arm in arms.items()}
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
+    """In how many things two arms differ, and which: what is decided together counts once.
+
+    Args:
+        one, other: facts, of ``run_facts``.
+
+    Returns:
+        Names such as ``"augmentation"`` (with its ratio and options), ``"method"`` (with its options), ``"teacher"``.
+    """
+    apart = {name for name in (*one, *other) if one.get(name) != other.get(name)}
+    return {_thing(name) for name in apart} - {""}
+
+
+def _thing(name: str) -> str:
+    """What a fact is part of; empty for one that follows from others."""
+    group = name.split(".")[0]
+    together = {"ratio": "augmentation", "hard_labels": "augmentation", "augmentation_options": "augmentation",
+                "method_options": "method", "model_options": "model", "teacher_view": "teacher", "steps": "budget",
+                "budget": "", "what": "", "files": "", "revisions": ""}  # fmt: skip
+    return together.get(group, group)
 
 
 def usual_values(runs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def notice(text: str) -> Tiles:
 
 def arms_panel(
     table: pd.DataFrame, arms: Mapping[str, str], looks: Mapping[str, dict], metric: str, title: str,
-    line: float | None = None,
+    line: float | None = None, opens: Mapping[tuple[str, int], str] | None = None,
 ) -> Panel:  # fmt: skip
     """Seeds, mean and 95 % t-interval of each arm, a row each; a thin line joins the runs of a seed.
 
@@ -35,6 +35,7 @@ def arms_panel(
         metric: the accuracy.
         title: of the panel.
         line: the linear model's value of it, where known.
+        opens: the option of the menu ``run`` that a dot chooses, by arm and seed; None leaves dots without.
     """
     good = table[~table["diverged"].astype(bool)]
     wide = good.pivot(index="seed", columns="arm", values=metric).astype(float).reindex(columns=list(arms))
@@ -49,7 +50,8 @@ def arms_panel(
         color, mean = looks[arm]["color"], stats.interval(wide[arm])
         told = [f"{arm}, seed {seed}: {value:.2f} %" for seed, value in wide[arm].items()]
         marks += [
-            Mark("points", wide[arm], [row + 0.2] * len(wide), color, told=told, size=6),
+            Mark("points", wide[arm], [row + 0.2] * len(wide), color, told=told, size=6, menu="run" if opens else "",
+                 opens=[opens.get((arm, seed), "") for seed in wide.index] if opens else ()),
             Mark("segments", [mean.low], [row - 0.14], color, [mean.high], [row - 0.14], width=3),
             Mark("points", [mean.mean], [row - 0.14], color, told=[f"{arm}: {interval_text(mean)}"],
                  marker=looks[arm]["marker"], size=12),
@@ -85,12 +87,13 @@ def verdict_panel(verdicts: Sequence[stats.Verdict], rows: Sequence[str], title:
                  size=12, hollow=hollow),
         ]  # fmt: skip
         shown += [verdict.low, verdict.high, *values.values()]
-    return Panel(title, Axis(*about(shown), EFFECT), down, marks, 60 + 62 * len(rows), 380)
+    across = Axis(*about(shown), EFFECT.format(unit="points", bounds="intervals"))
+    return Panel(title, across, down, marks, 60 + 62 * len(rows), 380)
 
 
 def comparison(
     table: pd.DataFrame, arms: Mapping[str, str], looks: Mapping[str, dict], verdict: stats.Verdict | None, metric: str,
-    line: float | None = None,
+    line: float | None = None, opens: Mapping[tuple[str, int], str] | None = None,
 ) -> list[Panel]:  # fmt: skip
     """One or two arms, and their paired difference beside them.
 
@@ -101,9 +104,10 @@ def comparison(
         verdict: on A minus B, or None where there are no two arms.
         metric: column that is compared.
         line: the linear model's value of it, where known.
+        opens: as in ``arms_panel``.
     """
     words = {letter: f"{letter}: {name}" for letter, name in arms.items()}
-    first = arms_panel(table, words, looks, metric, "Two arms" if verdict else "One arm", line)
+    first = arms_panel(table, words, looks, metric, "Two arms" if verdict else "One arm", line, opens)
     return [first, verdict_panel([verdict], [f"A {MINUS} B"], "Paired by seed")] if verdict else [first]
 
 

@@ -1,0 +1,142 @@
+"""One optimiser step of several students of one architecture, without the host looking at a number."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from kdlab.losses.base import Batch
+from kdlab.models import Outputs
+from kdlab.spec import Optimiser
+from kdlab.training.gpu.reasons import held
+from kdlab.training.gpu.stack import Stack, from_named, in_rows, named_tensors, network
+from kdlab.training.student import Arm
+from kdlab.training.views import Views
+
+
+def kind(arm: Arm) -> tuple:
+    """Arms of equal kinds can be stepped as one network."""
+    o, spec = arm.spec.optimiser, arm.spec
+    rows = arm.layout.turns or spec.views
+    rule = o.momentum, o.nesterov, o.weight_decay
+    return spec.model, repr(sorted(spec.model_options.items())), rows, spec.precision, *rule
+
+
+def alike(arm: Arm) -> tuple:
+    """Arms for which this is equal have the same loss of the same batch, each of its own student."""
+    spec = arm.spec
+    options = repr(sorted(spec.method_options.items()))
+    return spec.method, options, repr(arm.layout), arm.teacher_key or "", spec.teacher_view, arm.total_steps
+
+
+class Abreast:
+    """Students of one kind that step together; their losses, and which of them have diverged, stay on the device.
+
+    Args:
+        arms: of one ``kind``, all at the same step.
+        run: how the students are one network.
+
+    Attributes:
+        alive: which students' losses were finite so far, bool (K,); the others' weights do not move any more.
+        rate: learning rates of the current step, float64 (K,).
+    """
+
+    def __init__(self, arms: Sequence[Arm], run: Callable[[Stack], Callable[[Tensor], Outputs]] = network):
+        self.arms = sorted(arms, key=alike)
+        self.stack = Stack([arm.student for arm in self.arms])
+        self.network, self.optimiser = run(self.stack), self.arms[0].spec.optimiser
+        self.precision = self.arms[0].spec.precision
+        self.momentum = [in_rows(own) for own in zip(*(arm.momentum[: self._own] for arm in self.arms), strict=True)]
+        where = next(iter(self.stack.weights.values())).device
+        self.alive = torch.ones(len(self.arms), dtype=torch.bool, device=where)
+        self.rate = torch.zeros(len(self.arms), dtype=torch.float64, device=where)
+        self._one_by_one: set[str] = {arm.spec.method for arm in self.arms if held(arm.method)}
+
+    @property
+    def _own(self) -> int:
+        """Tensors of a student that learn; those of its method follow them in ``Arm.parameters``."""
+        return len(self.stack.weights)
+
+    def aim(self) -> None:
+        """Set the learning rates of this step."""
+        rates = [arm.spec.optimiser.rate((arm.step + 0.5) / arm.total_steps) for arm in self.arms]
+        self.rate.copy_(torch.tensor(rates, dtype=torch.float64), non_blocking=True)
+
+    def step(self, views: Views) -> Tensor:
+        """One optimiser step on the current views; the losses, (K,)."""
+        given = [arm.inputs(views) for arm in self.arms]
+        images = [batch.x for batch, _ in given]
+        x = images[0] if all(one is images[0] for one in images) else torch.stack(images)
+        half = self.precision == "bfloat16"
+        # Without a cache of cast weights, which a graph would read though they have moved.
+        with torch.autocast(x.device.type, torch.bfloat16, half, cache_enabled=False):
+            said = self.network(x)
+        losses = self.losses(said, given)
+        weights = [*self.stack.weights.values()]
+        parts = [arm.parameters[self._own :] for arm in self.arms]
+        leaves = [*weights, *(p for own in parts for p in own)]
+        gradients = iter(torch.autograd.grad(losses.sum(), leaves, allow_unused=True))
+        self.alive.logical_and_(losses.detach().isfinite())
+        together, found = [next(gradients) for _ in weights], [[next(gradients) for _ in own] for own in parts]
+        self._move(weights, together, self.momentum, self.alive, self.rate)
+        for row, (arm, own) in enumerate(zip(self.arms, parts, strict=True)):
+            self._move(own, found[row], arm.momentum[self._own :], self.alive[row], self.rate[row])
+        for arm, (batch, _) in zip(self.arms, given, strict=True):
+            arm.method.after_step(batch)
+        return losses.detach()
+
+    def losses(self, said: Outputs, given: Sequence[tuple[Batch, Outputs | None]]) -> Tensor:
+        """Every arm's loss, (K,): at once for arms with one method that holds no tensors, else one by one."""
+        found, start = [], 0
+        for _, group in groupby(self.arms, alike):
+            arms = list(group)
+            own = named_tensors(said._map(lambda maps, start=start, arms=arms: maps[start : start + len(arms)]))
+            batch, teacher = given[start]
+            found.append(self._together(arms, own, batch, teacher))
+            start += len(arms)
+        return torch.cat(found)
+
+    def _together(self, arms: list[Arm], said: dict, batch: Batch, teacher: Outputs | None) -> Tensor:
+        def loss(arm: Arm, own: dict) -> Tensor:
+            return arm.method(from_named(own), teacher, batch).total
+
+        name = arms[0].spec.method
+        if len(arms) > 1 and name not in self._one_by_one:
+            if not arms[0].reads_maps:  # maps that nobody reads need not be mapped over
+                said = {field: said[field] for field in ("logits", "embedding") if field in said}
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)  # of operations that vmap takes one by one
+                    return torch.func.vmap(lambda own: loss(arms[0], own))(said)
+            except RuntimeError:  # it looks at numbers, or does what vmap has no rule for
+                self._one_by_one.add(name)
+        whole = from_named(said)
+        rows = (named_tensors(whole._map(lambda maps, k=k: maps[k])) for k in range(len(arms)))
+        return torch.stack([loss(arm, own) for arm, own in zip(arms, rows, strict=True)])
+
+    @torch.no_grad()
+    def _move(self, weights: Sequence[Tensor], gradients: list, momentum: list[Tensor], alive: Tensor, rate: Tensor):
+        """SGD as ``torch.optim.SGD`` does it, on rows that are alive, each at its own rate."""
+        moved = [part for part in zip(weights, gradients, momentum, strict=True) if part[1] is not None]
+        if not moved:
+            return
+        weights, gradients, momentum = map(list, zip(*moved, strict=True))
+        steps = descent(weights, gradients, momentum, self.optimiser)
+        for weight, step in zip(weights, steps, strict=True):
+            shape = (*alive.shape, *[1] * (weight.dim() - alive.dim())) if alive.dim() else ()
+            scaled = rate.to(weight.dtype).view(shape) * step
+            weight.sub_(scaled.masked_fill_(~alive.view(shape), 0))  # torch.where would copy the 0 to the device
+
+
+def descent(weights: list[Tensor], gradients: list[Tensor], momentum: list[Tensor], o: Optimiser) -> list[Tensor]:
+    """Where SGD goes at a rate of 1: ``g' = g + d w``, ``m <- mu m + g'``, ``g' + mu m`` by Nesterov, else ``m``."""
+    steps = torch._foreach_add(gradients, weights, alpha=o.weight_decay)
+    if not o.momentum:
+        return steps
+    torch._foreach_mul_(momentum, o.momentum)
+    torch._foreach_add_(momentum, steps)
+    return torch._foreach_add(steps, momentum, alpha=o.momentum) if o.nesterov else momentum

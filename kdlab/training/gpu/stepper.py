@@ -1,0 +1,124 @@
+"""One step of a cohort on a device, without waiting for it: losses are read once every so many steps."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from kdlab.training.gpu import reasons
+from kdlab.training.gpu.abreast import Abreast, kind
+from kdlab.training.gpu.capture import Captured, Recorder, record
+from kdlab.training.gpu.stack import network
+from kdlab.training.student import Arm
+from kdlab.training.views import Views
+
+READ_EVERY = 32  # steps
+WARM = 3  # steps before one is captured: libraries choose their kernels and take their memory in them
+
+
+class DeviceStepper:
+    """Steps the arms of a cohort: students of one kind as one network, all of them in one CUDA graph.
+
+    What cannot be captured (a memory, a decision of the host, foreign code) is stepped beside the graph, and told once.
+
+    Args:
+        views: of the cohort.
+        recorder: records a step; None captures nothing but on a GPU.
+        way: how students are one network.
+    """
+
+    def __init__(self, views: Views, recorder: Recorder | None = None, way=network):
+        self.views, self.recorder = views, recorder or (record if views.device.type == "cuda" else None)
+        self.way = way
+        self._keys: tuple[str, ...] = ()
+        self._unread: list[tuple[list[tuple[Arm, int]], Tensor]] = []  # arms with their steps, and their losses
+        self._told: set[str] = set()
+        if views.device.type == "cuda" and views.device.index is not None:
+            torch.cuda.set_device(views.device)  # on which graphs are recorded
+        self._started = time.perf_counter()
+
+    def step(self, arms: Iterable[Arm]) -> None:
+        """One optimiser step of each arm, all of which stand at the step of the views."""
+        arms = list(arms)
+        if not self._unread:
+            self._started = time.perf_counter()
+        if tuple(arm.key for arm in arms) != self._keys:
+            self._group(arms)
+        for group in (*self._captured, *self._eager):
+            group.aim()
+        losses = [self._capture()] if self._captured else []
+        losses += [group.step(self.views) for group in self._eager]
+        moved = [arm for group in (*self._captured, *self._eager) for arm in group.arms]
+        if moved:
+            self._unread.append(([(arm, arm.step) for arm in moved], torch.cat(losses)))
+        for arm in moved:
+            arm.step += arm.diverged_at is None
+        for arm in self._alone:
+            arm.train_step(self.views)
+
+    def read(self, due: bool) -> bool:
+        """Read the losses of the last steps, if it is time: then the host waits for the device.
+
+        Args:
+            due: whether the arms' losses are wanted now.
+
+        Returns:
+            Whether they have been read.
+        """
+        if not due and len(self._unread) < READ_EVERY and not self._alone:
+            return False
+        if self._unread:
+            values = iter(torch.cat([losses for _, losses in self._unread]).tolist())
+            seconds = (time.perf_counter() - self._started) / len(self._unread)
+            for moved, _ in self._unread:
+                for arm, step in moved:
+                    arm.note(step, next(values), seconds / len(moved))
+            self._unread = []
+        return True
+
+    def _group(self, arms: Sequence[Arm]) -> None:
+        """Which arms step as one network, in the graph or beside it, and which alone."""
+        self.read(due=True)  # nothing is at work any more with what is made anew
+        self._keys, self._graph, self._warm = tuple(arm.key for arm in arms), None, 0
+        self._alone, kinds = [], {}
+        for arm in arms:
+            reason = reasons.alone(arm)
+            if reason:
+                self._alone.append(arm)
+            elif reason := reasons.eager(arm, *arm.inputs(self.views)) if self.recorder else "":
+                kinds.setdefault((True, kind(arm)), []).append(arm)
+            else:
+                kinds.setdefault((False, kind(arm)), []).append(arm)
+            self._tell(arm, reason)
+        made = [(beside or not self.recorder, Abreast(group, self.way)) for (beside, _), group in kinds.items()]
+        self._eager, self._captured = ([group for eager, group in made if eager == which] for which in (True, False))
+
+    def _tell(self, arm: Arm, reason: str) -> None:
+        if reason and arm.spec.method not in self._told:
+            self._told.add(arm.spec.method)
+            print(f"kdlab: {arm.spec.method} steps outside of the CUDA graph: {reason}.", file=sys.stderr, flush=True)
+
+    def _work(self) -> Tensor:
+        return torch.cat([group.step(self.views) for group in self._captured])
+
+    def _capture(self) -> Tensor:
+        """The step of what can be captured: a few as they are, then one recorded, then its replays."""
+        if self._warm < WARM or self.recorder is None:
+            self._warm += 1
+            return self._work()
+        inputs: dict[tuple, Tensor] = {}
+        for arm in (arm for group in self._captured for arm in group.arms):
+            inputs |= self.views.ingredients(arm.layout, arm.spec.teacher_view if arm.teacher_key else None)
+        if self._graph is None:
+            try:
+                self._graph = Captured(inputs, self.views.take, self._work, self.recorder)
+            except RuntimeError as error:  # the driver's word; nothing was done yet
+                print(f"kdlab: no CUDA graph: {error}", file=sys.stderr, flush=True)
+                self.recorder = None
+                self.views.at(self.views.number)
+                return self._work()
+        return self._graph(inputs)
