@@ -28,6 +28,7 @@ import os
 import statistics
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -225,6 +226,7 @@ def main() -> None:
             try:
                 PARTS[part][0](bench)
             except RuntimeError as error:  # what one part lacks, another may have
+                traceback.print_exc()
                 bench.note(part, f"failed: {type(error).__name__}: {str(error)[:300]}")
         given.json.write_text(
             json.dumps({"device": name, "torch": torch.__version__, "found": bench.found}, indent=1) + "\n"

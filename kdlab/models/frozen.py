@@ -88,8 +88,9 @@ def frozen(network: nn.Module, example: Tensor, precision: str = "float32") -> F
     if example.is_cuda:
         made.to(memory_format=torch.channels_last)
     if example.device.type == "cpu" and torch.backends.mkldnn.is_available():
-        for name, shape in shapes.items():
-            made.set_submodule(name, LaidOut(cast(nn.Conv2d, made.get_submodule(name)), shape))
+        with contextlib.suppress(RuntimeError):  # oneDNN has no bfloat16 for processors without AVX-512
+            for name, shape in shapes.items():
+                made.set_submodule(name, LaidOut(cast(nn.Conv2d, made.get_submodule(name)), shape))
     return Frozen(made, precision, folded=True)
 
 

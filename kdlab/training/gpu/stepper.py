@@ -85,6 +85,7 @@ class DeviceStepper:
         self.read(due=True)  # nothing is at work any more with what is made anew
         self._keys, self._graph, self._warm = tuple(arm.key for arm in arms), None, 0
         self._alone, kinds = [], {}
+        self._asked: dict[tuple, None] = {}  # layouts, and what their teachers see, of what is captured
         for arm in arms:
             reason = reasons.alone(arm)
             if reason:
@@ -93,6 +94,7 @@ class DeviceStepper:
                 kinds.setdefault((True, kind(arm)), []).append(arm)
             else:
                 kinds.setdefault((False, kind(arm)), []).append(arm)
+                self._asked[arm.layout, arm.spec.teacher_view if arm.teacher_key else None] = None
             self._tell(arm, reason)
         made = [(beside or not self.recorder, Abreast(group, self.way)) for (beside, _), group in kinds.items()]
         self._eager, self._captured = ([group for eager, group in made if eager == which] for which in (True, False))
@@ -111,8 +113,8 @@ class DeviceStepper:
             self._warm += 1
             return self._work()
         inputs: dict[tuple, Tensor] = {}
-        for arm in (arm for group in self._captured for arm in group.arms):
-            inputs |= self.views.ingredients(arm.layout, arm.spec.teacher_view if arm.teacher_key else None)
+        for layout, mode in self._asked:
+            inputs |= self.views.ingredients(layout, mode)
         if self._graph is None:
             try:
                 self._graph = Captured(inputs, self.views.take, self._work, self.recorder)
