@@ -172,7 +172,7 @@ def few_losses(where: str, captured: bool = True) -> list[float]:
     """Losses of two students in eight steps."""
     given = argparse.Namespace(device=where, steps=1, minutes=1)
     views, arms = Bench(given).arms(splits_of("grey"), SMALL, 2, "float32")
-    taken = DeviceStepper(views)
+    taken = DeviceStepper(views.device)
     if not captured:
         taken.recorder = None
     for step in range(8):

@@ -70,7 +70,7 @@ class Bench:
     def step_seconds(self, splits: Splits, pair: tuple[str, str], students: int, way=network) -> float:
         """Seconds of a step of a cohort, graph and warm-up left out."""
         views, arms = self.arms(splits, pair, students)
-        taken, steps = DeviceStepper(views, way=way), self.given.steps
+        taken, steps = DeviceStepper(views.device, way=way), self.given.steps
         for step in range(WARM + 2 + steps):
             if step == WARM + 2:
                 taken.read(due=True)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from kdlab import training
+from kdlab import lab, settings, training
 from kdlab.augment import pointwise
 from kdlab.augment.weak import CropFlip
 from kdlab.data import load
@@ -20,7 +20,7 @@ from kdlab.registry import catalogue, create
 from kdlab.rng import generator
 from kdlab.spec import Budget, Optimiser, RunSpec
 from kdlab.training import Arm, Views, loop
-from kdlab.training.gpu import reasons, stepper
+from kdlab.training.gpu import abreast, reasons, stepper
 from kdlab.training.gpu.abreast import Abreast
 from kdlab.training.gpu.stack import Grouped, Stack, Vmapped, network
 from kdlab.training.gpu.stepper import DeviceStepper
@@ -109,7 +109,7 @@ def arms_of(specs, views, steps=STEPS):
 def test_the_steps_of_a_cohort_ask_a_device_for_no_number():
     """Batches, teacher, students, losses and optimiser, those of eight arms; views are asked above."""
     views = cohort_views()
-    arms, taken = arms_of(SPECS, views), DeviceStepper(views)
+    arms, taken = arms_of(SPECS, views), DeviceStepper(views.device)
     for step in range(2):
         views.at(step)
         for arm in arms:
@@ -190,7 +190,7 @@ def test_arms_of_all_kinds_step_abreast_as_one_by_one(way, monkeypatch):
             arm.train_step(views)
         for group in groups:
             group.aim()
-            losses = group.step(views)
+            losses = group.step()
             for arm, loss in zip(group.arms, losses.tolist(), strict=True):
                 other = next(one for one in apart if one.key == arm.key)
                 assert loss == pytest.approx(other.losses[-1], rel=1e-9)
@@ -209,20 +209,27 @@ def test_half_precision_is_that_of_separate_steps(way):
         for arm in apart:
             arm.train_step(views)
         group.aim()
-        assert group.step(views).tolist() == pytest.approx([arm.losses[-1] for arm in apart], rel=0.02)
+        assert group.step().tolist() == pytest.approx([arm.losses[-1] for arm in apart], rel=0.02)
 
 
 # --- the loop -----------------------------------------------------------------------------------------------------
 
 
+def on_device(views):
+    """What takes the steps of a cohort on a GPU, here on the CPU."""
+    return DeviceStepper(views[0].device)
+
+
 def train(specs, monkeypatch, make=None, steps=STEPS):
-    """A cohort's results by key, with the beats that it got."""
+    """A cohort's results by key, with the beats that it got; each seed and fraction has views of its own."""
     splits, teacher = networks()
     if make:
         monkeypatch.setattr(loop, "stepper_of", make)
-    nothing, done, beats = lambda *given: None, {}, []
+    nothing, done, beats, made = lambda *given: None, {}, [], {}
     arms = [Arm(name, s, None if s.method == "ce" else "t", steps) for name, s in specs.items()]
-    views = Views(splits.train, 0, 0, ORIGINALS, {"t": teacher})
+    for which in {(s.fraction, s.seed) for s in specs.values()}:
+        made[which] = Views(splits.train.subset(*which), which[1], 0, ORIGINALS, {"t": teacher})
+    views = {name: made[s.fraction, s.seed] for name, s in specs.items()}
     training.train(
         arms, Splits(*splits), views, restore=nothing, save=nothing,
         beat=lambda waiting: beats.append(waiting[0].step), finish=lambda arm, result: done.update({arm.key: result}),
@@ -234,7 +241,7 @@ def test_the_loop_reads_losses_now_and_then_and_ends_where_the_cpu_does(monkeypa
     specs = {"a": KD, "c": KD.replace(method="ccd"), "e": KD.replace(method="ce")}
     monkeypatch.setattr(loop, "CURVE_POINTS", 2)
     right, every = train(specs, monkeypatch)
-    found, beats = train(specs, monkeypatch, DeviceStepper)
+    found, beats = train(specs, monkeypatch, on_device)
     assert every == list(range(1, STEPS)) and beats == [2, 4]
     for name in specs:
         assert found[name].numbers["steps"] == STEPS and found[name].numbers["seconds"] > 0
@@ -245,11 +252,74 @@ def test_the_loop_reads_losses_now_and_then_and_ends_where_the_cpu_does(monkeypa
             torch.testing.assert_close(found[name].student[weight], value, rtol=1e-2, atol=1e-3)
 
 
+def test_students_of_several_seeds_and_subsets_step_abreast_as_in_cohorts_of_their_own(monkeypatch):
+    specs = {
+        "a": KD, "b": KD.replace(seed=1), "c": KD.replace(method="ccd", seed=1), "d": KD.replace(fraction=0.5),
+        "e": KD.replace(method="ce", seed=1), "f": KD.replace(augmentation="mixup"),
+    }  # fmt: skip
+    together, _ = train(specs, monkeypatch, on_device, steps=2)
+    for name, spec in specs.items():
+        alone, _ = train({name: spec}, monkeypatch, on_device, steps=2)
+        for weight, value in alone[name].student.items():
+            torch.testing.assert_close(together[name].student[weight], value, rtol=1e-2, atol=1e-3)
+    pairs = zip(together["a"].student.values(), together["b"].student.values(), strict=True)
+    assert not all(torch.equal(mine, its) for mine, its in pairs)
+
+
+one_by_mapped = abreast._mapped
+
+
+def test_a_graph_reads_the_inputs_of_all_views(monkeypatch):
+    specs = {
+        "a": KD, "b": KD.replace(seed=1), "c": KD.replace(seed=1, method="fitnet"), "d": KD.replace(ratio=0.25, seed=1),
+        "e": KD.replace(method="ce"), "f": KD.replace(method="ce", fraction=0.5), "g": KD.replace(method="dist"),
+        "h": KD.replace(method="dist", seed=1, teacher_view="clean"), "i": KD.replace(augmentation="mixup"),
+    }  # fmt: skip
+    kept, mapped = {}, []
+    monkeypatch.setattr(abreast, "_mapped", lambda *given: mapped.append(len(given[2])) or one_by_mapped(*given))
+
+    class Keeping(Views):
+        def take(self, ingredients):
+            kept[self] = ingredients
+            super().take(ingredients)
+
+    def record(work):
+        read, result = dict(kept), torch.zeros(len(specs))
+
+        def replay():
+            for views, ingredients in read.items():
+                views.take(ingredients)
+            result.copy_(work())
+
+        return replay, result
+
+    monkeypatch.setitem(globals(), "Views", Keeping)
+    eager, _ = train(specs, monkeypatch, on_device, steps=stepper.WARM + 1)
+    make = lambda views: DeviceStepper(views[0].device, record)  # noqa: E731
+    replayed, _ = train(specs, monkeypatch, make, steps=stepper.WARM + 1)
+    assert len(kept) == 3 and {2, 4} <= {*mapped}  # losses of students on batches of their own, at once
+    for name in specs:
+        for k, value in eager[name].student.items():
+            torch.testing.assert_close(replayed[name].student[k], value, rtol=1e-2, atol=1e-3)
+
+
+def test_a_sweep_trains_its_seeds_and_subsets_in_one_cohort_where_a_gpu_trains(monkeypatch):
+    small = KD.replace(budget=Budget(2, "steps", ORIGINALS))
+    teacher = small.replace(method="ce", views=1, augmentation="weak", ratio=0.0, role="teacher")
+    specs = [small.replace(seed=s, teacher=teacher.at_seed(s), fraction=f) for s in (0, 1) for f in (0.5, 1.0)]
+    assert [len(cohort.runs) for cohort in lab.plan(specs).cohorts] == [1, 1, 1, 1, 1, 1]
+    monkeypatch.setattr(settings, "on_gpu", lambda: True)
+    monkeypatch.setattr(loop, "stepper_of", on_device)
+    assert [len(cohort.runs) for cohort in lab.plan(specs[:2], specs[2:]).cohorts] == [2, 4]
+    table = lab.run(specs[:2], specs[2:], workers=0, progress=False, require_teacher=False)
+    assert len(table) == 4 and table["test_accuracy"].notna().all() and table["steps"].eq(2).all()
+
+
 @pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value encountered")
 def test_a_diverging_arm_is_told_late_at_the_right_step_and_stays_where_it_was(monkeypatch):
     wild = KD.replace(optimiser=Optimiser(lr=1e30, warmup=0.0))
     right, _ = train({"wild": wild}, monkeypatch)
-    found, _ = train({"a": KD, "wild": wild}, monkeypatch, DeviceStepper)
+    found, _ = train({"a": KD, "wild": wild}, monkeypatch, on_device)
     assert found["wild"].numbers["diverged_at"] == right["wild"].numbers["diverged_at"] < STEPS - 1
     assert found["wild"].numbers["steps"] == right["wild"].numbers["steps"]
     assert not found["a"].numbers["diverged"]
@@ -260,7 +330,7 @@ def test_a_diverging_arm_is_told_late_at_the_right_step_and_stays_where_it_was(m
 def test_a_method_that_reads_its_student_s_layers_steps_alone(capsys):
     views, spec = cohort_views(), {"x": KD.replace(method="catkd")}
     (right,), (found,) = arms_of(spec, views), arms_of(spec, views)
-    taken = DeviceStepper(views)
+    taken = DeviceStepper(views.device)
     for step in range(2):
         views.at(step)
         right.train_step(views)
@@ -305,10 +375,10 @@ def test_a_replayed_step_reads_new_inputs_and_is_the_step_itself(monkeypatch):
     monkeypatch.setitem(globals(), "Views", Keeping)
 
     def captured(views):
-        record, made["replayed"] = stub(views)
-        return DeviceStepper(views, record)
+        record, made["replayed"] = stub(views[0])
+        return DeviceStepper(views[0].device, record)
 
-    eager, _ = train(specs, monkeypatch, DeviceStepper)
+    eager, _ = train(specs, monkeypatch, on_device)
     replayed, _ = train(specs, monkeypatch, captured)
     assert made["replayed"] == list(range(stepper.WARM, STEPS))
     for name in specs:
@@ -321,7 +391,7 @@ def test_a_graph_that_the_driver_refuses_is_told_and_done_without(capsys):
         raise RuntimeError("operation not permitted when stream is capturing")
 
     views = cohort_views()
-    arms, taken = arms_of({"a": KD}, views), DeviceStepper(views, refuse)
+    arms, taken = arms_of({"a": KD}, views), DeviceStepper(views.device, refuse)
     for step in range(STEPS):
         views.at(step)
         taken.step(arms)

@@ -30,9 +30,16 @@ def shared(spec: RunSpec) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def abreast(spec: RunSpec) -> dict[str, Any]:
+    """What all runs of a cohort on a GPU have in common: each may have streams and a subset of its own."""
+    own = ("fraction", "seed", "replicate", "streams")
+    return {name: value for name, value in shared(spec).items() if name not in own}
+
+
 @dataclass
 class Cohort:
-    """Runs that train together in one process: they share data, subset, seed, originals per step and precision.
+    """Runs that train together in one process: they share data, originals per step and precision, on a CPU subset and
+    seed as well.
 
     Attributes:
         runs: by key.
@@ -79,14 +86,17 @@ def cohorts(
     teaching = {run.teacher.key for run in missing if run.teacher}
     groups: dict[tuple, list[PlannedRun]] = {}
     for run in missing:
-        alike = json.dumps(shared(run.spec)), run.spec.sizes, run.spec.precision
-        groups.setdefault((ranks[run.key], run.key in teaching and lengths[run.key], alike), []).append(run)
+        group = run.key in teaching and lengths[run.key], run.spec.sizes, run.spec.precision
+        # What fills a card are students of several seeds and subsets; a processor's cache is full with one.
+        alike = (-1, abreast(run.spec)) if costs.card else (ranks[run.key], shared(run.spec))
+        groups.setdefault((*group, json.dumps(alike)), []).append(run)
     made, keys, largest = [], {run.key for run in missing}, LARGEST_ON_GPU if costs.card else LARGEST
-    for (rank, *_), runs in groups.items():
+    for runs in groups.values():
         # Side by side those that read stage maps, since the others may do without the teacher, and those that fuse.
-        runs.sort(key=lambda run: (run.reads_maps, repr(run.fusion_key)))
+        runs.sort(key=lambda run: (ranks[run.key], run.reads_maps, repr(run.fusion_key)))
         size = math.ceil(len(runs) / math.ceil(len(runs) / largest))
-        made += [cohort(runs[start : start + size], rank, keys, costs) for start in range(0, len(runs), size)]
+        parts = [runs[start : start + size] for start in range(0, len(runs), size)]
+        made += [cohort(part, min(ranks[run.key] for run in part), keys, costs) for part in parts]
     return in_order(made)
 
 
@@ -119,11 +129,11 @@ def cohort(runs: Sequence[PlannedRun], rank: int, missing: set[str], costs: Cost
     needs = {run.teacher.key for run in runs if run.teacher} & missing
     fused = {key for key, number in Counter(run.fusion_key for run in runs).items() if key is not None and number > 1}
     own = {run.key: costs.run(run, run.fusion_key in fused) for run in runs}
-    views = {name for run in runs for name in run.layout.view_names()}
+    views = {(_own(run.spec), name) for run in runs for name in run.layout.view_names()}
     spec, longest = runs[0].spec, max(run.steps for run in runs)
     images = longest * spec.budget.originals_per_step
     once, saved = images * len(views) * costs.rate("views", spec.data), 0.0
-    for (teacher_key, mode, name), (model, maps) in _teacher_passes(runs).items():
+    for (_, teacher_key, mode, name), (model, maps) in _teacher_passes(runs).items():
         seconds = images * costs.rate("teacher", model, spec.data)
         stream = None if maps or not costs.cached else stream_key(teacher_key, name, mode)
         if stream and costs.cached.get(stream_digest(shared(spec), stream), 0) >= longest:
@@ -133,13 +143,18 @@ def cohort(runs: Sequence[PlannedRun], rank: int, missing: set[str], costs: Cost
     return Cohort({run.key: run for run in runs}, needs, rank, own, once, saved)
 
 
+def _own(spec: RunSpec) -> tuple:
+    """What may differ among the runs of a cohort on a GPU, and gives each its own views."""
+    return spec.seed, spec.replicate, spec.streams, spec.fraction
+
+
 def _teacher_passes(runs: Sequence[PlannedRun]) -> dict[tuple, tuple[str, bool]]:
-    """What teachers are asked in a step: key, mode and view, to their model and whether stage maps are read."""
+    """What teachers are asked in a step: whose views, key, mode and view, to their model and if stage maps are read."""
     passes: dict[tuple, tuple[str, bool]] = {}
     for run in (run for run in runs if run.teacher_key):
         for name in run.layout.view_names():
             view = ViewName((), 0) if run.spec.teacher_view == "clean" else name  # a clean one is one for all views
-            asked = run.teacher_key, run.spec.teacher_view, view
+            asked = _own(run.spec), run.teacher_key, run.spec.teacher_view, view
             passes[asked] = run.teacher_model, run.reads_maps or passes.get(asked, ("", False))[1]
     return passes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import multiprocessing
 import os
@@ -101,17 +102,22 @@ def _train_claimed(runs: list[PlannedRun], store: Store, stop: Path, tick) -> bo
         moved = [run.key for run in runs if run_key(run.spec) != run.key]
     if moved:  # files were edited since
         raise SpecError(f"the data or the source of a part changed after run {moved[0]} was planned; start it again.")
-    first, where = runs[0].spec, device()
-    splits = splits_of(first)
+    where = device()
+    splits = splits_of(runs[0].spec)
     splits = splits._replace(val=splits.val.to(where), test=splits.test.to(where))
-    subset = splits.train.subset(first.fraction, first.seed).to(where)
     teachers, test_logits, prepared = _teachers(runs, splits, store, where)
     cache = _teacher_cache(runs, store) if teachers and where == "cpu" else None
-    views = Views(
-        subset, first.seed, first.replicate, first.budget.originals_per_step, teachers, where,
-        precision=first.teacher_precision, prepared=prepared, teacher_cache=cache, role=first.streams,
-    )  # fmt: skip
-    keeper = Keeper(store, runs, stop, test_logits, tick, views)
+    views, made = {}, {}
+    for run in runs:  # on a GPU a cohort may hold several seeds and subsets
+        spec, which = run.spec, json.dumps(shared(run.spec))
+        if which not in made:
+            made[which] = Views(
+                splits.train.subset(spec.fraction, spec.seed).to(where), spec.seed, spec.replicate,
+                spec.budget.originals_per_step, teachers, where, precision=spec.teacher_precision, prepared=prepared,
+                teacher_cache=cache, role=spec.streams,
+            )  # fmt: skip
+        views[run.key] = made[which]
+    keeper = Keeper(store, runs, stop, test_logits, tick)
     try:
         train(
             [Arm(run.key, run.spec, run.teacher_key, run.steps) for run in runs], splits, views,
@@ -156,6 +162,19 @@ def _told(run: PlannedRun) -> dict[str, Any]:
     return {name: getattr(spec, name) for name in names} | {"steps": run.steps}
 
 
+def data_of(train) -> dict[str, Any]:
+    """What a network must know of its data to be used elsewhere.
+
+    Args:
+        train: the ImageSet that it learned from.
+    """
+    channels, height, width = train.images.shape[1:]
+    return {
+        "classes": list(train.classes), "channels": channels, "height": height, "width": width,
+        "mean": list(train.mean), "std": list(train.std),
+    }  # fmt: skip
+
+
 class Keeper:
     """Writes what a cohort in training gives to the store: checkpoints, heartbeats, results.
 
@@ -165,7 +184,6 @@ class Keeper:
         stop: a file whose appearance asks for a clean stop.
         test_logits: of the teachers by their keys, for the students' agreement with them.
         tick: called every half second, or None.
-        views: of the cohort, which count what making them and the teachers' forward passes took.
     """
 
     def __init__(
@@ -175,9 +193,8 @@ class Keeper:
         stop: Path,
         test_logits: dict,
         tick: Callable[[], None] | None,
-        views,
     ):
-        self.store, self.stop, self.test_logits, self.tick, self.views = store, stop, test_logits, tick, views
+        self.store, self.stop, self.test_logits, self.tick = store, stop, test_logits, tick
         self.runs = {run.key: run for run in runs}
         self.told = {run.key: _told(run) for run in runs}
         self.beaten, self.saved, self.asked = 0.0, time.monotonic(), False
@@ -208,20 +225,11 @@ class Keeper:
             "spec": {"spec": arm.spec.to_dict(), "normal": normal(arm.spec)},
             "result": numbers,
             "environment": environment(),
-            "data": self._data(),
-            "cost": arm.cost() | self.views.spent,
+            "data": data_of(arm.views.train),
+            "cost": arm.cost() | arm.views.spent,
         }
         tensors = {"logits": result.logits, "student": result.student, "method": result.method}
         self.store.write(arm.key, documents, tensors)
-
-    def _data(self) -> dict[str, Any]:
-        """What a network must know of its data to be used elsewhere."""
-        train = self.views.train
-        channels, height, width = train.images.shape[1:]
-        return {
-            "classes": list(train.classes), "channels": channels, "height": height, "width": width,
-            "mean": list(train.mean), "std": list(train.std),
-        }  # fmt: skip
 
     def beat(self, waiting: list) -> bool:
         """Heartbeat every half second, checkpoints now and then; True when training should stop.

@@ -48,6 +48,7 @@ class Arm:
         evaluated_images: images in these.
         diverged_at: the step at which a loss was not finite, or None.
         fused_with: other students in its fused network, added up over its steps.
+        views: those it was built for.
     """
 
     key: str
@@ -77,6 +78,7 @@ class Arm:
 
         Where the method prepares a teacher, the network is the frozen teacher itself and only the method is trained.
         """
+        self.views = views
         spec, teacher = self.spec, views.teachers[self.teacher_key] if self.teacher_key else None
         self.student = build(spec.model, num_classes, in_channels, seed=views.seed, **spec.model_options)
         if self.prepares:

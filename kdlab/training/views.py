@@ -59,6 +59,11 @@ class Views(StepImages):
         self.spent = {"views": 0.0, "made": 0, "teacher": 0.0, "passes": 0}
         self._stream_key = functools.cache(stream_key)
 
+    @property
+    def streams(self) -> tuple[int, int, int]:
+        """What tells the views of a cohort apart: seed of the streams, training images, originals a step."""
+        return self.seed, len(self.train), self.originals
+
     def at(self, step: int) -> None:
         """Move to an optimiser step: forget the last step's views, look up this step's originals."""
         super().at(step)

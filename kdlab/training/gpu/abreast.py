@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from kdlab.losses.base import Batch
+from kdlab.losses.base import Batch, Method
 from kdlab.models import Outputs
 from kdlab.spec import Optimiser
 from kdlab.training.gpu.reasons import held
 from kdlab.training.gpu.stack import Stack, from_named, in_rows, named_tensors, network
 from kdlab.training.student import Arm
-from kdlab.training.views import Views
+
+
+OWN = ("seed", "calls", "training")  # attributes of a method that its loss reads, if at all, beside the graph
 
 
 def kind(arm: Arm) -> tuple:
@@ -27,10 +32,16 @@ def kind(arm: Arm) -> tuple:
 
 
 def alike(arm: Arm) -> tuple:
-    """Arms for which this is equal have the same loss of the same batch, each of its own student."""
-    spec = arm.spec
-    options = repr(sorted(spec.method_options.items()))
-    return spec.method, options, repr(arm.layout), arm.teacher_key or "", spec.teacher_view, arm.total_steps
+    """Arms for which this is equal have the same loss, each of its own student, on batches of as many rows."""
+    spec, plain = arm.spec, (bool, int, float, str, tuple, type(None))
+    state = {name: value for name, value in vars(arm.method).items() if isinstance(value, plain) and name not in OWN}
+    options = repr(sorted(spec.method_options.items())), repr(sorted(state.items()))
+    return spec.method, *options, arm.layout.hard_labels, bool(arm.teacher_key), arm.total_steps
+
+
+def same_batch(arm: Arm) -> tuple:
+    """Arms for which this is equal see the same batch, and the same outputs of the same teacher."""
+    return *arm.views.streams, repr(arm.layout), arm.teacher_key or "", arm.spec.teacher_view
 
 
 class Abreast:
@@ -39,14 +50,17 @@ class Abreast:
     Args:
         arms: of one ``kind``, all at the same step.
         run: how the students are one network.
+        across: take losses of several batches at once too, of methods that nothing on the host tells what to do.
 
     Attributes:
         alive: which students' losses were finite so far, bool (K,); the others' weights do not move any more.
         rate: learning rates of the current step, float64 (K,).
     """
 
-    def __init__(self, arms: Sequence[Arm], run: Callable[[Stack], Callable[[Tensor], Outputs]] = network):
-        self.arms = sorted(arms, key=alike)
+    def __init__(
+        self, arms: Sequence[Arm], run: Callable[[Stack], Callable[[Tensor], Outputs]] = network, across: bool = False
+    ):
+        self.across, self.arms = across, sorted(arms, key=lambda arm: alike(arm) + same_batch(arm))
         self.stack = Stack([arm.student for arm in self.arms])
         self.network, self.optimiser = run(self.stack), self.arms[0].spec.optimiser
         self.precision = self.arms[0].spec.precision
@@ -66,9 +80,9 @@ class Abreast:
         rates = [arm.spec.optimiser.rate((arm.step + 0.5) / arm.total_steps) for arm in self.arms]
         self.rate.copy_(torch.tensor(rates, dtype=torch.float64), non_blocking=True)
 
-    def step(self, views: Views) -> Tensor:
-        """One optimiser step on the current views; the losses, (K,)."""
-        given = [arm.inputs(views) for arm in self.arms]
+    def step(self) -> Tensor:
+        """One optimiser step, each on the current views of its own; the losses, (K,)."""
+        given = [arm.inputs(arm.views) for arm in self.arms]
         images = [batch.x for batch, _ in given]
         x = images[0] if all(one is images[0] for one in images) else torch.stack(images)
         half = self.precision == "bfloat16"
@@ -92,18 +106,15 @@ class Abreast:
     def losses(self, said: Outputs, given: Sequence[tuple[Batch, Outputs | None]]) -> Tensor:
         """Every arm's loss, (K,): at once for arms with one method that holds no tensors, else one by one."""
         found, start = [], 0
-        for _, group in groupby(self.arms, alike):
+        for _, group in groupby(self.arms, alike if self.across else lambda arm: alike(arm) + same_batch(arm)):
             arms = list(group)
-            own = named_tensors(said._map(lambda maps, start=start, arms=arms: maps[start : start + len(arms)]))
-            batch, teacher = given[start]
-            found.append(self._together(arms, own, batch, teacher))
-            start += len(arms)
+            end = start + len(arms)
+            own = named_tensors(said._map(lambda maps, start=start, end=end: maps[start:end]))
+            found.append(self._together(arms, own, given[start:end]))
+            start = end
         return torch.cat(found)
 
-    def _together(self, arms: list[Arm], said: dict, batch: Batch, teacher: Outputs | None) -> Tensor:
-        def loss(arm: Arm, own: dict) -> Tensor:
-            return arm.method(from_named(own), teacher, batch).total
-
+    def _together(self, arms: list[Arm], said: dict, given: Sequence[tuple[Batch, Outputs | None]]) -> Tensor:
         name = arms[0].spec.method
         if len(arms) > 1 and name not in self._one_by_one:
             if not arms[0].reads_maps:  # maps that nobody reads need not be mapped over
@@ -111,12 +122,13 @@ class Abreast:
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", UserWarning)  # of operations that vmap takes one by one
-                    return torch.func.vmap(lambda own: loss(arms[0], own))(said)
+                    return _mapped(arms[0].method, said, given)
             except RuntimeError:  # it looks at numbers, or does what vmap has no rule for
                 self._one_by_one.add(name)
         whole = from_named(said)
-        rows = (named_tensors(whole._map(lambda maps, k=k: maps[k])) for k in range(len(arms)))
-        return torch.stack([loss(arm, own) for arm, own in zip(arms, rows, strict=True)])
+        rows = (whole._map(lambda maps, k=k: maps[k]) for k in range(len(arms)))
+        every = zip(arms, rows, given, strict=True)
+        return torch.stack([arm.method(own, teacher, batch).total for arm, own, (batch, teacher) in every])
 
     @torch.no_grad()
     def _move(self, weights: Sequence[Tensor], gradients: list, momentum: list[Tensor], alive: Tensor, rate: Tensor):
@@ -130,6 +142,39 @@ class Abreast:
             shape = (*alive.shape, *[1] * (weight.dim() - alive.dim())) if alive.dim() else ()
             scaled = rate.to(weight.dtype).view(shape) * step
             weight.sub_(scaled.masked_fill_(~alive.view(shape), 0))  # torch.where would copy the 0 to the device
+
+
+def _mapped(method: Method, said: dict, given: Sequence[tuple[Batch, Outputs | None]]) -> Tensor:
+    """A method's losses (K,) of K students, each on its batch, by ``torch.func.vmap``.
+
+    Args:
+        method: of all of them.
+        said: the students' outputs as of ``named_tensors``, (K, ...) each.
+        given: for each its batch, and its teacher's outputs; what is the same object for all is not stacked.
+
+    Raises:
+        RuntimeError: for a method that cannot be mapped, or batches that differ in what they have.
+    """
+    batch, teacher = given[0]
+    batches = [{name: value for name, value in vars(one).items() if isinstance(value, Tensor)} for one, _ in given]
+    told = [{} if one is None else named_tensors(one) for _, one in given]
+
+    def one(own: dict, fields: dict, its: dict) -> Tensor:
+        outputs = None if teacher is None else from_named(its)
+        return method(from_named(own), outputs, replace(batch, **fields)).total
+
+    (fields, places), (its, ways) = _stacked(batches), _stacked(told)
+    return torch.func.vmap(one, in_dims=(0, places, ways))(said, fields, its)
+
+
+def _stacked(parts: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Dictionaries of tensors and of tuples of them as one, and which of its tensors have a row for each of them."""
+    leaves, shapes = zip(*(tree_flatten(part) for part in parts), strict=True)
+    if any(shape != shapes[0] for shape in shapes):
+        raise RuntimeError("batches with other fields")
+    made = [of[0] if all(one is of[0] for one in of) else torch.stack(of) for of in zip(*leaves, strict=True)]
+    places = [None if value is of[0] else 0 for value, of in zip(made, zip(*leaves, strict=True), strict=True)]
+    return tree_unflatten(made, shapes[0]), tree_unflatten(places, shapes[0])
 
 
 def descent(weights: list[Tensor], gradients: list[Tensor], momentum: list[Tensor], o: Optimiser) -> list[Tensor]:

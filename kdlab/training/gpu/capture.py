@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -40,9 +40,17 @@ class Captured:
         take(self.inputs)
         self.replay, self.result = recorder(work)
 
+    def _kinds(self, inputs: Mapping[tuple, Tensor]) -> Iterable[tuple[list[Tensor], list[Tensor]]]:
+        """What it reads and what it was given, by the kind of their numbers."""
+        kinds: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+        for name, value in self.inputs.items():
+            kept, given = kinds.setdefault(value.dtype, ([], []))
+            kept.append(value), given.append(inputs[name])
+        return kinds.values()
+
     def __call__(self, inputs: Mapping[tuple, Tensor]) -> Tensor:
         """Do the work on these inputs, of the same names and shapes; its result, which is the caller's."""
-        for name, value in self.inputs.items():
-            value.copy_(inputs[name])
+        for kept, given in self._kinds(inputs):
+            torch._foreach_copy_(kept, given)  # a few launches, however many tensors
         self.replay()
         return self.result.clone()

@@ -57,8 +57,9 @@ def in_rows(own: Sequence[Tensor]) -> Tensor:
 def network(stack: Stack) -> Vmapped | Grouped:
     """The students as one network: the only place that chooses how.
 
-    Groups of channels on a GPU, for networks whose operations other than convolutions leave channels apart; not yet
-    measured against ``Vmapped`` there (``benchmarks/gpu.py`` does).
+    Groups of channels on a GPU, for networks whose operations other than convolutions leave channels apart: on an H200
+    48 students step in 4.3 ms, mapped over in 6.4 ms, and one after the other in one graph in 29 ms; ``channels_last``
+    is no faster, and its kernels take ten seconds to find.
     """
     one = stack.students[0]
     grouped = next(one.parameters()).is_cuda and isinstance(one, ResNet | WideResNet)
@@ -188,8 +189,6 @@ class Grouped:
         """As ``Vmapped`` gives them."""
         if x.dim() == 5:
             x = x.transpose(0, 1).flatten(1, 2)
-        if x.is_cuda:
-            x = x.contiguous(memory_format=torch.channels_last)
         said = outputs(self.net, x)
         embedding, final, stem = (apart(maps, self.students) for maps in (said.embedding, said.final, said.stem))
         return Outputs(said.logits, tuple(apart(maps, self.students) for maps in said.features), embedding, final, stem)

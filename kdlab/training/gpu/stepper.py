@@ -24,25 +24,26 @@ class DeviceStepper:
     """Steps the arms of a cohort: students of one kind as one network, all of them in one CUDA graph.
 
     What cannot be captured (a memory, a decision of the host, foreign code) is stepped beside the graph, and told once.
+    Arms may have views of their own, those of several seeds say: whose images differ is convolved beside each other.
 
     Args:
-        views: of the cohort.
+        device: of all of them.
         recorder: records a step; None captures nothing but on a GPU.
         way: how students are one network.
     """
 
-    def __init__(self, views: Views, recorder: Recorder | None = None, way=network):
-        self.views, self.recorder = views, recorder or (record if views.device.type == "cuda" else None)
+    def __init__(self, device: torch.device, recorder: Recorder | None = None, way=network):
+        self.recorder = recorder or (record if device.type == "cuda" else None)
         self.way = way
         self._keys: tuple[str, ...] = ()
         self._unread: list[tuple[list[tuple[Arm, int]], Tensor]] = []  # arms with their steps, and their losses
         self._told: set[str] = set()
-        if views.device.type == "cuda" and views.device.index is not None:
-            torch.cuda.set_device(views.device)  # on which graphs are recorded
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # on which graphs are recorded
         self._started = time.perf_counter()
 
     def step(self, arms: Iterable[Arm]) -> None:
-        """One optimiser step of each arm, all of which stand at the step of the views."""
+        """One optimiser step of each arm, all of which stand at the step of their views."""
         arms = list(arms)
         if not self._unread:
             self._started = time.perf_counter()
@@ -51,14 +52,14 @@ class DeviceStepper:
         for group in (*self._captured, *self._eager):
             group.aim()
         losses = [self._capture()] if self._captured else []
-        losses += [group.step(self.views) for group in self._eager]
+        losses += [group.step() for group in self._eager]
         moved = [arm for group in (*self._captured, *self._eager) for arm in group.arms]
         if moved:
             self._unread.append(([(arm, arm.step) for arm in moved], torch.cat(losses)))
         for arm in moved:
             arm.step += arm.diverged_at is None
         for arm in self._alone:
-            arm.train_step(self.views)
+            arm.train_step(arm.views)
 
     def read(self, due: bool) -> bool:
         """Read the losses of the last steps, if it is time: then the host waits for the device.
@@ -85,18 +86,19 @@ class DeviceStepper:
         self.read(due=True)  # nothing is at work any more with what is made anew
         self._keys, self._graph, self._warm = tuple(arm.key for arm in arms), None, 0
         self._alone, kinds = [], {}
-        self._asked: dict[tuple, None] = {}  # layouts, and what their teachers see, of what is captured
+        self._asked: dict[Views, dict[tuple, None]] = {}  # layouts, and what teachers see, of what is captured
         for arm in arms:
             reason = reasons.alone(arm)
             if reason:
                 self._alone.append(arm)
-            elif reason := reasons.eager(arm, *arm.inputs(self.views)) if self.recorder else "":
+            elif (reason := reasons.eager(arm, *arm.inputs(arm.views)) if self.recorder else "") or not self.recorder:
                 kinds.setdefault((True, kind(arm)), []).append(arm)
             else:
                 kinds.setdefault((False, kind(arm)), []).append(arm)
-                self._asked[arm.layout, arm.spec.teacher_view if arm.teacher_key else None] = None
+                mode = arm.spec.teacher_view if arm.teacher_key else None
+                self._asked.setdefault(arm.views, {})[arm.layout, mode] = None
             self._tell(arm, reason)
-        made = [(beside or not self.recorder, Abreast(group, self.way)) for (beside, _), group in kinds.items()]
+        made = [(eager, Abreast(group, self.way, across=not eager)) for (eager, _), group in kinds.items()]
         self._eager, self._captured = ([group for eager, group in made if eager == which] for which in (True, False))
 
     def _tell(self, arm: Arm, reason: str) -> None:
@@ -105,7 +107,7 @@ class DeviceStepper:
             print(f"kdlab: {arm.spec.method} steps outside of the CUDA graph: {reason}.", file=sys.stderr, flush=True)
 
     def _work(self) -> Tensor:
-        return torch.cat([group.step(self.views) for group in self._captured])
+        return torch.cat([group.step() for group in self._captured])
 
     def _capture(self) -> Tensor:
         """The step of what can be captured: a few as they are, then one recorded, then its replays."""
@@ -113,14 +115,20 @@ class DeviceStepper:
             self._warm += 1
             return self._work()
         inputs: dict[tuple, Tensor] = {}
-        for layout, mode in self._asked:
-            inputs |= self.views.ingredients(layout, mode)
+        for number, (views, asked) in enumerate(self._asked.items()):
+            for layout, mode in asked:
+                inputs |= {(number, name): value for name, value in views.ingredients(layout, mode).items()}
         if self._graph is None:
             try:
-                self._graph = Captured(inputs, self.views.take, self._work, self.recorder)
+                self._graph = Captured(inputs, self._take, self._work, self.recorder)
             except RuntimeError as error:  # the driver's word; nothing was done yet
                 print(f"kdlab: no CUDA graph: {error}", file=sys.stderr, flush=True)
                 self.recorder = None
-                self.views.at(self.views.number)
+                for views in self._asked:
+                    views.at(views.number)
                 return self._work()
         return self._graph(inputs)
+
+    def _take(self, inputs: dict[tuple, Tensor]) -> None:
+        for number, views in enumerate(self._asked):
+            views.take({name: value for (of, name), value in inputs.items() if of == number})
