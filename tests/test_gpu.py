@@ -174,7 +174,8 @@ def doubled(arms):
 @pytest.mark.parametrize("way", [Vmapped, Grouped])
 def test_arms_of_all_kinds_step_abreast_as_one_by_one(way, monkeypatch):
     views, rate = cohort_views(), Optimiser(lr=0.05, momentum=0.0, nesterov=False, weight_decay=0.0)
-    specs = SPECS | {"i": KD.replace(optimiser=rate), "j": KD.replace(method="reviewkd")}
+    sam = {name: KD.replace(optimiser=Optimiser(rho=0.1, adaptive=name == "l")) for name in "kl"}
+    specs = SPECS | {"i": KD.replace(optimiser=rate), "j": KD.replace(method="reviewkd")} | sam | {"m": sam["k"]}
     del specs["e"]  # shares of mixed images are in single precision
     apart, abreast = doubled(arms_of(specs, views)), doubled(arms_of(specs, views))
     monkeypatch.setattr(ImageSet, "normalise", lambda self, x: (x.double() / 255 - self.mean[0]) / self.std[0])
@@ -183,7 +184,7 @@ def test_arms_of_all_kinds_step_abreast_as_one_by_one(way, monkeypatch):
     for arm in abreast:
         kinds.setdefault(stepper.kind(arm), []).append(arm)
     groups = [Abreast(group, way) for group in kinds.values()]
-    assert sorted(len(group.arms) for group in groups) == [1, len(specs) - 1]
+    assert sorted(len(group.arms) for group in groups) == [1, 1, 2, len(specs) - 4]
     for step in range(2):
         views.at(step)
         for arm in apart:
@@ -397,6 +398,12 @@ def test_a_graph_that_the_driver_refuses_is_told_and_done_without(capsys):
         taken.step(arms)
     assert taken.read(due=True) and len(arms[0].losses) == arms[0].step == STEPS
     assert capsys.readouterr().err.count("kdlab: no CUDA graph: operation not permitted") == 1
+
+
+def test_sam_that_moves_a_method_s_own_parts_steps_alone():
+    views, sam = cohort_views(), Optimiser(rho=0.05)
+    arms = arms_of({"a": KD.replace(optimiser=sam), "b": KD.replace(optimiser=sam, method="fitnet")}, views)
+    assert [reasons.alone(arm) for arm in arms] == ["", "SAM moves the method's own parts too, and back"]
 
 
 def test_what_cannot_be_captured_says_why():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -17,8 +18,8 @@ from kdlab.models import Outputs
 from kdlab.spec import Optimiser
 from kdlab.training.gpu.reasons import held
 from kdlab.training.gpu.stack import Stack, from_named, in_rows, named_tensors, network
+from kdlab.training.sam import ETA
 from kdlab.training.student import Arm
-
 
 OWN = ("seed", "calls", "training")  # attributes of a method that its loss reads, if at all, beside the graph
 
@@ -27,7 +28,7 @@ def kind(arm: Arm) -> tuple:
     """Arms of equal kinds can be stepped as one network."""
     o, spec = arm.spec.optimiser, arm.spec
     rows = arm.layout.turns or spec.views
-    rule = o.momentum, o.nesterov, o.weight_decay
+    rule = o.momentum, o.nesterov, o.weight_decay, o.rho, o.adaptive
     return spec.model, repr(sorted(spec.model_options.items())), rows, spec.precision, *rule
 
 
@@ -85,23 +86,53 @@ class Abreast:
         given = [arm.inputs(arm.views) for arm in self.arms]
         images = [batch.x for batch, _ in given]
         x = images[0] if all(one is images[0] for one in images) else torch.stack(images)
-        half = self.precision == "bfloat16"
-        # Without a cache of cast weights, which a graph would read though they have moved.
-        with torch.autocast(x.device.type, torch.bfloat16, half, cache_enabled=False):
-            said = self.network(x)
-        losses = self.losses(said, given)
+        losses, gradients = self._pass(x, given)
+        if self.optimiser.rho:
+            with self._ascended(gradients):
+                gradients = self._pass(x, given)[1]
+            losses = losses.masked_fill(~self.alive, torch.nan)  # the second one counts
+        gradients, parts = iter(gradients), [arm.parameters[self._own :] for arm in self.arms]
         weights = [*self.stack.weights.values()]
-        parts = [arm.parameters[self._own :] for arm in self.arms]
-        leaves = [*weights, *(p for own in parts for p in own)]
-        gradients = iter(torch.autograd.grad(losses.sum(), leaves, allow_unused=True))
-        self.alive.logical_and_(losses.detach().isfinite())
         together, found = [next(gradients) for _ in weights], [[next(gradients) for _ in own] for own in parts]
         self._move(weights, together, self.momentum, self.alive, self.rate)
         for row, (arm, own) in enumerate(zip(self.arms, parts, strict=True)):
             self._move(own, found[row], arm.momentum[self._own :], self.alive[row], self.rate[row])
         for arm, (batch, _) in zip(self.arms, given, strict=True):
             arm.method.after_step(batch)
-        return losses.detach()
+        return losses
+
+    def _pass(self, x: Tensor, given: Sequence[tuple[Batch, Outputs | None]]) -> tuple[Tensor, Sequence[Tensor]]:
+        """The losses (K,), of which those that are not finite end their students, and the gradients of all leaves."""
+        # Without a cache of cast weights, which a graph would read though they have moved.
+        half = self.precision == "bfloat16"
+        with torch.autocast(x.device.type, torch.bfloat16, half, cache_enabled=False):
+            said = self.network(x)
+        losses = self.losses(said, given)
+        leaves = [*self.stack.weights.values(), *(p for arm in self.arms for p in arm.parameters[self._own :])]
+        gradients = torch.autograd.grad(losses.sum(), leaves, allow_unused=True)
+        self.alive.logical_and_(losses.detach().isfinite())
+        return losses.detach(), gradients
+
+    @contextlib.contextmanager
+    def _ascended(self, gradients: Sequence[Tensor]) -> Iterator[None]:
+        """Inside, every student stands where SAM takes its gradient (``kdlab.training.sam.ascended``)."""
+        rule, named = self.optimiser, zip(self.stack.weights.items(), gradients, strict=True)
+        state = [*self.stack.weights.values(), *self.stack.buffers.values()]
+        kept = [tensor.detach().clone() for tensor in state]
+        with torch.no_grad():
+            moved = [
+                (w, g, w.abs() + ETA if rule.adaptive and "weight" in n else 1.0)
+                for (n, w), g in named
+                if g is not None
+            ]
+            length = sum((unit * g).flatten(1).square().sum(1) for _, g, unit in moved).sqrt()
+            scale = rule.rho / length.clamp_min(torch.finfo(length.dtype).tiny)
+            for weight, g, unit in moved:
+                weight.add_(unit * unit * g * scale.view(-1, *[1] * (weight.dim() - 1)))
+        yield
+        with torch.no_grad():
+            for tensor, value in zip(state, kept, strict=True):
+                tensor.copy_(value)
 
     def losses(self, said: Outputs, given: Sequence[tuple[Batch, Outputs | None]]) -> Tensor:
         """Every arm's loss, (K,): at once for arms with one method that holds no tensors, else one by one."""

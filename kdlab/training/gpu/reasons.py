@@ -62,8 +62,8 @@ def alone(arm: Arm) -> str:
         return "foreign code may draw random numbers or ask the host"
     if arm.prepares:
         return "it prepares a teacher"
-    if arm.spec.optimiser.rho:
-        return "SAM passes twice, the second time at weights that only this student has"
+    if arm.spec.optimiser.rho and held(arm.method):
+        return "SAM moves the method's own parts too, and back"
     own = {id(module) for module in arm.student.modules()}
     reads = any(id(module) in own for module in held(arm.method))
     return "it reads layers of its student, whose weights are rows of a larger tensor elsewhere" if reads else ""
