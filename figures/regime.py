@@ -21,8 +21,9 @@ points. (3), (5) and the linear model are never dropped. The cost of a candidate
 a student on two weak views of each original under its teacher, and a fortieth of its teacher's training.
 
 Nothing is trained for a bar after one that a candidate misses, nor for what is dearer than the one that is taken. The
-choice is the same, and what was not needed is empty in the table (fashion's was made in full). Runs go into the store,
-so that a search that was interrupted goes on.
+choice is the same, and what was not needed is empty in the table (fashion's was made in full). The table is written
+after every candidate and runs go into the store, so that a search that was interrupted goes on: what stands in the
+table is not trained again, unless another environment is to train what a candidate still lacks; then all of it is.
 
 (5) was first meant as: two KD runs that differ in a replicate number alone differ by an SD of at most 0.4. No candidate
 comes near (0.6 to 1.7): such runs share no random draw, so that their difference carries the noise of both, and on the
@@ -40,9 +41,10 @@ import argparse
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,6 +54,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdlab import data, lab, models
 from kdlab.lab import baseline
+from kdlab.lab.environment import environment
 from kdlab.lab.networks import splits_of, stored_network
 from kdlab.lab.store import Store
 from kdlab.spec import Budget, Optimiser, RunSpec
@@ -60,8 +63,9 @@ from kdlab.training import predict
 HERE = Path(__file__)
 VAL, TEST = 2000, 10000
 FEW, MANY = (100, 101, 102), (100, 101, 102, 103, 104, 105)
-COLUMNS = """images originals lr epochs student teacher cost ce ce_2E ce_2N teacher_val linear gain_2E gain_2N lead
-kd_minus_ce low high sd sd_replicates chosen""".split()
+FIRST, SECOND = ("ce", "ce_2E", "ce_2N", "teacher_val"), ("kd_minus_ce", "low", "high", "sd", "sd_replicates")
+WHICH = ("images", "originals", "lr", "epochs", "student", "teacher")
+COLUMNS = [*WHICH, "cost", *FIRST, "linear", "gain_2E", "gain_2N", "lead", *SECOND, "environment", "chosen"]
 TEACHES = 40  # runs of one seed that share a teacher
 
 
@@ -190,15 +194,26 @@ class Judged:
     Args:
         candidate: the regime.
         workers: processes that train; None is one per core.
+        known: its row of an earlier table.
     """
 
-    def __init__(self, candidate: Candidate, workers: int | None = None):
+    def __init__(self, candidate: Candidate, workers: int | None = None, known: Mapping[str, Any] | None = None):
         self.candidate, self.workers = candidate, workers
-        self.row: dict[str, float] = dataclasses.asdict(candidate) | {"cost": candidate.cost()}
+        self.row: dict[str, Any] = dataclasses.asdict(candidate) | {"cost": candidate.cost()}
+        self.row |= {k: v for k, v in (known or {}).items() if k in (*FIRST, *SECOND, "environment") and v == v}
+
+    def _here(self) -> None:
+        """Some numbers are about to be trained: what another environment has trained of a candidate does not count."""
+        here = environment()["digest"]
+        if self.row.get("environment", here) != here:
+            for field in (*FIRST, *SECOND):
+                self.row.pop(field, None)
+        self.row["environment"] = here
 
     def val(self, role: str) -> float:
         """Mean val accuracy in percent of a role of ``Candidate.first`` over three seeds."""
         if role not in self.row:
+            self._here()
             table = lab.run([self.candidate.first(seed)[role] for seed in FEW], workers=self.workers)
             self.row[role] = table["val_accuracy"].mean()
         return self.row[role]
@@ -220,6 +235,7 @@ class Judged:
     def holds(self) -> bool:
         """Whether (3) and (5) hold."""
         if "low" not in self.row:
+            self._here()
             specs = [spec for seed in MANY for spec in self.candidate.second(seed).values()]
             lab.run(specs, workers=self.workers)
             self.row |= judge_second(self.candidate)
@@ -257,14 +273,23 @@ def judge_second(c: Candidate, seeds: Sequence[int] = MANY) -> dict[str, float]:
 
 def search(name: str, workers: int | None = None) -> pd.DataFrame:
     """Train, judge, choose: one row a candidate, cheapest first; the chosen one says by which bars."""
-    every = [Judged(c, workers) for c in candidates(name)]
+    place = target(name)
+    known = pd.read_csv(place).set_index([*WHICH]).to_dict("index") if place.exists() else {}
+    every = [Judged(c, workers, known.get(tuple(getattr(c, field) for field in WHICH))) for c in candidates(name)]
     for words, *bars in BARS:
         for one in every:
-            if one.passes(*bars) and one.holds():
+            if chosen := one.passes(*bars) and one.holds():
                 one.row["chosen"] = f"cheapest that passes: {words}"
-                return _table(every)
+            _table(every).round(3).to_csv(place, index=False)
             print(_table(every).round(2).to_string(), flush=True)
+            if chosen:
+                return _table(every)
     return _table(every)
+
+
+def target(name: str) -> Path:
+    """Where a data set's table stands."""
+    return HERE.with_suffix(".csv") if name == "fashion" else HERE.with_name(f"regime-{name}.csv")
 
 
 def _table(judged: Sequence[Judged]) -> pd.DataFrame:
@@ -273,15 +298,12 @@ def _table(judged: Sequence[Judged]) -> pd.DataFrame:
 
 
 def main() -> None:
-    """Search, print, and write regime.csv, or regime-cifar10.csv, beside this file."""
+    """Search, print and write, after every candidate, regime.csv, or regime-cifar10.csv, beside this file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="fashion", choices=[*SEARCHES])
     parser.add_argument("--workers", type=int, default=None, help="processes; one per core")
     given = parser.parse_args()
-    found = search(given.data, given.workers)
-    target = HERE.with_suffix(".csv") if given.data == "fashion" else HERE.with_name(f"regime-{given.data}.csv")
-    found.round(3).to_csv(target, index=False)
-    print(found.round(2).to_string())
+    search(given.data, given.workers)
 
 
 if __name__ == "__main__":

@@ -28,19 +28,29 @@ def profile(said: str) -> None:
     choose("KDLAB_PROFILE", said, ("smoke", "quick", "standard", "full", "paper"))
 
 
-def device(said: str) -> None:
-    """``KDLAB_DEVICE``: what trains, by torch's word for it; whether it is there only torch can tell."""
+def device(said: str, source: str = "KDLAB_DEVICE") -> None:
+    """``KDLAB_DEVICE``: what trains, by torch's word for it; whether it is there only torch can tell.
+
+    Args:
+        said: the word.
+        source: where it was said.
+    """
     if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", said):
         hint = " Did you mean 'cuda'?" if said.lower() in ("gpu", "nvidia") else ""
         if hint:
-            raise SpecError(f"KDLAB_DEVICE must be one of [{', '.join(DEVICES)}], but got {said!r}.{hint}")
-        choose("KDLAB_DEVICE", said, DEVICES)
+            raise SpecError(f"{source} must be one of [{', '.join(DEVICES)}], but got {said!r}.{hint}")
+        choose(source, said, DEVICES)
 
 
 def on_gpu() -> bool:
     """Whether a GPU of NVIDIA's will train, as far as can be told without torch."""
     said = os.environ.get("KDLAB_DEVICE")
     return said.startswith("cuda") if said else Path("/proc/driver/nvidia/version").exists()
+
+
+def workers(said: int | None = None) -> int:
+    """Processes that train: those that were asked for, else one on a GPU and one a core elsewhere."""
+    return said if said is not None else 1 if on_gpu() else os.cpu_count() or 1
 
 
 def gigabytes(said: str | float) -> int:

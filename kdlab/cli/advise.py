@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,7 @@ def of_images(name: str, given: Mapping[str, Any], *, workers: int | None, only_
         options["augmentations"] = tuple(filter(None, (part.strip() for part in given["augmentations"].split(","))))
     study = own_images.own_images(name, **options)
     if only_plan:
-        todo = lab.plan(study.specs, workers=workers or os.cpu_count() or 1)
+        todo = lab.plan(study.specs, workers=settings.workers(workers))
         b = study.profile.budget
         length = f"{b.amount:g} epochs of a student, {b.originals_per_step} originals a step; --epochs sets others"
         return "\n  ".join([todo.describe(fit=True), *describe_checkpoints(todo.todo), length])

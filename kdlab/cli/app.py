@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -30,6 +31,21 @@ StepsOption = Annotated[Optional[int], typer.Option("--steps", help="of a studen
 TeacherEpochsOption = Annotated[Optional[float], typer.Option("--teacher-epochs", help="of a teacher")]  # noqa: UP045
 OriginalsOption = Annotated[Optional[int], typer.Option("--originals", help="a step, of both")]  # noqa: UP045
 WorkersOption = Annotated[Optional[int], typer.Option("--workers", help="processes; 0 trains in this one")]  # noqa: UP045
+
+
+def _train_on(device: str | None) -> None:
+    """What ``--device`` says holds for this command and all processes that it starts."""
+    if device is not None:
+        settings.device(device, "--device")
+        os.environ["KDLAB_DEVICE"] = device
+
+
+DeviceOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--device", help="cpu, cuda, cuda:N or mps; else $KDLAB_DEVICE", callback=_train_on, expose_value=False
+    ),
+]
 
 
 def main() -> None:
@@ -74,6 +90,7 @@ def figures(
     teacher_epochs: TeacherEpochsOption = None,
     originals: OriginalsOption = None,
     workers: WorkersOption = None,
+    device: DeviceOption = None,
     until: Annotated[Optional[str], typer.Option(help="decided: add seeds while looking, until claims are")] = None,  # noqa: UP045
     at_most: Annotated[Optional[str], typer.Option(help="with --until: 90m, 2h, 1h30m; then no seed is added")] = None,  # noqa: UP045
     cluster: Annotated[Optional[str], typer.Option(help="Dask's: tcp://HOST:8786, local:4 or slurm")] = None,  # noqa: UP045
@@ -115,6 +132,7 @@ def run(
     seed: Annotated[int, typer.Option(help="first seed")] = 0,
     seeds: Annotated[int, typer.Option(help="how many seeds")] = 1,
     workers: WorkersOption = None,
+    device: DeviceOption = None,
     plan: Annotated[bool, typer.Option("--plan", help="say what would be trained, and stop")] = False,
 ) -> None:
     """One distillation without a notebook: teacher, student, and how well they did."""
@@ -172,6 +190,7 @@ def advise(
     augmentations: Annotated[Optional[str], typer.Option(help="to compare, such as jda,rotation")] = None,  # noqa: UP045
     seeds: SeedsOption = None,
     workers: WorkersOption = None,
+    device: DeviceOption = None,
     plan: Annotated[bool, typer.Option("--plan", help="say what would be trained, and stop")] = False,
     out: Annotated[Optional[Path], typer.Option(help="folder to keep the answer in")] = None,  # noqa: UP045
 ) -> None:
@@ -221,6 +240,7 @@ def tune(
     student: StudentOption = None,
     seeds: Annotated[str, typer.Option(help="seeds that the profile does not compare on")] = "100,101,102",
     workers: WorkersOption = None,
+    device: DeviceOption = None,
     plan: Annotated[bool, typer.Option("--plan", help="say what would be trained, and stop")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="let perspectives use the chosen weights")] = False,
 ) -> None:

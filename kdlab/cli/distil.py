@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -61,7 +60,7 @@ def distil(
     specs = [*(s.teacher for s in specs if isinstance(s.teacher, RunSpec)), *specs]
     workers, said = size.workers if workers is None else workers, perspectives.lengths(size)
     if only_plan:
-        todo = lab.plan(specs, workers=workers or os.cpu_count() or 1)
+        todo = lab.plan(specs, workers=settings.workers(workers))
         print(todo.describe(), *describe_checkpoints(todo.todo), *filter(None, [said]), sep="\n  ")
         return None
     try:

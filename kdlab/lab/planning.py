@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from kdlab import settings
 from kdlab.errors import check_integer
 from kdlab.foreign import weightfile
 from kdlab.lab import datasheet, environment, memory, sources
@@ -36,6 +37,7 @@ class Plan:
         workers: processes for which the cohorts were cut, >= 1.
         notes: what a reader of the results must know, each once.
         store: where the runs will be.
+        card: whether a GPU trains.
     """
 
     runs: dict[str, PlannedRun]
@@ -47,6 +49,7 @@ class Plan:
     notes: list[str] = field(default_factory=list)
     store: Store | None = None
     ledger: set[str] = field(default_factory=set)
+    card: bool = False
 
     @property
     def specs(self) -> dict[str, RunSpec]:
@@ -89,7 +92,8 @@ class Plan:
         lines = [f"{len(self.runs)} runs: {cached}{len(self.missing)} to train"]
         lines += [f"  {count:4d}  {reason}" for reason, count in reasons.items()]
         length = duration(makespan(self.cohorts, self.workers)[0])
-        lines.append(f"  about {length} on {self.workers} core(s), {len(self.cohorts)} cohorts")
+        where = f"a GPU, {self.workers} process(es)" if self.card else f"{self.workers} core(s)"
+        lines.append(f"  about {length} on {where}, {len(self.cohorts)} cohorts")
         if self.guessed:
             named = ", ".join(sorted(self.guessed))
             lines.append(f"  a guess: no run of {named} has been measured here yet, so from multiply-adds")
@@ -158,6 +162,7 @@ def plan(*groups: Sequence[RunSpec], workers: int = 1, store: Store | None = Non
         cached, ledger = [k for k in runs if k not in missing], ledger - missing.keys()
         noted = list(dict.fromkeys(note for run in runs.values() for note in notes(run.spec, run.method)))
         made = Plan(runs, cached, missing, workers=workers, notes=noted, store=store, ledger=ledger)
+        made.card = settings.on_gpu()
         if missing:
             for file in dict.fromkeys(run.checkpoint for run in made.todo if run.checkpoint):
                 weightfile.check_checkpoint(file)

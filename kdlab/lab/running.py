@@ -82,8 +82,7 @@ def run(
     settings.check()
     store, met = store or Store(), set()
     if workers is None:
-        own = 1 if settings.on_gpu() else os.cpu_count() or 1
-        workers = executor.workers if isinstance(executor, Cluster) else own
+        workers = executor.workers if isinstance(executor, Cluster) else settings.workers()
     check_integer("workers", workers)
     tidy(store)
     while True:

@@ -7,7 +7,6 @@ method makes itself). What is chosen here never saw a test image, nor a seed tha
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,7 +79,7 @@ def tune(
     specs = [candidate.spec(size).at_seed(seed) for seed in apart for candidate in tried]
     workers = size.workers if workers is None else workers
     if only_plan:
-        todo = lab.plan(specs, workers=workers or os.cpu_count() or 1)
+        todo = lab.plan(specs, workers=settings.workers(workers))
         print(todo.describe(), *filter(None, [lengths(size)]), sep="\n")
         return None
     found = lab.run(specs, workers=workers, require_teacher=size.requires_teacher, note=lengths(size))

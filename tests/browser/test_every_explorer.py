@@ -153,7 +153,11 @@ def test_a_chart_tells_its_values_and_zooms(explorers):
     slide(box.locator(".widget-slider").first, 2)
     page.evaluate(IDLE)
     assert chart.get_attribute("data-range") == near, "what is looked at closely stays while a slider moves"
-    plot.press("0")
+    for _ in range(20):  # a key that comes while the plot is drawn anew goes to the one that was there
+        plot.press("0")
+        if chart.get_attribute("data-range") == whole:
+            break
+        page.wait_for_timeout(100)
     assert chart.get_attribute("data-range") == whole
     plot.hover(position={"x": 100, "y": 60})  # waits while the plot is drawn anew, as bounding_box does not
     page.mouse.down()
