@@ -3,7 +3,7 @@
     python benchmarks/costs.py
 
 Prints tables in Markdown. Steps are the median of what runs of that kind took for their own steps, on one core, as the
-ledger has it. What a cohort shares is not in that, and is counted here as if each run were alone: the views, as many
+ledger has it of the environment with the most rows. What a cohort shares is not in that, and is counted here as if each run were alone: the views, as many
 pairs a second as ``benchmarks/README.md`` says of ``augment.py``; the teacher's passes over the images that it was
 asked about and the evaluations, at the images a second of ``FORWARD``. A cohort makes it less,
 which ``benchmarks/cohort.py`` measures.
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from kdlab.lab import ledger
 from kdlab.lab.ledger import Row
+from kdlab.lab.sources import counts, usual
 from kdlab.spec import CURVE_POINTS
 
 RUNS, HOUR = 1000, 3600
@@ -75,35 +76,38 @@ def efficiency(readme: str) -> float:
     return float(re.search(r"with two: ([\d.]+) x", readme)[1]) / 2
 
 
-def places(usual: list[str], readme: str) -> list[list[str]]:
+def places(common: list[str], readme: str) -> list[list[str]]:
     """A line for each place to train in: the hours of a thousand runs there, as far as they were measured.
 
     Args:
-        usual: a line of ``table``.
+        common: a line of ``table``.
         readme: text of ``benchmarks/README.md``.
     """
-    share, hours, unknown = efficiency(readme), float(usual[-1]), {}
-    for script in ("gpu", "cluster"):
-        line = next(line for line in readme.splitlines() if f"benchmarks/{script}.py" in line)
-        unknown[script] = "not measured" if "not measured" in line else "see `benchmarks/README.md`"
+    share, hours = efficiency(readme), float(common[-1])
+    line = next(line for line in readme.splitlines() if "benchmarks/cluster.py" in line)
+    unknown = "not measured" if "not measured" in line else "see `benchmarks/README.md`"
     shared = f"as if they shared as evenly as two did ({100 * share:.0f} %)"
     lines = [["one core", f"{hours:.1f}", "the table above"]]
     lines += [[f"{cores} cores of one machine", f"{hours / cores / share:.1f}", shared] for cores in (2, 4, 16)]
     lines += [[f"{cores} workers of a core, by Dask or SLURM", f"{hours / cores:.1f}",
-               f"as if it cost nothing; what it costs: {unknown['cluster']}"] for cores in (64, 256)]  # fmt: skip
-    return [*lines, ["one GPU", unknown["gpu"], ""], ["several GPUs", unknown["gpu"], ""]]
+               f"as if it cost nothing; what it costs: {unknown}"] for cores in (64, 256)]  # fmt: skip
+    runs, seconds = map(int, re.search(r"(\d+) runs [^|]* were finished by \d+ processes in (\d+) s", readme).groups())
+    card = f"{RUNS / runs * seconds / HOUR:.2f}", f"an H200 with 16 cores: {runs} runs in {seconds} s, start included"
+    return [*lines, ["one GPU", *card], ["several GPUs", "not measured", ""]]
 
 
 def markdown() -> str:
     """Both tables."""
-    rows = [row for path in ledger.files() for row in ledger.read(path).values()]
+    known = ledger.by_key()
+    most = usual({place for there in known.values() for place in there}, counts(known)) if known else ""
+    rows = [there[most] for there in known.values() if most in there]  # a GPU's seconds are no core's
     readme = Path(__file__).with_name("README.md").read_text(encoding="utf-8")
     lines = table(rows, readme)
     if not lines:
         return "The ledger has no runs.\n"
-    usual = max(lines, key=lambda line: int(line[3]))
-    told = f"A thousand of the commonest of these ({usual[0]}, {usual[2]} images in steps) take:"
-    where = _shown(["where", "hours", "how it is known"], places(usual, readme))
+    common = max(lines, key=lambda line: int(line[3]))
+    told = f"A thousand of the commonest of these ({common[0]}, {common[2]} images in steps) take:"
+    where = _shown(["where", "hours", "how it is known"], places(common, readme))
     return f"{_shown(HEAD, lines)}\n\n{told}\n\n{where}\n"
 
 

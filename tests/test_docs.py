@@ -167,9 +167,11 @@ def test_what_a_thousand_runs_cost_follows_from_the_ledger(monkeypatch):
     monkeypatch.syspath_prepend(str(CHECKOUT / "benchmarks"))
     told = importlib.import_module("costs").markdown()
     rows = [row for path in ledger.files() for row in ledger.read(path).values()]
+    places = [row.environment for row in rows]
+    rows = [row for row in rows if row.environment == max(places, key=places.count)]
     alike = [row for row in rows if f"{row.result['student_images']:.2g}" == "2.3e+05"]
     kind = {"method": "kd", "model": "resnet8_s2_w8"}
     kd = [row.result["seconds"] for row in alike if kind.items() <= row.spec["spec"].items()]
     (line,) = (text for text in told.splitlines() if text.startswith("| student by KD | `resnet8_s2_w8` | 230,000 |"))
     assert line.split(" | ")[3:5] == [str(len(kd)), f"{statistics.median(kd) / 3.6:.1f}"]
-    assert "| one GPU | not measured |" in told
+    assert "| one GPU | 0.18 | an H200 with 16 cores" in told  # no seconds of a GPU among those of cores
