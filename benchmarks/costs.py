@@ -3,10 +3,10 @@
     python benchmarks/costs.py
 
 Prints tables in Markdown. Steps are the median of what runs of that kind took for their own steps, on one core, as the
-ledger has it of the environment with the most rows. What a cohort shares is not in that, and is counted here as if each run were alone: the views, as many
-pairs a second as ``benchmarks/README.md`` says of ``augment.py``; the teacher's passes over the images that it was
-asked about and the evaluations, at the images a second of ``FORWARD``. A cohort makes it less,
-which ``benchmarks/cohort.py`` measures.
+ledger has it of the environment with the most rows. What a cohort shares is not in that, and is counted here as if each
+run were alone: the views, as many pairs a second as ``benchmarks/README.md`` says of ``augment.py``; the teacher's
+passes over the images that it was asked about and the evaluations, at the images a second of ``FORWARD``. A cohort
+makes it less, which ``benchmarks/cohort.py`` measures.
 """
 
 import re

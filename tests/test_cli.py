@@ -1,5 +1,6 @@
 """The command line: mistakes end with one sentence and exit code 2; the table, compare, doctor."""
 
+import os
 import re
 import signal
 import subprocess
@@ -71,6 +72,8 @@ def runs():
         ("figures few_shot -p seeds", "-p must look like key=value, but got 'seeds'"),
         ("figures few_shot --profile smoke --workers -1", "workers must be a non-negative integer, but got -1"),
         ("figures --plann", "No such option"),
+        ("figures --device gpu", r"--device must be one of \[cpu, cuda, .*\], but got 'gpu'. Did you mean 'cuda'\?"),
+        ("run kd --device cuda9", "--device must be one of .* but got 'cuda9'"),
         ("figurs", "No such command 'figurs'"),
         ("run kdd", "method must be one of .*'kdd'. Did you mean 'kd'?"),
         ("run nowhere:Method", "method 'nowhere:Method': there is no module 'nowhere'"),
@@ -159,6 +162,15 @@ def test_help_names_every_command(kdlab):
 def test_a_plan_trains_nothing(kdlab):
     code, out, _ = kdlab("figures", "few_shot", "ratio_sweep", "--profile", "smoke", "--seeds", 3, "--plan")
     assert code == 0 and "in the store" in out and not home().exists()
+
+
+def test_device_holds_for_a_command_and_what_it_starts(kdlab, monkeypatch):
+    monkeypatch.setenv("KDLAB_DEVICE", "cpu")  # put back at the end
+    words = ("figures", "few_shot", "--profile", "smoke", "--plan")
+    assert " on a GPU, 1 process(es), " in kdlab(*words, "--device", "cuda")[1]
+    assert os.environ["KDLAB_DEVICE"] == "cuda"
+    assert " on 1 core(s), " in kdlab(*words, "--device", "cpu")[1]  # smoke trains in this process
+    assert " on 3 core(s), " in kdlab(*words, "--device", "cpu", "--workers", 3)[1]
 
 
 def test_one_distillation_and_its_cache(kdlab):
