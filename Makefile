@@ -60,7 +60,7 @@ test-pages: ## test-notebooks, then test-browser
 	@status=0; for part in notebooks browser; do \
 	  $(MAKE) --no-print-directory test-$$part || status=$$?; done; exit $$status
 
-NBVAL = $(BIN)/python -m pytest -o filterwarnings=default -p no:cacheprovider --nbval-current-env --nbval-cell-timeout=300
+NBVAL = $(BIN)/python -m pytest -o filterwarnings=default -p no:cacheprovider --nbval-current-env --nbval-cell-timeout=900
 
 # All on one store, so that what one notebook has trained the next one finds; told at the end, since units run beside it.
 test-notebooks: $(VENV)/.ready-test ## every notebook: perspectives and explorers in the smoke profile, lessons as committed

@@ -7,6 +7,7 @@ needs no generator state, and changing the augmentation moves neither the initia
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import random
 from collections.abc import Iterator
@@ -54,13 +55,22 @@ def stream_state(seed: int, *names: str | int) -> torch.Tensor:
     import numpy as np
     import torch
 
-    words = np.frombuffer(hashlib.shake_128(_path(seed, *names)).digest(4 * WORDS), "<u4").copy()
+    state = _blank().copy()
+    words = state[STATE : STATE + 8 * WORDS].view(np.uint64)
+    words[:] = np.frombuffer(hashlib.shake_128(_path(seed, *names)).digest(4 * WORDS), "<u4")
     words[0] |= 0x80000000  # a state of zeros only would stay there
-    state = torch.default_generator.get_state().numpy()
-    state[:] = 0
-    state[LEFT : LEFT + 4].view(np.int32)[0] = state[SEEDED : SEEDED + 4].view(np.int32)[0] = 1
-    state[STATE : STATE + 8 * WORDS].view(np.uint64)[:] = words
     return torch.from_numpy(state)
+
+
+@functools.cache
+def _blank():
+    """The bytes of a CPU generator's state without its words; made once, since that takes longer than filling them in."""
+    import numpy as np
+    import torch
+
+    state = np.zeros_like(torch.default_generator.get_state().numpy())
+    state[LEFT : LEFT + 4].view(np.int32)[0] = state[SEEDED : SEEDED + 4].view(np.int32)[0] = 1
+    return state
 
 
 def generator(seed: int, name: str, epoch: int = 0, step: int = 0) -> torch.Generator:

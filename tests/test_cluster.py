@@ -321,7 +321,7 @@ def test_the_script_of_a_job(monkeypatch, tmp_path, capsys):
     assert figures(["ccd"], "smoke", {}, [], cluster_name="slurm", only_plan=True)
     assert signal.getsignal(signal.SIGINT) is heard, "dask_jobqueue has its own idea of Ctrl-C"
     said = capsys.readouterr().out
-    assert f"on {named.JOBS} core(s)" in said
+    assert f"on a GPU, {named.JOBS} process(es)" in said
     lines = said[said.index("#!/usr/bin/env bash") :].splitlines()
     assert {"#SBATCH -n 1", "#SBATCH --cpus-per-task=1", "#SBATCH --mem=4G", "#SBATCH --gres=gpu:1"} <= set(lines)
     assert {

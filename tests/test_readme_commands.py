@@ -51,6 +51,7 @@ ADDED = dict.fromkeys(AS_WRITTEN, "") | {
     "kdlab figures --cluster slurm --workers 16": "--plan",
     "kdlab figures --cluster slurm --workers 64": "--plan",
     "kdlab figures --plan": "",
+    "kdlab figures --device cuda": "--plan",
     "kdlab figures --plan --workers 1": "",
     "kdlab figures --teacher resnet32x4 --student resnet8x4": "--plan",
     "kdlab figures --student mymodels:TinyNet": "--plan",

@@ -79,7 +79,7 @@ def figures(
     said = "\n".join([*dict.fromkeys(filter(None, lengths)), *left_out, *later])
     number = size.workers if number is None and not cluster_name else number
     if only_plan:
-        processes = 1 if cluster_name and number is None else settings.workers(number)
+        processes = 1 if cluster_name and not number else max(1, settings.workers(number))
         todo = lab.plan(*stages, workers=processes, from_ledger=True)
         more = looking.describe(studies, limit, processes, todo) if limit else ""
         script = cluster.job_script() if cluster_name == "slurm" else ""
