@@ -64,7 +64,7 @@ def stream_state(seed: int, *names: str | int) -> torch.Tensor:
 
 @functools.cache
 def _blank():
-    """The bytes of a CPU generator's state without its words; made once, since that takes longer than filling them in."""
+    """The bytes of a CPU generator's state without its words, which take less time to fill in than these to make."""
     import numpy as np
     import torch
 
