@@ -165,10 +165,10 @@ def test_a_plan_trains_nothing(kdlab):
 
 
 def test_device_holds_for_a_command_and_what_it_starts(kdlab, monkeypatch):
-    monkeypatch.setenv("KDLAB_DEVICE", "cpu")  # put back at the end
+    monkeypatch.setenv("KDLAB_DEVICE", "cpu")
     words = ("figures", "few_shot", "--profile", "smoke", "--plan")
     assert " on a GPU, 1 process(es), " in kdlab(*words, "--device", "cuda")[1]
-    assert os.environ["KDLAB_DEVICE"] == "cuda"
+    assert os.environ["KDLAB_DEVICE"] == "cpu", "it ends with the command"
     assert " on 1 core(s), " in kdlab(*words, "--device", "cpu")[1]  # smoke trains in this process
     assert " on 3 core(s), " in kdlab(*words, "--device", "cpu", "--workers", 3)[1]
 

@@ -14,6 +14,7 @@ from kdlab import foreign, paths, settings
 from kdlab.cli import runs
 from kdlab.errors import SpecError
 
+DEVICE = "KDLAB_DEVICE"
 app = typer.Typer(
     help="See what data augmentation does to knowledge distillation.",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -37,7 +38,7 @@ def _train_on(device: str | None) -> None:
     """What ``--device`` says holds for this command and all processes that it starts."""
     if device is not None:
         settings.device(device, "--device")
-        os.environ["KDLAB_DEVICE"] = device
+        os.environ[DEVICE] = device
 
 
 DeviceOption = Annotated[
@@ -51,6 +52,7 @@ DeviceOption = Annotated[
 def main() -> None:
     """Run a command; a user's mistake ends with one sentence and exit code 2, never with a traceback."""
     foreign.stand()
+    device = os.environ.get(DEVICE)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM stops as cleanly as Ctrl-C
     try:
         settings.check(settings.FOLDERS if "doctor" not in sys.argv else ())
@@ -70,6 +72,8 @@ def main() -> None:
         if hasattr(error, "format_message"):  # click's own usage errors
             sys.exit(_refuse(error.format_message()))
         raise
+    finally:  # what --device said ends with its command
+        os.environ.pop(DEVICE, None) if device is None else os.environ.update({DEVICE: device})
 
 
 def _refuse(message: str) -> int:
