@@ -99,7 +99,8 @@ def places(common: list[str], readme: str) -> list[list[str]]:
 def markdown() -> str:
     """Both tables."""
     known = ledger.by_key()
-    most = usual({place for there in known.values() for place in there}, counts(known)) if known else ""
+    many = counts(known)
+    most = usual(many, many) if many else ""
     rows = [there[most] for there in known.values() if most in there]  # a GPU's seconds are no core's
     readme = Path(__file__).with_name("README.md").read_text(encoding="utf-8")
     lines = table(rows, readme)

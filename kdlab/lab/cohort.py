@@ -18,6 +18,7 @@ from kdlab.training.layout import ViewName, stream_key
 from kdlab.training.teacher_cache import stream_digest
 
 LARGEST, LARGEST_ON_GPU = 16, 64  # runs of a cohort
+OWN = ("fraction", "seed", "replicate", "streams")  # of what runs share on a CPU, what each has its own of on a GPU
 UNEVEN = 1.03  # cohorts are split until the last worker ends at most so much after an even share
 
 
@@ -32,8 +33,12 @@ def shared(spec: RunSpec) -> dict[str, Any]:
 
 def abreast(spec: RunSpec) -> dict[str, Any]:
     """What all runs of a cohort on a GPU have in common: each may have streams and a subset of its own."""
-    own = ("fraction", "seed", "replicate", "streams")
-    return {name: value for name, value in shared(spec).items() if name not in own}
+    return {name: value for name, value in shared(spec).items() if name not in OWN}
+
+
+def own_views(spec: RunSpec) -> tuple:
+    """Runs of a cohort for which this is equal see the same views of the same subset."""
+    return tuple(getattr(spec, name) for name in OWN)
 
 
 @dataclass
@@ -129,7 +134,7 @@ def cohort(runs: Sequence[PlannedRun], rank: int, missing: set[str], costs: Cost
     needs = {run.teacher.key for run in runs if run.teacher} & missing
     fused = {key for key, number in Counter(run.fusion_key for run in runs).items() if key is not None and number > 1}
     own = {run.key: costs.run(run, run.fusion_key in fused) for run in runs}
-    views = {(_own(run.spec), name) for run in runs for name in run.layout.view_names()}
+    views = {(own_views(run.spec), name) for run in runs for name in run.layout.view_names()}
     spec, longest = runs[0].spec, max(run.steps for run in runs)
     images = longest * spec.budget.originals_per_step
     once, saved = images * len(views) * costs.rate("views", spec.data), 0.0
@@ -143,18 +148,13 @@ def cohort(runs: Sequence[PlannedRun], rank: int, missing: set[str], costs: Cost
     return Cohort({run.key: run for run in runs}, needs, rank, own, once, saved)
 
 
-def _own(spec: RunSpec) -> tuple:
-    """What may differ among the runs of a cohort on a GPU, and gives each its own views."""
-    return spec.seed, spec.replicate, spec.streams, spec.fraction
-
-
 def _teacher_passes(runs: Sequence[PlannedRun]) -> dict[tuple, tuple[str, bool]]:
     """What teachers are asked in a step: whose views, key, mode and view, to their model and if stage maps are read."""
     passes: dict[tuple, tuple[str, bool]] = {}
     for run in (run for run in runs if run.teacher_key):
         for name in run.layout.view_names():
             view = ViewName((), 0) if run.spec.teacher_view == "clean" else name  # a clean one is one for all views
-            asked = _own(run.spec), run.teacher_key, run.spec.teacher_view, view
+            asked = own_views(run.spec), run.teacher_key, run.spec.teacher_view, view
             passes[asked] = run.teacher_model, run.reads_maps or passes.get(asked, ("", False))[1]
     return passes
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import multiprocessing
 import os
@@ -16,7 +15,7 @@ from typing import Any
 from kdlab import metrics
 from kdlab.errors import SpecError
 from kdlab.lab import damage
-from kdlab.lab.cohort import shared
+from kdlab.lab.cohort import own_views, shared
 from kdlab.lab.environment import environment
 from kdlab.lab.keys import normal, run_key
 from kdlab.lab.networks import score, splits_of, teacher_network
@@ -109,7 +108,7 @@ def _train_claimed(runs: list[PlannedRun], store: Store, stop: Path, tick) -> bo
     cache = _teacher_cache(runs, store) if teachers and where == "cpu" else None
     views, made = {}, {}
     for run in runs:  # on a GPU a cohort may hold several seeds and subsets
-        spec, which = run.spec, json.dumps(shared(run.spec))
+        spec, which = run.spec, own_views(run.spec)
         if which not in made:
             made[which] = Views(
                 splits.train.subset(spec.fraction, spec.seed).to(where), spec.seed, spec.replicate,

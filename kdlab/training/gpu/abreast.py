@@ -203,8 +203,9 @@ def _stacked(parts: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], dict[str,
     leaves, shapes = zip(*(tree_flatten(part) for part in parts), strict=True)
     if any(shape != shapes[0] for shape in shapes):
         raise RuntimeError("batches with other fields")
-    made = [of[0] if all(one is of[0] for one in of) else torch.stack(of) for of in zip(*leaves, strict=True)]
-    places = [None if value is of[0] else 0 for value, of in zip(made, zip(*leaves, strict=True), strict=True)]
+    columns = list(zip(*leaves, strict=True))
+    places = [None if all(one is of[0] for one in of) else 0 for of in columns]
+    made = [of[0] if place is None else torch.stack(of) for of, place in zip(columns, places, strict=True)]
     return tree_unflatten(made, shapes[0]), tree_unflatten(places, shapes[0])
 
 

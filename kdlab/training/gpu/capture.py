@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -37,20 +37,15 @@ class Captured:
         work: Callable[[], Tensor], recorder: Recorder = record,
     ):  # fmt: skip
         self.inputs = {name: value.clone() for name, value in inputs.items()}
+        self.kinds: dict[torch.dtype, list[tuple]] = {}  # their names, by the kind of their numbers
+        for name, value in self.inputs.items():
+            self.kinds.setdefault(value.dtype, []).append(name)
         take(self.inputs)
         self.replay, self.result = recorder(work)
 
-    def _kinds(self, inputs: Mapping[tuple, Tensor]) -> Iterable[tuple[list[Tensor], list[Tensor]]]:
-        """What it reads and what it was given, by the kind of their numbers."""
-        kinds: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
-        for name, value in self.inputs.items():
-            kept, given = kinds.setdefault(value.dtype, ([], []))
-            kept.append(value), given.append(inputs[name])
-        return kinds.values()
-
     def __call__(self, inputs: Mapping[tuple, Tensor]) -> Tensor:
         """Do the work on these inputs, of the same names and shapes; its result, which is the caller's."""
-        for kept, given in self._kinds(inputs):
-            torch._foreach_copy_(kept, given)  # a few launches, however many tensors
+        for names in self.kinds.values():  # a few launches, however many tensors
+            torch._foreach_copy_([self.inputs[name] for name in names], [inputs[name] for name in names])
         self.replay()
         return self.result.clone()

@@ -88,15 +88,15 @@ class DeviceStepper:
         self._alone, kinds = [], {}
         self._asked: dict[Views, dict[tuple, None]] = {}  # layouts, and what teachers see, of what is captured
         for arm in arms:
-            reason = reasons.alone(arm)
-            if reason:
+            if reason := reasons.alone(arm):
                 self._alone.append(arm)
-            elif (reason := reasons.eager(arm, *arm.inputs(arm.views)) if self.recorder else "") or not self.recorder:
-                kinds.setdefault((True, kind(arm)), []).append(arm)
             else:
-                kinds.setdefault((False, kind(arm)), []).append(arm)
-                mode = arm.spec.teacher_view if arm.teacher_key else None
-                self._asked.setdefault(arm.views, {})[arm.layout, mode] = None
+                reason = reasons.eager(arm, *arm.inputs(arm.views)) if self.recorder else ""
+                eager = bool(reason) or not self.recorder
+                kinds.setdefault((eager, kind(arm)), []).append(arm)
+                if not eager:
+                    mode = arm.spec.teacher_view if arm.teacher_key else None
+                    self._asked.setdefault(arm.views, {})[arm.layout, mode] = None
             self._tell(arm, reason)
         made = [(eager, Abreast(group, self.way, across=not eager)) for (eager, _), group in kinds.items()]
         self._eager, self._captured = ([group for eager, group in made if eager == which] for which in (True, False))
