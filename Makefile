@@ -80,12 +80,15 @@ lint: $(VENV)/.ready-test ## check style and formatting of code and notebooks, a
 
 # Not among the requirements: it asks the network, and whoever has none can check all the rest.
 audit: ## known weaknesses of the installed packages, where pip-audit is installed and reaches its lists
-	@said=$$($(BIN)/python -m pip_audit --local --progress-spinner off 2>&1) && echo "$$said" | head -n 1 || \
-	case "$$said" in \
+	@if said=$$($(BIN)/python -m pip_audit --local --progress-spinner off 2>&1); then \
+	  unknown=$$(echo "$$said" | grep -c "could not be audited"); \
+	  [ $$unknown = 0 ] || printf "%s packages are not in the lists and were not audited; in the others: " $$unknown; \
+	  echo "$$said" | grep "^No known"; \
+	else case "$$said" in \
 	  *"No module named"*pip_audit*) echo "not audited: pip-audit is not installed (pip install pip-audit)";; \
 	  *"Found "*"known vulnerabilit"*) echo "$$said"; exit 1;; \
 	  *) echo "not audited: $$(echo "$$said" | tail -n 1)";; \
-	esac
+	esac; fi
 
 golden: $(VENV)/.ready-test ## add the digests of new methods and augmentations to tests/golden.json
 	$(BIN)/python tests/golden.py

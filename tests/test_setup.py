@@ -55,6 +55,12 @@ def test_conda_asks_for_the_same_as_pip():
     [
         ("No module named pip_audit", 1, 0, "not audited: pip-audit is not installed"),
         ("No known vulnerabilities found", 0, 0, "No known vulnerabilities found"),
+        (
+            "No known vulnerabilities found\nx could not be audited: x\ny could not be audited: y",
+            0,
+            0,
+            "2 packages are not in",
+        ),
         ("Name Version\nFound 2 known vulnerabilities in 1 package", 1, 2, "Found 2 known vulnerabilities"),
         ("ERROR: x\nConnectionError: no route", 1, 0, "not audited: ConnectionError: no route"),
     ],
