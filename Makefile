@@ -71,6 +71,7 @@ test-notebooks: $(VENV)/.ready-test ## every notebook: perspectives and explorer
 
 fuzz: $(VENV)/.ready-test ## odd input of every kind, 10,000 of each (KDLAB_FUZZ=n), drawn anew each time
 	KDLAB_FUZZ=$${KDLAB_FUZZ:-10000} $(BIN)/python -m pytest tests/fuzz -s
+	$(BIN)/python tests/fuzz/guided.py -runs=$${KDLAB_FUZZ:-10000}
 
 lint: $(VENV)/.ready-test ## check style and formatting of code and notebooks, and the types of what the package offers
 	$(BIN)/ruff check .

@@ -11,7 +11,9 @@ import tempfile
 import traceback
 from pathlib import Path
 
+import guided
 import pytest
+from corpus import CORPUS
 from fuzz_targets import TARGETS
 from hypothesis import HealthCheck, given, settings
 
@@ -28,11 +30,6 @@ def test_odd_input_ends_well_or_with_a_sentence(name, tmp_path):
     told = {"done": 0, "refused": 0}
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    @settings(
-        max_examples=CASES, deadline=HANG, database=None, derandomize=CASES <= 200, print_blob=False,
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
-    @given(strategy)
     def one(value):
         try:
             act(value, tmp_path)
@@ -41,10 +38,20 @@ def test_odd_input_ends_well_or_with_a_sentence(name, tmp_path):
             assert str(error).strip() and "Traceback" not in str(error)
             told["refused"] += 1
 
-    one()
+    for value in CORPUS.get(name, ()):
+        one(value)
+    drawn = settings(
+        max_examples=CASES, deadline=HANG, database=None, derandomize=CASES <= 200, print_blob=False,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    drawn(given(strategy)(one))()
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < MEMORY, f"{grown >> 10} MB"
     print(f"{name}: {told['done']} taken, {told['refused']} refused")
+
+
+def test_what_is_kept_and_what_is_guided_are_targets():
+    assert set(CORPUS) <= set(TARGETS) and set(guided.READERS) <= set(TARGETS)
 
 
 def survey(name: str, cases: int) -> dict[str, str]:

@@ -1,0 +1,53 @@
+"""What odd input has found, kept: values of each target that once ended in a traceback, a hang or a silence.
+
+They are tried before anything is drawn. Add what ``make fuzz`` finds, with what came of it behind it.
+"""
+
+from typing import Any
+
+import fuzz_targets
+
+
+def _without(plain: dict[str, Any], name: str, **others: Any) -> dict[str, Any]:
+    return {key: value for key, value in plain.items() if key != name} | others
+
+
+_FIGURE, _VERDICT = fuzz_targets.document("few_shot-gain"), fuzz_targets.document("few_shot.verdict")
+LONG = "a" * 3000
+
+CORPUS: dict[str, list[Any]] = {
+    "spec": [{"sizes": "fashion"}, {"sizes": 3}, {"sizes": (1, 2)}, {"teacher": "kd"}, {"budget": None}],  # TypeError
+    "spec document": [
+        [],  # AttributeError
+        fuzz_targets.SPEC | {"sizes": 3},  # TypeError
+        fuzz_targets.SPEC | {"budget": None},  # TypeError
+        fuzz_targets.SPEC | {"teacher": [{}]},  # AttributeError
+        _without(fuzz_targets.SPEC, "budget", budget={"amount": 2}),  # TypeError
+    ],
+    "notebook parameter": [["data=3"], ["data=None"], ["student=0.5"], ["seeds=1e999"]],  # AttributeError
+    "command line": [
+        ["figures", "--plan", "--workers", "-1"],  # taken in silence
+        ["figures", "--plan", "--workers", str(10**30)],  # OverflowError
+        ["export", LONG, "--out", "x"],  # OSError: file name too long
+        ["advise", "--images", "1500", "--epochs", "80", "--figures", LONG],  # OSError
+        ["run", "--plan", "--teacher", LONG],  # OSError
+    ],
+    "figure record": [
+        [],  # AttributeError
+        _without(_FIGURE, "meta"),  # KeyError
+        _FIGURE | {"columns": [1]},  # TypeError
+        _FIGURE | {"data": {"seed": 3}},  # ValueError
+        _FIGURE | {"meta": _FIGURE["meta"] | {"overrides": None}},  # TypeError
+    ],
+    "verdict document": [
+        None,  # TypeError
+        _without(_VERDICT, "verdicts"),  # KeyError
+        _VERDICT | {"verdicts": [{}]},  # KeyError
+        _VERDICT | {"figures": [3]},  # TypeError
+        _VERDICT | {"health": {"word": 1}},  # TypeError
+    ],
+    "explorer": [  # each of another kind than the control holds
+        ("TemperatureExplorer", {"temperature": "warm"}), ("AugmentationExplorer", {"augmentation": 3}),
+        ("BudgetExplorer", {"data": [1]}), ("LiveTrainer", {"seed": None}), ("ConfidenceExplorer", {"image": {}}),
+    ],
+}  # fmt: skip
