@@ -188,7 +188,7 @@ def test_arms_of_all_kinds_step_abreast_as_one_by_one(way, monkeypatch):
     for step in range(2):
         views.at(step)
         for arm in apart:
-            arm.train_step(views)
+            arm.train_step()
         for group in groups:
             group.aim()
             losses = group.step()
@@ -208,7 +208,7 @@ def test_half_precision_is_that_of_separate_steps(way):
     for step in range(2):
         views.at(step)
         for arm in apart:
-            arm.train_step(views)
+            arm.train_step()
         group.aim()
         assert group.step().tolist() == pytest.approx([arm.losses[-1] for arm in apart], rel=0.02)
 
@@ -334,7 +334,7 @@ def test_a_method_that_reads_its_student_s_layers_steps_alone(capsys):
     taken = DeviceStepper(views.device)
     for step in range(2):
         views.at(step)
-        right.train_step(views)
+        right.train_step()
         taken.step([found])
         assert taken.read(due=False) and found.losses == right.losses
     assert "catkd steps outside of the CUDA graph: it reads layers of its student" in capsys.readouterr().err
@@ -411,7 +411,7 @@ def test_what_cannot_be_captured_says_why():
     said = {}
     for name in ("kd", "ccd", "fitnet", "dist", "crd", "dkd", "tekap"):
         (arm,) = arms_of({name: KD.replace(method=name, augmentation="weak", ratio=0.0)}, views)
-        given = arm.inputs(views)
+        given = arm.inputs()
         with Device() if name != "crd" else contextlib.nullcontext():
             said[name] = reasons.alone(arm) or reasons.eager(arm, *given)
     assert said["kd"] == said["ccd"] == said["fitnet"] == said["dist"] == ""

@@ -63,10 +63,10 @@ def by_hand(student, batch, rule, rate):
 def test_a_step_is_that_of_the_papers(name):
     arm, views = arm_of(RULES[name])
     views.at(0)
-    expected = by_hand(copy.deepcopy(arm.student), arm.inputs(views)[0], RULES[name], RULES[name].rate(0.5 / 8))
+    expected = by_hand(copy.deepcopy(arm.student), arm.inputs()[0], RULES[name], RULES[name].rate(0.5 / 8))
     other, same_views = arm_of(dataclasses.replace(RULE, rho=0.0))
     same_views.at(0)
-    arm.train_step(views), other.train_step(same_views)
+    arm.train_step(), other.train_step()
     for key, value in expected.state_dict().items():
         assert torch.allclose(arm.student.state_dict()[key], value, atol=1e-6), key
     assert arm.losses == other.losses and arm.step == 1  # what is reported is the loss at the weights themselves
@@ -81,7 +81,7 @@ def test_a_methods_memory_is_of_the_first_pass():
     for rho in (0.0, 0.5):
         arm, views = arm_of(dataclasses.replace(RULE, rho=rho), "crd")
         views.at(0)
-        arm.train_step(views)
+        arm.train_step()
         made.append(arm)
     for one, other in zip(made[0].method.buffers(), made[1].method.buffers(), strict=True):
         assert torch.equal(one, other)
@@ -92,7 +92,7 @@ def test_a_loss_that_is_not_finite_at_the_moved_weights_ends_the_run():
     arm, views = arm_of(dataclasses.replace(RULE, rho=1e38))
     before = copy.deepcopy(arm.student)
     views.at(0)
-    arm.train_step(views)
+    arm.train_step()
     assert arm.diverged_at == 0 and arm.step == 0 and not arm.active
     assert all(map(torch.equal, arm.student.parameters(), before.parameters()))
 

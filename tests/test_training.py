@@ -347,7 +347,7 @@ def test_a_step_uses_the_rate_of_its_middle(splits, teacher):
     arm._sgd_step = lambda rate: (used.append(rate), sgd_step(rate))
     for step in range(12):
         views.at(step)
-        arm.train_step(views)
+        arm.train_step()
     assert used == [BASE.optimiser.rate((step + 0.5) / 12) for step in range(12)] and min(used) > 0
 
 

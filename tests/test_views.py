@@ -128,7 +128,7 @@ def test_what_the_teacher_is_asked_is_counted(views, spec, rows):
     stem.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
     asked.clear()
     views.at(0)
-    arm.train_step(views)
+    arm.train_step()
     assert arm.teacher_forwards == rows == sum(asked)
 
 

@@ -138,7 +138,7 @@ def _own(spec: RunSpec, key: str, student: nn.Module, splits: data.Splits, store
 
     def shard(step: int) -> Callable[[], Tensor]:
         views.at(step)
-        batch, told = arm.inputs(views)
+        batch, told = arm.inputs()
         return lambda: sum(arm.method(outputs(student, batch.x), told, batch).values())  # type: ignore[return-value]
 
     return Objective(list(student.parameters()), [shard(step) for step in range(steps)])

@@ -125,17 +125,17 @@ class Arm:
         """Whether there are steps left; a diverged arm has none."""
         return self.step < self.total_steps and self.diverged_at is None
 
-    def inputs(self, views: Views) -> tuple[Batch, Outputs | None]:
+    def inputs(self) -> tuple[Batch, Outputs | None]:
         """The student's batch in the current step, and the teacher's outputs on it; both are shared by the cohort."""
-        batch = views.batch(self.layout, self.step / self.total_steps)
+        batch = self.views.batch(self.layout, self.step / self.total_steps)
         if not self.teacher_key:
             return batch, None
-        return batch, views.teacher_outputs(self.teacher_key, self.layout, self.spec.teacher_view, self.reads_maps)
+        return batch, self.views.teacher_outputs(self.teacher_key, self.layout, self.spec.teacher_view, self.reads_maps)
 
-    def train_step(self, views: Views) -> None:
+    def train_step(self) -> None:
         """One optimiser step on the current views; with SAM on the gradient at the weights moved by rho."""
-        batch, teacher_outputs = self.inputs(views)
-        with self._own_stream(views, self.step):
+        batch, teacher_outputs = self.inputs()
+        with self._own_stream(self.views, self.step):
             sound = self._pass(batch, teacher_outputs)
             if sound and self.spec.optimiser.rho:
                 with ascended(self.student, self.method, self.spec.optimiser):

@@ -47,7 +47,7 @@ class FusedStepper:
                 network = networks[keys] = self._networks[keys] if keys in self._networks else self._fused(group)
             if network is None:
                 for arm in group:
-                    arm.train_step(self.views)
+                    arm.train_step()
             else:
                 self._step(network, group)
         self._networks = networks
@@ -68,7 +68,7 @@ class FusedStepper:
 
     def _fused(self, arms: list[Arm]) -> FusedNetwork | None:
         """The arms' students as one network; None where a student would not keep its bits, or nothing is gained."""
-        students, x = [arm.student for arm in arms], [arm.inputs(self.views)[0].x for arm in arms]
+        students, x = [arm.student for arm in arms], [arm.inputs()[0].x for arm in arms]
         kind = arms[0].fusion_key, arms[0].spec.data, x[0].shape, len(arms)
         if kind not in _identical:
             _identical[kind] = bit_identical(students, x)
@@ -76,7 +76,7 @@ class FusedStepper:
         return network if network and any(any(layer.group_sizes) for layer in network.convolutions) else None
 
     def _step(self, network: FusedNetwork, arms: list[Arm]) -> None:
-        inputs = [arm.inputs(self.views) for arm in arms]
+        inputs = [arm.inputs() for arm in arms]
         started = time.perf_counter()
         student_outputs = network.forward([batch.x for batch, _ in inputs])
         shared = time.perf_counter() - started

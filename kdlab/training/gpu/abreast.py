@@ -83,7 +83,7 @@ class Abreast:
 
     def step(self) -> Tensor:
         """One optimiser step, each on the current views of its own; the losses, (K,)."""
-        given = [arm.inputs(arm.views) for arm in self.arms]
+        given = [arm.inputs() for arm in self.arms]
         images = [batch.x for batch, _ in given]
         x = images[0] if all(one is images[0] for one in images) else torch.stack(images)
         losses, gradients = self._pass(x, given)

@@ -59,7 +59,7 @@ class DeviceStepper:
         for arm in moved:
             arm.step += arm.diverged_at is None
         for arm in self._alone:
-            arm.train_step(arm.views)
+            arm.train_step()
 
     def read(self, due: bool) -> bool:
         """Read the losses of the last steps, if it is time: then the host waits for the device.
@@ -91,7 +91,7 @@ class DeviceStepper:
             if reason := reasons.alone(arm):
                 self._alone.append(arm)
             else:
-                reason = reasons.eager(arm, *arm.inputs(arm.views)) if self.recorder else ""
+                reason = reasons.eager(arm, *arm.inputs()) if self.recorder else ""
                 eager = bool(reason) or not self.recorder
                 kinds.setdefault((eager, kind(arm)), []).append(arm)
                 if not eager:
