@@ -6,6 +6,7 @@ Learning Algorithms, arXiv:1708.07747, 2017.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import lzma
 import math
@@ -42,11 +43,21 @@ def read_fashion(files: list[Path]) -> Source:
     The pack is an xz stream of ``.npy`` arrays: images, labels and rows of train, then of test.
     """
     try:
-        with lzma.open(files[0]) as stream:
-            arrays = [np.lib.format.read_array(stream) for _ in range(6)]
+        there = files[0].stat()
+        arrays = _unpacked(files[0], there.st_mtime_ns, there.st_size)
     except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
         raise SpecError(f"the bundled data {files[0]} is damaged: {error}. Install kdlab again.") from error
     return from_arrays(arrays[:3], arrays[3:], CLASSES, val_share=1 / 7)
+
+
+@functools.lru_cache(maxsize=1)  # 19 MB, which take up to a second to unpack; a process asks for them many times
+def _unpacked(pack: Path, changed: int, size: int) -> tuple[np.ndarray, ...]:
+    """The arrays of the pack, as it was when it was last changed; nobody may write to them."""
+    with lzma.open(pack) as stream:
+        arrays = tuple(np.lib.format.read_array(stream) for _ in range(6))
+    for array in arrays:
+        array.setflags(write=False)
+    return arrays
 
 
 def fashion_mnist_files(root: Path) -> list[Path]:
