@@ -12,6 +12,8 @@ JOBS        ?= 2
 # Runs are bit-identical only with one torch thread; parallelism comes from worker processes.
 OMP_NUM_THREADS ?= 1
 export OMP_NUM_THREADS
+# Where bytecode is not kept, each process compiles torch anew, which takes longer than most tests.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN     := $(VENV)/bin
 PINS    := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
