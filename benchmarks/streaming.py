@@ -1,12 +1,17 @@
 """What a streamed folder gives: images a second, against torchvision's ImageFolder with a DataLoader, in one run.
 
     python benchmarks/streaming.py [FILES [SIDE]]
+    python benchmarks/streaming.py --memory [FILES ...]
 
 Makes a folder of FILES photograph-like JPEGs of 500 x 375 pixels (2,000 where nothing is said) in ten classes and
 reads them at SIDE x SIDE (64), in batches of 64 in a shuffled order: streamed by kdlab's threads, by a DataLoader with
 as many worker processes, and by kdlab from memory. An epoch of one is followed by an epoch of the others. Both resize
 bilinearly with Pillow; kdlab lets it decode a JPEG smaller first, as its rules say. The streamed set holds an eighth of
 the images at most, so that most are decoded in every epoch; the bytes that it held are printed beside those of all.
+
+With ``--memory``: folders of so many small JPEGs (10,000, 50,000 and 200,000), each opened and streamed by a process of
+its own that holds 8 MB of pixels at most; the memory of that process before, when the folder was open, after 200 steps,
+and at its highest.
 """
 
 import os
@@ -14,7 +19,9 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import dataclasses
+import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -103,5 +110,52 @@ def main(files: int = 2000, side: int = 64) -> None:
         print(f"bytes of pixels held: {max(held):,} of {memory.images.numel():,}")
 
 
+def small(root: Path, start: int, stop: int) -> None:
+    """Small JPEGs, no two alike."""
+    for number in range(start, stop):
+        pixels = np.random.default_rng(number).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+        folder = root / f"class{number % CLASSES}" / f"{number // 1000:03d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"photograph-{number:06d}.jpg", quality=90)
+
+
+def resident() -> int:
+    """Memory of this process, in MB."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() >> 20
+
+
+def stream(root: str) -> None:
+    """Open a folder, stream 200 batches of it, and print what that took."""
+    data.load("fashion")  # whatever loading needs is imported
+    before = resident()
+    found = data.load(f"folder:{root}?size=16&stream=yes").train
+    opened = resident()
+    images = dataclasses.replace(
+        found, images=Streamed(found.images.read, found.images.rows, (3, 16, 16), held=8 << 20)
+    )
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    images.expect(order)
+    for part in order.split(BATCH)[:200]:
+        images.batch(part)
+    print(f"{before} MB before, {opened} open, {resident()} after 200 steps, "
+          f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} at most", flush=True)  # fmt: skip
+
+
+def memory(*counts: int) -> None:
+    """Stream folders of more and more files, twice each: the first time all headers and digests are made."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["KDLAB_OUT"], made, root = str(Path(folder) / "out"), 0, Path(folder) / "photographs"
+        for count in counts or (10_000, 50_000, 200_000):
+            small(root, made, made := count)
+            for which in ("first", "again"):
+                print(f"{count:,} files, {which}: ", end="", flush=True)
+                subprocess.run([sys.executable, __file__, "--stream", str(root)], check=True)
+
+
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:3]))
+    if sys.argv[1:2] == ["--memory"]:
+        memory(*map(int, sys.argv[2:]))
+    elif sys.argv[1:2] == ["--stream"]:
+        stream(sys.argv[2])
+    else:
+        main(*map(int, sys.argv[1:3]))

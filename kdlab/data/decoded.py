@@ -5,6 +5,7 @@ The cache (``image_cache``) is looked up by a hash of how the folder is read and
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections import Counter, deque
@@ -57,27 +58,31 @@ def decoded(asked: Asked, files: list[tuple[str, File]], name: str, again: bool 
     cache = cache.with_suffix(".digests") if asked.stream else cache
     if not again and (found := _in_memory.get(key) or image_cache.load(cache, key)):
         return found
-    headers = _headers([Path(file.path) for _, file in files])
+    headers = _headers([file for _, file in files])
     images = _planned(headers, asked, name, [word.rpartition("/")[2] for word, _ in files])
-    numbered = zip(files, headers, images.pages, strict=True)
-    pages = [Page(Path(file.path), k, head) for (_, file), head, count in numbered for k in range(count)]
-    largest = images.largest = _largest(pages, name)
+
+    def pages() -> Iterator[Page]:
+        for (_, file), header, count in zip(files, headers, images.pages, strict=True):
+            yield from (Page(Path(file.path), number, header) for number in range(count))
+
+    largest = images.largest = _largest([page for page in pages() if page.header.open_range], name)
     if largest is not None:
-        count = sum(page.header.open_range for page in pages)
+        count = sum(page.header.open_range for page in pages())
         images.notes.append(f"{count} images of open range were scaled by the set's largest value, {largest:g}")
-    _keep(cache, key, images, pages, lambda: _pixels(pages, images, asked, largest), asked.stream)
+    _keep(cache, key, images, lambda: _pixels(pages, images, asked, largest), asked.stream)
     return images
 
 
-def _keep(cache: Path, key: str, images: Decoded, pages: list[Page], pixels: Callable, stream: bool) -> None:
+def _keep(cache: Path, key: str, images: Decoded, pixels: Callable, stream: bool) -> None:
     """Decode all images once: onto the disk, else into memory; of a folder that is streamed to look at them only."""
+    count = sum(images.pages)
     if stream:
         deque(pixels(), maxlen=0)
         stored = image_cache.write(cache, key, images, 0, lambda: iter(()))
     else:
-        stored = image_cache.write(cache, key, images, len(pages), pixels)
+        stored = image_cache.write(cache, key, images, count, pixels)
     if not stored and not stream:
-        images.pixels = np.empty((len(pages), *images.shape), np.uint8)
+        images.pixels = np.empty((count, *images.shape), np.uint8)
         for row, made in enumerate(pixels()):
             images.pixels[row] = made
     if not stored:
@@ -89,10 +94,17 @@ def _key(asked: Asked, files: list[tuple[str, File]]) -> str:
     import PIL
 
     how = (REVISION, PIL.__version__, asked.size, asked.background, asked.all_pages, *["stream"] * asked.stream)
-    return text_hash(repr((how, [(place, file.name, file.state) for place, file in files])))
+    total = hashlib.sha256(f"({how!r}, [".encode())  # file by file: the whole text of many would take much memory
+    for number, (place, file) in enumerate(files):
+        said = f"{', ' if number else ''}{(place, file.name, file.state)!r}"
+        total.update(said.encode("utf-8", "surrogateescape"))
+    total.update(b"])")
+    return total.hexdigest()
 
 
-def _pixels(pages: list[Page], images: Decoded, asked: Asked, largest: float | None) -> Iterator[np.ndarray]:
+def _pixels(
+    pages: Callable[[], Iterator[Page]], images: Decoded, asked: Asked, largest: float | None
+) -> Iterator[np.ndarray]:
     """Pixels of the pages in order; sets the digests of ``images`` on the way, and ``dim`` at the end."""
     channels, height, width = images.shape
 
@@ -103,7 +115,8 @@ def _pixels(pages: list[Page], images: Decoded, asked: Asked, largest: float | N
 
     images.digests.clear()
     bad, brightest = [], 0
-    for page, result in zip(pages, _with_progress(in_threads(_or_error(one), pages), len(pages)), strict=True):
+    results = _with_progress(in_threads(_or_error(one), pages()), sum(images.pages))
+    for page, result in zip(pages(), results, strict=True):
         if isinstance(result, SpecError):
             bad.append((page.file, result))
         else:
@@ -111,16 +124,15 @@ def _pixels(pages: list[Page], images: Decoded, asked: Asked, largest: float | N
             images.digests.append(result[1])
             yield result[0]
     _refuse(bad)
-    images.dim = brightest if all(page.header.deep for page in pages) and brightest < DIM else None
+    images.dim = brightest if all(page.header.deep for page in pages()) and brightest < DIM else None
 
 
-def _largest(pages: list[Page], name: str) -> float | None:
-    """The largest value of the files that do not say theirs; None where there is no such file.
+def _largest(ranged: list[Page], name: str) -> float | None:
+    """The largest value of pages that do not say theirs; None where there is no such page.
 
     Raises:
         SpecError: for whole numbers and floating point in one set, which can hardly have one unit.
     """
-    ranged = [page for page in pages if page.header.open_range]
     modes = {page.header.mode: page.file for page in ranged}
     if len(modes) > 1:
         raise SpecError(
@@ -179,10 +191,12 @@ def _size(headers: list[image.Header], asked: Asked, name: str) -> tuple[int, in
     return asked.size or (width, height)
 
 
-def _headers(files: list[Path]) -> list[image.Header]:
-    """Of every file, or a refusal."""
-    headers = list(in_threads(_or_error(image.header), files))
-    _refuse([(file, head) for file, head in zip(files, headers, strict=True) if isinstance(head, SpecError)])
+def _headers(files: list[File]) -> list[image.Header]:
+    """Of every file, or a refusal. Equal ones, as most are in a folder of many images, are one object."""
+    met: dict = {}
+    found = in_threads(_or_error(image.header), (Path(file.path) for file in files))
+    headers = [head if isinstance(head, SpecError) else met.setdefault(head, head) for head in found]
+    _refuse([(Path(f.path), head) for f, head in zip(files, headers, strict=True) if isinstance(head, SpecError)])
     return headers
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,6 @@ from kdlab.data.image_cache import Decoded
 from kdlab.data.layout import find
 from kdlab.data.names import Asked, parse, printable, with_option
 from kdlab.data.source import SPLITS, Reader, Source, balanced_order, carve
-from kdlab.data.walk import File
 from kdlab.errors import SpecError
 from kdlab.rng import stream_seed
 
@@ -48,13 +48,14 @@ def open_folder(name: str) -> Reader:
         for label, files in enumerate(classes)
         for file in files
     ]
-    words = [f"{split}/{layout.classes[label]}" for split, label, _ in placed]
-    files = [(word, file) for word, (_, _, file) in zip(words, placed, strict=True)]
+    words = {(s, k): f"{s}/{word}" for s in layout.files for k, word in enumerate(layout.classes)}
+    files = [(words[split, label], file) for split, label, file in placed]
     read = decoded(asked, files, name)
+    digests = np.array(read.digests, "S32")
     origin = np.repeat(np.arange(len(files)), read.pages)
     labels = np.array([label for _, label, _ in placed])[origin]
     given = np.array([split for split, _, _ in placed])[origin]
-    content = np.unique(np.array(read.digests), return_inverse=True)[1]  # equal numbers are equal pixels
+    content = np.unique(digests, return_inverse=True)[1]  # equal numbers are equal pixels
     if not asked.keep_same:
         _refuse_two_classes(name, labels, content, origin, files, read.dim)
     places = [f"{word}/{file.name}".lstrip("/") for word, file in files]
@@ -66,13 +67,13 @@ def open_folder(name: str) -> Reader:
     _check(name, layout.classes, rows, labels, groups, same)
     if again := int(kept.sum()) - len(np.unique(content[kept])):
         same["kept beside an equal one of the same split"] = again
-    one = _on_demand(asked, files, read) if asked.stream else None
+    one = _on_demand(asked, read, [file.path for _, file in files], digests) if asked.stream else None
     source = Source(
         classes=tuple(layout.classes),
         shape=read.shape,
         labels={split: labels[index] for split, index in rows.items()},
         rows=rows,
-        pixels=lambda split, n: _pixels(asked, files, name, read, rows[split][:n], one),
+        pixels=_in_memory(asked, files, name, read, rows) if one is None else _at_once(one, rows, read.shape),
         read=one,
         left_out=dict(layout.left_out + Counter(read.left_out)),
         same=same,
@@ -82,35 +83,51 @@ def open_folder(name: str) -> Reader:
     return Reader(lambda: source, lambda: digest)
 
 
-def _pixels(asked, files, name: str, read, rows: np.ndarray, one: Callable | None) -> np.ndarray:
-    """Images at some rows; decoded again when the cache is damaged, or one by one where they are streamed."""
-    if one is not None:
-        return np.array(list(in_threads(one, rows.tolist())), np.uint8).reshape(len(rows), *read.shape)
-    pixels = read.take(rows)
-    if pixels is None:
-        anew = decoded(asked, files, name, again=True)
-        pixels = anew.take(rows) if anew.digests == read.digests else None
-    if pixels is None:
-        raise SpecError(f"data {name!r}: its files, or what was kept of them, changed while they were read. Try again.")
+def _in_memory(asked, files, name: str, read: Decoded, rows: dict[str, np.ndarray]) -> Callable:
+    """A function of a split and n that reads its first n images; they are decoded again when the cache is damaged."""
+
+    def pixels(split: str, n: int) -> np.ndarray:
+        wanted = rows[split][:n]
+        found = read.take(wanted)
+        if found is None:
+            anew = decoded(asked, files, name, again=True)
+            found = anew.take(wanted) if anew.digests == read.digests else None
+        if found is None:
+            raise SpecError(
+                f"data {name!r}: its files, or what was kept of them, changed while they were read. Try again."
+            )
+        return found
+
     return pixels
 
 
-def _on_demand(asked: Asked, files: list[tuple[str, File]], images: Decoded) -> Callable[[int], np.ndarray]:
+def _at_once(one: Callable[[int], np.ndarray], rows: dict[str, np.ndarray], shape: tuple[int, int, int]) -> Callable:
+    """The same of a set that is streamed; it holds nothing of the files but what ``one`` holds."""
+    return lambda split, n: np.array(list(in_threads(one, rows[split][:n].tolist())), np.uint8).reshape(-1, *shape)
+
+
+def _on_demand(asked: Asked, images: Decoded, paths: list[str], digests: np.ndarray) -> Callable[[int], np.ndarray]:
     """A function that decodes one image by its row, uint8 (C, H, W), as it was first decoded.
+
+    It lives as long as the set: of each of perhaps millions of files it holds the bytes of its path and of its digest.
 
     Args:
         asked: how to read them.
-        files: with the split and class that each belongs to.
         images: what ``decoded`` has found of them.
+        paths: of the files.
+        digests: of the images, bytes (N,).
     """
     channels, height, width = images.shape
-    first = np.cumsum([0, *images.pages])
+    options = {"background": asked.background, "largest": images.largest}
+    first, common = np.cumsum([0, *images.pages]), os.fsencode(os.path.commonprefix(paths))
+    rest = [os.fsencode(path)[len(common) :] for path in paths]
+    ends, names = np.cumsum([0, *map(len, rest)]), b"".join(rest)
 
     def read(row: int) -> np.ndarray:
         number = int(np.searchsorted(first, row, "right")) - 1
-        file, options = Path(files[number][1].path), {"background": asked.background, "largest": images.largest}
+        file = Path(os.fsdecode(common + names[ends[number] : ends[number + 1]]))
         pixels = image.decode(file, channels, width, height, page=row - int(first[number]), **options)
-        if image_cache.digest(pixels) != images.digests[row]:
+        if image_cache.digest(pixels).encode() != digests[row]:
             raise SpecError(f"image {printable(str(file))!r} is not what it was when its folder was read. Try again.")
         return pixels
 
