@@ -87,12 +87,14 @@ class Lesson:
             )  # fmt: skip
         return spread(method, 2)
 
-    def step(self, source, progress) -> float:
-        """Train one step; returns the loss."""
-        batch = source.batch(self.layout, progress)
-        x = batch.x.double()
-        with torch.no_grad():
-            taught = self.teacher.outputs(x)
+    def step(self, batch, x, taught) -> float:
+        """Train one step; returns the loss.
+
+        Args:
+            batch: of the layout.
+            x: its images in float64.
+            taught: the teacher's outputs on them.
+        """
         loss = sum(self.method(self.student.outputs(x), taught, batch).values())
         self.optimiser.zero_grad()
         loss.backward()
@@ -110,8 +112,13 @@ def methods() -> dict[str, list[float]]:
     losses = {part: [] for part in lessons}
     for step in range(STEPS):
         source.at(step)
+        asked = {}  # batches and what the teacher says of them, once for all methods of a layout
+        for layout in LAYOUTS.values():
+            batch = source.batch(layout, step / STEPS)
+            with torch.no_grad():
+                asked[layout] = batch, (x := batch.x.double()), teacher.outputs(x)
         for part, lesson in lessons.items():
-            losses[part].append(lesson.step(source, step / STEPS))
+            losses[part].append(lesson.step(*asked[lesson.layout]))
     return {part: values[9::10] for part, values in losses.items()}
 
 
