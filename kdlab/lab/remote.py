@@ -27,7 +27,7 @@ from kdlab.lab.travel import Parcel, pack, unpack
 from kdlab.lab.worker import Watch
 
 _stopped: set[str] = set()
-_underway: dict[str, Watch] = {}  # by task
+_underway: dict[Any, Watch] = {}  # by task
 
 
 @dataclass(frozen=True)
