@@ -53,6 +53,7 @@ test-units: $(VENV)/.ready-test ## unit tests
 
 faults: $(VENV)/.ready-test ## kills, full disks, harmed files and lost workers at length: about half an hour
 	$(BIN)/python -m pytest -m "not slow" tests/faults
+	$(BIN)/python -m pytest -m faults tests/test_cluster.py
 
 test-browser: $(VENV)/.ready-test ## the explorers; they, the launcher and the gallery in a real browser, where there is one
 	$(BIN)/python -m pytest tests/browser tests/test_widgets*.py

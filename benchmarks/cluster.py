@@ -4,8 +4,9 @@
 
 Cohorts that sleep show what planning, sending and waiting cost, whatever the machine: one after another without sleep,
 then on 1, 2 and 4 processes, then 1,024 of them on 64 workers that are threads of one process. Cohorts that train
-show what is left on this machine's cores (left out with ``--sleeping``). Efficiency is the time that workers slept or
-would have trained, over the number of workers times the time it took. Everything is written to a temporary folder.
+show what is left on this machine's cores (left out with ``--sleeping``), also beside as many processes of ``lab.run``
+without Dask. Efficiency is the time that workers slept or would have trained, over the number of workers times the time
+it took; beside processes without Dask, their time over Dask's. Everything is written to a temporary folder.
 """
 
 import os
@@ -22,6 +23,7 @@ from pathlib import Path
 from kdlab import lab
 from kdlab.lab import running, worker
 from kdlab.lab.cluster import Cluster
+from kdlab.lab.processes import Pool
 from kdlab.lab.store import Store
 from kdlab.lab.teachers import Gate
 from kdlab.spec import Budget, RunSpec
@@ -40,16 +42,20 @@ def main() -> None:
             report(f"{workers} processes, 16 cohorts each of 1 s", 16 / sleep(some, workers, 16 * workers, 1.0))
     with cluster(64, processes=False) as many:
         sleep(many, 64, 64, 0.0)
-        report("64 simulated workers, 1,024 cohorts of 5 s", 80 / sleep(many, 64, 1024, 5.0))
+        report("64 simulated workers, 1,024 cohorts of 5 s", 80 / sleep(many, 64, 1024, 5.0), "bar 95 %")
     if "--sleeping" not in sys.argv:
-        alone = train(1)
-        for workers in (2, 4):
-            report(f"{workers} processes that train, {os.cpu_count()} cores", alone / (workers * train(workers)))
+        without = {workers: train(workers, None) for workers in (1, 2, 4)}
+        for workers in without:
+            with cluster(workers) as some:
+                took = train(workers, some)
+            what = f"{workers} processes of Dask that train, {os.cpu_count()} cores"
+            report(f"{what}, beside {workers} processes without Dask", without[workers] / took)
+            report(f"{what}, beside one without Dask", without[1] / (workers * took))
 
 
-def report(what: str, efficiency: float) -> None:
+def report(what: str, efficiency: float, bar: str = "no bar") -> None:
     """Print a line."""
-    print(f"{what}: efficiency {100 * efficiency:.1f} %", flush=True)
+    print(f"{what}: efficiency {100 * efficiency:.1f} % ({bar})", flush=True)
 
 
 @contextlib.contextmanager
@@ -83,13 +89,22 @@ def sleep(executor: Cluster, workers: int, cohorts: int, seconds: float) -> floa
             worker.train_cohort = trained
 
 
-def train(workers: int) -> float:
-    """Seconds of a sweep of eight cohorts, in an empty store."""
-    with tempfile.TemporaryDirectory() as folder, cluster(workers) as executor:
-        sleep(executor, workers, 4 * workers, 0.0)
-        specs = [SPEC.at_seed(seed) for seed in range(8)]
-        started = time.perf_counter()
-        lab.run(specs, executor=executor, progress=False, require_teacher=False, store=Store(Path(folder)))
+def train(workers: int, executor: Cluster | None) -> float:
+    """Seconds of a sweep of eight cohorts in an empty store, by processes that have trained before.
+
+    Args:
+        workers: number of processes.
+        executor: of Dask; None takes processes of ``lab.run``'s own.
+    """
+    with contextlib.ExitStack() as stack:
+        executor = executor or stack.enter_context(Pool(workers))
+        for seeds in (range(100, 100 + 2 * workers), range(8)):
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            started = time.perf_counter()
+            lab.run(
+                [SPEC.at_seed(seed) for seed in seeds], executor=executor, workers=workers, progress=False,
+                require_teacher=False, store=Store(Path(folder)),
+            )  # fmt: skip
         return time.perf_counter() - started
 
 

@@ -2,6 +2,8 @@
 
 import concurrent.futures as futures
 import contextlib
+import functools
+import importlib.metadata
 import os
 import signal
 import socket
@@ -12,19 +14,21 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from dask.utils import key_split
-from distributed import Client, LocalCluster
+from distributed import Client, KilledWorker, LocalCluster, Worker
 
-from kdlab import lab
+from kdlab import lab, perspectives, settings
 from kdlab.cli import cluster as named
-from kdlab.cli.figures import figures
+from kdlab.cli.figures import NotebookRuns, figures
 from kdlab.errors import SpecError
-from kdlab.lab import remote, scheduler, worker
+from kdlab.lab import remote, running, scheduler, worker
 from kdlab.lab.cluster import Cluster, task_name
 from kdlab.lab.damage import Damaged
 from kdlab.lab.planned import planned
-from kdlab.lab.scheduler import Lost, Scheduler
+from kdlab.lab.retries import FailedRuns, Lost
+from kdlab.lab.scheduler import Gone, Scheduler
 from kdlab.lab.store import Store
 from kdlab.lab.travel import Parcel, pack, unpack
 from kdlab.spec import Budget, RunSpec
@@ -218,13 +222,133 @@ def test_what_stands_in_a_script_cannot_go_to_a_worker(cluster, tmp_path):
         cluster.submit(refuse, [run_of_script], tmp_path, tmp_path / "stop")
 
 
+FOUR = [STUDENT.replace(method_options={"temperature": 2.0 + number}) for number in range(4)]
+KEYS = [lab.run_key(spec) for spec in FOUR]
+TRIED = []
+
+
+def lose(runs, root, stop):
+    """Train, but be lost with one run: as Dask says it of dead workers, or for want of memory."""
+    TRIED.append(len(runs))
+    if any(run.key == KEYS[0] for run in runs):
+        raise LOSS[0]
+    TRAIN(runs, root, stop)
+
+
+LOSS, GONE = [None], SimpleNamespace(address="tcp://one")
+
+
+@pytest.mark.parametrize(
+    ("loss", "asked", "words"),
+    [
+        (KilledWorker("task", GONE, 3), 2, "it died, and so did 3 that took its cohort over"),
+        (KilledWorker("task", GONE, 0), 2, "it died"),
+        (Lost("it ran out of memory"), 1, "it ran out of memory"),  # which Dask does not try again
+    ],
+)
+def test_a_cohort_that_dask_gives_up_is_split_then_recorded_and_the_rest_finishes(
+    loss, asked, words, cluster, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(worker, "train_cohort", lose)
+    store, LOSS[0] = Store(tmp_path), loss
+    TRIED.clear()
+    with pytest.raises(FailedRuns) as caught:
+        run(FOUR, store, executor=cluster, workers=1)
+    assert caught.value.reasons == dict.fromkeys(KEYS[:2], words)
+    assert store.keys() == sorted([lab.run_key(TEACHER), *KEYS[2:]])
+    assert sorted(TRIED) == sorted([1, *[4] * asked, *[2] * asked, 2])
+    assert f"a worker was lost: {words}; its 4 runs are tried once more, in halves" in capsys.readouterr().err
+
+
+ANSWERED = threading.Event()
+
+
+def hang(runs, root, stop):
+    ANSWERED.wait(60)
+
+
+def answer(runs, root, stop):
+    pass
+
+
+def test_a_worker_that_hangs_is_left_out_and_its_cohort_is_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr(settings, "silence", lambda: 0.3)
+    asked = [planned(TEACHER)], tmp_path, tmp_path / "stop"
+    with LocalCluster(n_workers=2, **INSIDE) as started, Client(started, set_as_default=False) as client:
+        with Cluster(client) as cluster:
+            try:
+                with pytest.raises(Lost, match=r"it gave no sign of life for 0.3 seconds .KDLAB_SILENCE."):
+                    cluster.submit(hang, *asked).result()
+                while cluster.scheduler.able() != 1:
+                    time.sleep(0.05)
+                assert cluster.submit(answer, *asked).result() is None
+            finally:
+                ANSWERED.set()
+
+
+def test_no_cohort_waits_at_a_worker_behind_another(monkeypatch):
+    """Dask would suspect it, too, when that one kills the worker."""
+    seen = SimpleNamespace(scheduler=SimpleNamespace(address="tcp://x:1"), status="running")
+    seen.scheduler_info = lambda n_workers: {"workers": dict.fromkeys("ab"[: len(workers)], {"resources": {}})}
+    workers, free = ["a"], Scheduler(seen)
+    monkeypatch.setattr(scheduler, "LOOK_EVERY", 0.0)
+    assert [free._room(), free._room()] == [True, False]
+    workers.append("b")
+    assert [free._room(), free._room()] == [True, False]
+
+
+class Failing(futures.Executor):
+    """An executor of somebody else's that trains one cohort, then fails."""
+
+    def __init__(self, fail):
+        self.fail, self.trained = fail, 0
+
+    def submit(self, train, runs, root, stop):
+        future = futures.Future()
+        if self.trained:
+            self.fail(runs, root, future)
+        else:
+            future.set_result(train(runs, root, stop))
+        self.trained += 1
+        return future
+
+
+def broken(runs, root, future):
+    future.set_exception(futures.process.BrokenProcessPool("A process was\nterminated"))
+
+
+def closed(runs, root, future):
+    raise futures.BrokenExecutor
+
+
+def silent(runs, root, future):
+    Store(root).claim(runs[0].key)
+
+
+@pytest.mark.parametrize(
+    ("fail", "words"),
+    [
+        (broken, "the executor that trains is broken .A process was terminated.. Finished runs are kept"),
+        (closed, "the executor that trains is broken .BrokenExecutor.. Finished runs are kept"),
+        (silent, f"trains run {KEYS[0]} hangs: it gave no sign of life for 0.1 seconds .* end that process"),
+    ],
+)
+def test_an_executor_that_breaks_or_hangs_ends_the_sweep_in_words(fail, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(settings, "silence", lambda: 0.1)
+    monkeypatch.setattr(running, "_ask_to_stop", lambda stop, running: None)  # it would wait for what hangs
+    store = Store(tmp_path)
+    with pytest.raises(SpecError, match=words):
+        run(FOUR, store, executor=Failing(fail), workers=1)
+    assert store.keys() == [lab.run_key(TEACHER)]
+
+
 def test_a_cohort_whose_scheduler_was_lost_is_given_to_it_again(cluster, tmp_path, here, monkeypatch, capsys):
     tried, ask = [], Scheduler.ask
 
     def lost_once(self, name, *rest):
         tried.append(name)
         if len(tried) == 1:
-            raise Lost
+            raise Gone
         return ask(self, name, *rest)
 
     monkeypatch.setattr(Scheduler, "ask", lost_once)
@@ -266,6 +390,46 @@ def test_cohorts_ask_for_a_gpu_where_one_is_meant(monkeypatch):
     for device, on_gpu, able in (("", True, 1), ("cuda", True, 1), ("cpu", False, 2)):
         monkeypatch.setenv("KDLAB_DEVICE", device)
         assert (Scheduler(seen).on_gpu(), Scheduler(seen).able()) == (on_gpu, able)
+
+
+WHERE = []
+
+
+def note_where(runs, root, stop):
+    WHERE.append(stop.worker.name)
+    TRAIN(runs, root, stop)
+
+
+def test_cohorts_go_to_the_worker_that_holds_the_gpu(tmp_path, here, monkeypatch):
+    monkeypatch.setattr(Scheduler, "on_gpu", lambda self: True)  # but what trains is the CPU
+    monkeypatch.setattr(worker, "train_cohort", note_where)
+    with LocalCluster(n_workers=1, **INSIDE) as started, Client(started, set_as_default=False) as client:
+        started.worker_spec["card"] = {"cls": Worker, "options": {"nthreads": 1, "resources": {"GPU": 1}}}
+        started.sync(started._correct_state)
+        client.wait_for_workers(2)
+        with Cluster(client) as cluster:
+            run(SPECS, Store(tmp_path), executor=cluster)
+            assert cluster.workers == 1
+    assert len(WHERE) >= 2 and set(WHERE) == {"card"} and bits(Store(tmp_path)) == bits(here)
+
+
+@pytest.mark.parametrize(("device", "holds"), [("cuda", {"GPU": 1}), ("cuda:1", {"GPU": 1}), ("cpu", {}), ("", {})])
+def test_workers_of_this_machine_hold_its_gpu_where_one_is_asked_for(device, holds, monkeypatch):
+    monkeypatch.setenv("KDLAB_DEVICE", device)
+    with named._local(1, processes=False) as started, Client(started, set_as_default=False) as client:
+        assert Scheduler(client).able() == 1
+        assert [one["resources"] for one in Scheduler(client).look()] == [holds]
+
+
+def test_a_dashboard_is_promised_where_there_is_one():
+    def no(function, name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    seen = SimpleNamespace(scheduler=SimpleNamespace(address="tcp://x:1"), dashboard_link="http://x:8787/status")
+    seen.scheduler_info, seen.run_on_scheduler = lambda n_workers: {"workers": {}}, lambda function, name: "3.7"
+    assert named.describe(seen) == "cluster: 0 workers at tcp://x:1, dashboard http://x:8787/status"
+    seen.run_on_scheduler = no
+    assert "no dashboard, which `pip install bokeh`" in named.describe(seen) and "8787" not in named.describe(seen)
 
 
 def test_the_dashboard_says_what_trains():
@@ -322,7 +486,9 @@ def test_the_script_of_a_job(monkeypatch, tmp_path, capsys):
     assert signal.getsignal(signal.SIGINT) is heard, "dask_jobqueue has its own idea of Ctrl-C"
     said = capsys.readouterr().out
     assert f"on a GPU, {named.JOBS} process(es)" in said
-    lines = said[said.index("#!/usr/bin/env bash") :].splitlines()
+    script = said[said.index("#!/usr/bin/env bash") :]
+    subprocess.run(["sh", "-n"], input=script, text=True, check=True)
+    lines = script.splitlines()
     assert {"#SBATCH -n 1", "#SBATCH --cpus-per-task=1", "#SBATCH --mem=4G", "#SBATCH --gres=gpu:1"} <= set(lines)
     assert {
         f"export KDLAB_OUT='{tmp_path / 'two words'}'",
@@ -332,6 +498,23 @@ def test_the_script_of_a_job(monkeypatch, tmp_path, capsys):
     command = next(line for line in lines if "dask_worker" in line)
     assert "-m distributed.cli.dask_worker tcp://HERE:PORT" in command and "--nthreads 1" in command
     assert "--resources GPU=1" in command
+
+
+def test_figures_train_on_a_cluster_what_they_train_here(tmp_path, monkeypatch):
+    """Two workers, as of ``local:2``, but threads of this process, which start at once; no notebook is run."""
+    monkeypatch.setattr(named, "_local", functools.partial(named._local, processes=False, preload=[]))
+    drawn = []
+    monkeypatch.setattr(NotebookRuns, "start", lambda self, names: drawn.extend(names))
+    monkeypatch.setattr(NotebookRuns, "look", lambda self, name, seeds: None)
+    monkeypatch.setattr(NotebookRuns, "gallery", lambda self: True)
+    short = {"steps": 1, "teacher_epochs": 1}
+    assert figures(["ratio_sweep"], "smoke", short, [], cluster_name="local:2") and drawn == ["ratio_sweep"]
+    specs = perspectives.study("ratio_sweep", "smoke", **short).specs
+    local = run(specs, Store(tmp_path / "here"), workers=0)
+    there = lab.table(specs)
+    told = [name for name in local if "seconds" not in name and name != "finished"]
+    pd.testing.assert_frame_equal(there[told], local[told])
+    assert bits(Store()) == bits(Store(tmp_path / "here")) and len(Store().keys()) == 12
 
 
 # ---- real processes ------------------------------------------------------------------------------------------------
@@ -357,7 +540,13 @@ class Processes:
         return self.all[-1]
 
     def scheduler(self):
-        return self.start("scheduler", "--host", "127.0.0.1", "--port", str(self.port), "--dashboard-address", ":0")
+        options = ("--host", "127.0.0.1", "--port", str(self.port), "--dashboard-address", ":0")
+        started, heard = self.start("scheduler", *options), False
+        while not heard:
+            with socket.socket() as asking:
+                heard = asking.connect_ex(("127.0.0.1", self.port)) == 0
+            time.sleep(0.1)
+        return started
 
     def worker(self, **options):
         return self.start("worker", self.address, "--nthreads", "1", "--local-directory", str(self.folder), **options)
@@ -395,7 +584,7 @@ def pid_in_training(store, key, but=None):
     return lease["pid"]
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_late_worker_a_killed_worker_and_a_scheduler_that_starts_again(processes, tmp_path, long_here, capfd):
     store, first = Store(tmp_path / "runs"), processes.scheduler()
     with named.connected(processes.address) as cluster, futures.ThreadPoolExecutor(1) as thread:
@@ -416,25 +605,48 @@ def test_a_late_worker_a_killed_worker_and_a_scheduler_that_starts_again(process
     assert bits(store) == bits(long_here) and left(store) == set()
 
 
-@pytest.mark.slow
-def test_a_worker_whose_disk_is_another(processes, tmp_path, long_here):
-    hidden = [
-        "unshare",
-        "--map-root-user",
-        "--mount",
-        "sh",
-        "-c",
-        f'mount -t tmpfs none {tmp_path}/runs && exec "$@"',
-        "-",
-    ]
+@pytest.mark.faults
+def test_a_worker_whose_disk_is_another_and_is_killed(processes, tmp_path, long_here):
+    hidden = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+    hidden += [f'mount -t tmpfs none {tmp_path}/runs && exec "$@"', "-"]
     (tmp_path / "runs").mkdir()
     if subprocess.run([*hidden, "true"], capture_output=True).returncode:
         pytest.skip("no file system can be mounted here")
-    store = Store(tmp_path / "runs")
+    store, key = Store(tmp_path / "runs"), lab.run_key(LONG)
     processes.scheduler()
     with named.connected(processes.address) as cluster, futures.ThreadPoolExecutor(1) as thread:
         processes.worker(before=hidden)
         sweep = thread.submit(run, [LONG], store, executor=cluster)
+        while not (own := list(processes.folder.rglob(f".leases/{key}"))):
+            assert not sweep.done()
+            time.sleep(0.02)
+        os.kill(pid_in_training(Store(own[0].parents[1]), key), signal.SIGKILL)
         sweep.result()
         assert cluster.apart
     assert bits(store) == bits(long_here) and left(store) == set()
+
+
+def kill_or_hang(runs, root, stop):
+    """Train, but end this process with one run, and hang with another."""
+    named = {(run.spec.seed, run.spec.method_options.get("temperature")) for run in runs}
+    if (0, 2.0) in named:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if (1, 2.0) in named:
+        time.sleep(600)
+    TRAIN(runs, root, stop)
+
+
+@pytest.mark.faults
+def test_what_kills_or_hangs_its_only_worker_is_recorded_and_the_rest_finishes(processes, tmp_path, monkeypatch):
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "1")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("KDLAB_SILENCE", "20")
+    monkeypatch.setattr(worker, "train_cohort", kill_or_hang)
+    store, specs = Store(tmp_path / "runs"), [*FOUR, FOUR[0].at_seed(1), FOUR[0].at_seed(2)]
+    processes.scheduler()
+    processes.worker()
+    with named.connected(processes.address) as cluster, pytest.raises(FailedRuns) as caught:
+        run(specs, store, executor=cluster)
+    died, hung = "it died, and so did 1 that took its cohort over", worker.no_sign(20)
+    assert caught.value.reasons == dict.fromkeys(KEYS[:2], died) | {lab.run_key(specs[4]): hung}
+    assert all(store.has(lab.run_key(spec)) for spec in [*FOUR[2:], specs[5]]) and left(store) == {".failed"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import os
 import re
 import shlex
@@ -73,6 +74,8 @@ def connected(name: str, workers: int | None = None) -> Iterator[Cluster]:
     with contextlib.ExitStack() as stack:
         if name.startswith("local:"):
             started = stack.enter_context(_local(number))
+            if number > 1 and _cuda():
+                print(f"{number} workers share one GPU; local:1 has it alone. Several GPUs take a `dask worker` each.")
         elif name == "slurm":
             started = stack.enter_context(_slurm(number))
         client = stack.enter_context(open_client(started if "://" not in name else name))
@@ -84,7 +87,7 @@ def connected(name: str, workers: int | None = None) -> Iterator[Cluster]:
 def describe(client) -> str:
     """Where the scheduler and its dashboard are, who works, and what about them is not as it should be."""
     there = client.scheduler_info(n_workers=-1)["workers"]
-    lines = [f"cluster: {len(there)} workers at {client.scheduler.address}, dashboard {client.dashboard_link}"]
+    lines = [f"cluster: {len(there)} workers at {client.scheduler.address}, {_dashboard(client)}"]
     if many := [address for address, one in there.items() if one["nthreads"] > 1]:
         lines.append(
             f"note: a cohort trains on one thread, but the worker {many[0]} has {there[many[0]]['nthreads']}: start "
@@ -93,13 +96,28 @@ def describe(client) -> str:
     return "\n  ".join(lines)
 
 
-def _local(number: int):
+def _dashboard(client) -> str:
+    """Where the dashboard is; Dask has one only where bokeh is installed, which its scheduler is asked."""
+    try:
+        client.run_on_scheduler(importlib.metadata.version, "bokeh")
+    except Exception:
+        return "no dashboard, which `pip install bokeh` beside the scheduler would give"
+    return f"dashboard {client.dashboard_link}"
+
+
+def _cuda() -> bool:
+    return os.environ.get("KDLAB_DEVICE", "").startswith("cuda")
+
+
+def _local(number: int, **options: Any):
+    """Workers of this machine; on a GPU they share it, as processes do that ``--workers`` starts."""
     from distributed import LocalCluster
 
-    return LocalCluster(
-        n_workers=number, threads_per_worker=1, processes=True, memory_limit=0, dashboard_address="127.0.0.1:0",
-        preload=["kdlab.lab.remote"],
-    )  # fmt: skip
+    asked = {
+        "n_workers": number, "threads_per_worker": 1, "processes": True, "memory_limit": 0,
+        "dashboard_address": "127.0.0.1:0", "preload": ["kdlab.lab.remote"], "resources": {"GPU": 1} if _cuda() else {},
+    }  # fmt: skip
+    return LocalCluster(**asked | options)
 
 
 def job(**named: Any) -> dict[str, Any]:
@@ -118,7 +136,7 @@ def job(**named: Any) -> dict[str, Any]:
         "cores": cores, "processes": cores, "memory": configured("memory") or MEMORY,
         "job_script_prologue": [*(configured("job-script-prologue") or []), *exports],
     }  # fmt: skip
-    if os.environ.get("KDLAB_DEVICE", "").startswith("cuda"):
+    if _cuda():
         asked["job_extra_directives"] = [*(configured("job-extra-directives") or []), "--gres=gpu:1"]
         asked["worker_extra_args"] = [*(configured("worker-extra-args") or []), "--resources", "GPU=1"]
     return asked | named

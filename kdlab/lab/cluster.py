@@ -1,7 +1,8 @@
 """Cohorts as tasks of Dask: an executor for ``lab.run``.
 
-A cohort goes to any worker that is free; Dask counts retries, and sends the cohort of a lost worker to another. Runs
-go into the store where workers see it, and travel back where they do not (``kdlab.lab.remote``).
+A cohort goes to any worker that is free; Dask counts retries, and sends the cohort of a lost worker to another. One
+that Dask gives up, or whose worker hangs, is lost as with processes of this machine (``kdlab.lab.retries``). Runs go
+into the store where workers see it, and travel back where they do not (``kdlab.lab.remote``).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from kdlab.lab.environment import environment
 from kdlab.lab.planned import PlannedRun
 from kdlab.lab.processes import in_main
 from kdlab.lab.remote import Answer, Session
-from kdlab.lab.scheduler import LOOK_EVERY, Lost, Scheduler
+from kdlab.lab.scheduler import LOOK_EVERY, Gone, Scheduler
 from kdlab.lab.store import Store
 from kdlab.lab.travel import Parcel, pack, unpack
 
@@ -64,6 +65,8 @@ class Cluster(futures.Executor):
     def submit(self, train: Callable[..., None], /, *cohort: Any, **_: Any) -> futures.Future:  # type: ignore[override]
         """Train a cohort; the future ends when its runs are in the client's store, or ``stop`` was heeded.
 
+        It raises ``retries.Lost`` where its workers died so often that Dask gave it up, ran out of memory, or hung.
+
         Args:
             train: ``worker.train_cohort``.
             *cohort: its arguments: the runs, the folder of the client's store, and a file whose appearance asks for a
@@ -95,7 +98,7 @@ class Cluster(futures.Executor):
             asked = (train, list(runs), session, self._parcel(runs, store))
             try:
                 answer = self.scheduler.ask(task_name(runs), self._given_up(session), remote.carry_out, *asked)
-            except Lost:
+            except Gone:
                 self.scheduler.wait_until_back(lambda: stop.exists() or self._closed)
                 continue
             if answer is None:
@@ -118,7 +121,7 @@ class Cluster(futures.Executor):
                         del self._sessions[place]
                         self.scheduler.tell(remote.ask_to_stop, session.token)
                         session.sign.unlink(missing_ok=True)
-                return not self.scheduler.begun(task)
+                return task is None or not self.scheduler.begun(task)
             return self._closed
 
         return given_up
@@ -160,10 +163,13 @@ class Cluster(futures.Executor):
                 variables = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
                 folders = {name: os.environ[name] for name in FOLDERS if os.environ.get(name)}
                 folders |= {"KDLAB_OUT": str(paths.home())}
-                session = Session(uuid.uuid4().hex, store.root, stop, variables, folders)
+                token = f"{paths.owner()}-{uuid.uuid4().hex}"  # so that others can tell when we are gone
+                session = Session(token, store.root, stop, variables, folders)
                 with store.disk():
                     session.sign.write_text(session.token)
                 self._sessions[place] = session
+            with contextlib.suppress(OSError):
+                os.utime(self._sessions[place].sign)  # machines that cannot look for us go by this
             return self._sessions[place]
 
     def _parcel(self, runs: Sequence[PlannedRun], store: Store) -> Parcel | None:

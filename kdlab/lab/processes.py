@@ -13,7 +13,6 @@ import multiprocessing
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
@@ -86,12 +85,10 @@ class Pool(futures.Executor):
         silent = ""
         try:
             future = self._own.pool.submit(train, runs, root, stop)
-            signs, since = None, time.monotonic()
+            watch = worker.Watch(runs, root)
             while not futures.wait([future], timeout=LOOK_EVERY).done:
-                if (now := worker.signs_of_life(runs, root)) != signs:
-                    signs, since = now, time.monotonic()
-                elif time.monotonic() - since > self._silence and not silent:
-                    silent = f"it gave no sign of life for {self._silence:g} seconds (KDLAB_SILENCE)"
+                if watch.silent() > self._silence and not silent:
+                    silent = worker.no_sign(self._silence)
                     for process in self._own.context.started:
                         process.kill()
             future.result()

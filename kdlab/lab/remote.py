@@ -21,10 +21,13 @@ from kdlab.errors import SpecError, plain
 from kdlab.lab.damage import Damaged
 from kdlab.lab.environment import environment
 from kdlab.lab.planned import PlannedRun
+from kdlab.lab.retries import Lost
 from kdlab.lab.store import Store
 from kdlab.lab.travel import Parcel, pack, unpack
+from kdlab.lab.worker import Watch
 
 _stopped: set[str] = set()
+_underway: dict[Any, Watch] = {}  # by task
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Answer:
         unsent: it trained nothing, since it needs what the cohort stands on to be sent.
         finished: keys of the cohort that are finished.
         parcel: what it made, where it has a store of its own.
-        error: a mistake in what was asked for, which another try would only repeat.
+        error: a mistake in what was asked for, or a lack of memory: another try would only repeat it.
     """
 
     worker: str
@@ -77,7 +80,7 @@ class Answer:
     unsent: bool = False
     finished: list[str] = field(default_factory=list)
     parcel: Parcel = field(default_factory=Parcel)
-    error: SpecError | None = None
+    error: SpecError | Lost | None = None
 
 
 def dask_setup(worker: Any) -> None:
@@ -89,6 +92,11 @@ def dask_setup(worker: Any) -> None:
 def ask_to_stop(token: str) -> None:
     """Ask what this process trains of a session for a clean stop; run on every worker, beside its tasks."""
     _stopped.add(token)
+
+
+def silences() -> dict[str, float]:
+    """Seconds since the last sign of life of each cohort in this process, by task; run on every worker, likewise."""
+    return {task: watch.silent() for task, watch in list(_underway.items())}
 
 
 class Stop:
@@ -138,14 +146,17 @@ def carry_out(train: Callable[..., None], runs: Sequence[PlannedRun], session: S
             answer.unsent = True
             return answer
         store = Store(session.root if shared else own)
+        _underway[stop.task] = Watch(runs, store.root)
         try:
             if not shared:
                 unpack(sent, store)
             train(runs, store.root, stop)
-        except Damaged as error:
+        except (Damaged, Lost) as error:
             answer.error = error
         except SpecError as error:
             answer.error = SpecError(_words(answer.worker, error))
+        finally:
+            del _underway[stop.task]
         answer.finished = [run.key for run in runs if store.has(run.key)]
         if not shared:
             answer.parcel = pack(store, [run.key for run in runs])

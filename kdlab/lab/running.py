@@ -7,7 +7,7 @@ import contextlib
 import functools
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +20,7 @@ from kdlab.lab.cohort import Cohort
 from kdlab.lab.damage import Damaged
 from kdlab.lab.keys import run_key
 from kdlab.lab.planning import Plan, plan
-from kdlab.lab.processes import in_main, start
+from kdlab.lab.processes import Pool, in_main, start
 from kdlab.lab.progress import Bar
 from kdlab.lab.retries import Retries
 from kdlab.lab.rows import rows, tables
@@ -73,6 +73,7 @@ def run(
     Raises:
         SpecError: for a spec that cannot run, or a checkpoint that should not teach, before anything trains.
         FailedRuns: at the end, when workers were lost with these runs, twice: killed, out of memory, or hung.
+            What becomes of an executor of somebody else's that breaks or hangs is a SpecError at once.
         PoorTeacher: at the end, when students were not trained since their teacher is not above chance.
         KeyboardInterrupt: after a clean stop; the same call goes on from the checkpoints.
         Halted: likewise, when ``halt`` was set.
@@ -159,13 +160,15 @@ def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, aft
         executor = start(workers)
     bar = Bar(todo.cohorts, store, max(1, workers), shown=progress)
     waiting, running, finished, retries = list(todo.cohorts), {}, set(todo.cached), Retries(store)
+    watches = {}  # a Cluster and a Pool watch themselves
 
     def ready() -> list[Cohort]:
         there = finished | gate.held | retries.failed.keys()
         return [cohort for cohort in waiting if cohort.needs <= there]
 
     def ended(cohort: Cohort, result: Callable[[], object]) -> None:
-        waiting[:0] = retries.outcome(cohort, result)
+        with _whole():
+            waiting[:0] = retries.outcome(cohort, result)
         bar.drop(retries.failed)
         finished.update(filter(store.has, cohort.runs))
         after(set(finished))
@@ -184,10 +187,15 @@ def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, aft
                     ended(cohort, functools.partial(worker.train_cohort, runs, store.root, stop, tick=bar.update))
                     break
                 if runs:
-                    running[executor.submit(worker.train_cohort, runs, store.root, stop)] = cohort
+                    watch = None if isinstance(executor, Cluster | Pool) else worker.Watch(runs, store.root)
+                    with _whole():
+                        future = executor.submit(worker.train_cohort, runs, store.root, stop)
+                    running[future], watches[future] = cohort, watch
             done, _ = futures.wait(running, timeout=0.5, return_when=futures.FIRST_COMPLETED) if running else ((), ())
             for future in done:
+                del watches[future]
                 ended(running.pop(future), future.result)
+            _look_for_silence(filter(None, watches.values()))
             bar.update()
             if not running and waiting and not ready():
                 raise SpecError("the remaining runs wait for a teacher that did not finish; see `kdlab runs`.")
@@ -205,6 +213,29 @@ def _train(todo: Plan, store: Store, workers: int, progress: bool, executor, aft
             executor.shutdown(wait=True, cancel_futures=True)
         with contextlib.suppress(OSError):
             stop.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _whole() -> Iterator[None]:
+    """Say in words that an executor of somebody else's is broken, which cannot be used again."""
+    try:
+        yield
+    except futures.BrokenExecutor as error:
+        raise SpecError(
+            f"the executor that trains is broken ({' '.join(str(error).split()) or type(error).__name__}). Finished "
+            "runs are kept, the others go on from their checkpoints: give the same command again with a new one."
+        ) from error
+
+
+def _look_for_silence(watches: Iterable[worker.Watch]) -> None:
+    """End the sweep when a cohort hangs on an executor of somebody else's, whose processes are not ours to end."""
+    for watch in watches:
+        if watch.silent() > settings.silence() and watch.begun:
+            raise SpecError(
+                f"the executor's worker that trains run {watch.runs[0].key} hangs: {worker.no_sign(settings.silence())}"
+                ". Finished runs are kept, the others go on from their checkpoints: end that process, then give the "
+                "same command again."
+            )
 
 
 def _ask_to_stop(stop: Path, running: dict) -> None:

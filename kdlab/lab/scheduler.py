@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures as futures
 import contextlib
 import os
 import threading
@@ -10,8 +9,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from kdlab import settings
 from kdlab.errors import SpecError
-from kdlab.lab import damage
+from kdlab.lab import damage, remote, worker
+from kdlab.lab.retries import Lost
 
 LOOK_EVERY = 0.5
 ANSWER_WITHIN = 5.0  # seconds a scheduler may take to answer
@@ -19,11 +20,7 @@ AWAY = 300.0  # seconds a scheduler that was there may be away
 RETRIES = 1  # of what fails otherwise than by a mistake in what was asked for
 
 
-class WorkerDied(futures.BrokenExecutor):
-    """A cohort's workers died one after the other, and Dask has given it up."""
-
-
-class Lost(Exception):
+class Gone(Exception):
     """The scheduler went away, and a task with it."""
 
 
@@ -55,6 +52,13 @@ class Scheduler:
         self._lock, self._said = threading.Lock(), set()
         self._there: list[dict[str, Any]] = []
         self._look_again = 0.0
+        self._free, self._asked = threading.Condition(), 0
+        self._silence, self._silent = settings.silence(), {}
+        self._watching, self._watch_again = threading.Lock(), time.monotonic() + self._watch_every
+
+    @property
+    def _watch_every(self) -> float:
+        return min(60.0, self._silence / 4)
 
     # ---- workers -------------------------------------------------------------------------------------------------
 
@@ -90,7 +94,7 @@ class Scheduler:
 
         Args:
             name: of the task, unlike any other.
-            given_up: asked about the task now and then; True cancels it.
+            given_up: asked about the task now and then, or about None before there is one; True cancels it.
             function: which one.
             *arguments: of it.
 
@@ -98,23 +102,73 @@ class Scheduler:
             What it returns; None where it was given up.
 
         Raises:
-            Lost: when the scheduler went away meanwhile.
-            WorkerDied: when Dask gave the task up.
+            Gone: when the scheduler went away meanwhile.
+            Lost: when its workers died so often that Dask gave it up, or its worker was ended since it hung.
             SpecError: when a worker has another kdlab, or none.
         """
+        while not self._room():
+            if given_up(None):
+                return None
+        try:
+            return self._ask(name, given_up, function, *arguments)
+        finally:
+            with self._free:
+                self._asked -= 1
+                self._free.notify()
+
+    def _room(self) -> bool:
+        """Take one of as many places as there are workers, or wait a moment.
+
+        Dask suspects every task that a dead worker had, also one that only waited behind what killed it.
+        """
+        with self._free:
+            if self._asked < max(1, self.able()):
+                self._asked += 1
+                return True
+            self._free.wait(LOOK_EVERY)
+            return False
+
+    def _ask(self, name: str, given_up: Callable[[Any], bool], function: Callable[..., Any], *arguments: Any) -> Any:
         done, resources = threading.Event(), {"GPU": 1} if self.on_gpu() else None
         try:
             task = self.client.submit(function, *arguments, key=name, retries=RETRIES, resources=resources)
             task.add_done_callback(lambda _: done.set())
         except Exception as error:  # Dask has several for a client that lost its scheduler
-            raise Lost from error
+            raise Gone from error
         while not (done.wait(LOOK_EVERY) or task.done()):
             self.say_if_none()
-            if given_up(task):
+            if hung := self._hangs(name) and not task.done():
+                self._end_worker_of(task)
+            if hung or given_up(task):
                 with contextlib.suppress(Exception):
                     task.cancel()
+                if hung:
+                    raise Lost(worker.no_sign(self._silence))
                 return None
         return self._result(task)
+
+    def _hangs(self, name: str) -> bool:
+        """Whether a task's worker has seen no sign of life of it for too long; all are asked, now and then."""
+        if self._watching.acquire(blocking=False):
+            try:
+                if time.monotonic() > self._watch_again:
+                    with contextlib.suppress(Exception):
+                        said = self.client.run(remote.silences, on_error="ignore")
+                        self._silent = {task: seconds for one in said.values() for task, seconds in one.items()}
+                    self._watch_again = time.monotonic() + self._watch_every
+            finally:
+                self._watching.release()
+        return self._silent.get(name, 0.0) > self._silence
+
+    def _end_worker_of(self, task) -> None:
+        """Have the worker of a task that hangs killed and started anew, or left out where nothing watches over it."""
+        with contextlib.suppress(Exception):
+            workers = [one for one, keys in self.client.processing().items() if task.key in keys]
+            task.cancel()  # else it would go to another worker
+            try:
+                self.client.restart_workers(workers, timeout=ANSWER_WITHIN, raise_for_error=False)
+            except ValueError:
+                self.client.retire_workers(workers)
 
     def _result(self, task) -> Any:
         from distributed import KilledWorker
@@ -122,10 +176,11 @@ class Scheduler:
         try:
             return task.result()
         except KilledWorker as error:
-            raise WorkerDied(f"{error.allowed_failures + 1} workers died while they trained {task.key}.") from error
+            more = error.allowed_failures
+            raise Lost("it died" + (f", and so did {more} that took its cohort over" if more else "")) from error
         except BaseException as error:
             if task.status != "error":  # no answer of a worker: cancelled, or closed
-                raise Lost from error
+                raise Gone from error
             if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "kdlab":
                 words = f"a worker of {self.address} has no {error.name}: install this version of kdlab there."
                 raise SpecError(words) from error

@@ -17,7 +17,7 @@ from kdlab.lab.damage import Damaged
 from kdlab.lab.keys import digest
 from kdlab.lab.leases import DAY, abandoned
 from kdlab.lab.process import alive
-from kdlab.lab.store import HEXADECIMAL, Store
+from kdlab.lab.store import HEXADECIMAL, MEASURED, Store
 
 SMALL = (".linear", ".teachers", ".failed", ".machine", ".measured")
 DOCUMENTS = ("spec", "result", "environment", "data", "cost")
@@ -91,9 +91,10 @@ def strays(store: Store) -> Iterator[Leftover]:
     for path in _files(store.root / ".building", "*"):
         if _left_behind(path, path.name.partition("-")[2]):
             yield Leftover(path, "half-written")
-    for path in _files(store.root, ".stop-*"):
-        if _left_behind(path, path.name.removeprefix(".stop-")):
-            yield Leftover(path, "left by a process that is gone")
+    for kind in (".stop-", ".cluster-"):
+        for path in _files(store.root, f"{kind}*"):
+            if _left_behind(path, path.name.removeprefix(kind)):
+                yield Leftover(path, "left by a process that is gone")
     for folder in ("", ".checkpoints", ".leases", ".taught", *SMALL):
         for path in _files(store.root / folder, ".*.part"):
             if _left_behind(path, path.name.removesuffix(".part").rpartition(".")[2]):
@@ -107,10 +108,16 @@ def strays(store: Store) -> Iterator[Leftover]:
 
 
 def leftovers(store: Store) -> Iterator[Leftover]:
-    """``strays``, and what was set aside, belongs to finished runs, or is no finished run."""
+    """``strays``, and what was set aside, is of runs that are gone, or is no finished run."""
     yield from strays(store)
     for path in _files(store.root / damage.FOLDER, "*"):
         yield Leftover(path, "was damaged and set aside")
+    for path in _files(store.root / MEASURED, "[!.]*.json"):
+        if not store.has(path.stem):
+            yield Leftover(path, "measured of a run that is gone")
+    for path in _files(store.root / ".failed", "[!.]*.json"):
+        if store.has(path.stem):  # its process died between the two
+            yield Leftover(path, "why a run failed that is finished now")
     for path in _files(store.root, "[0-9a-f]*"):
         if _unfinished(path):
             yield Leftover(path, "no finished run")

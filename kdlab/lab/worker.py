@@ -85,6 +85,33 @@ def signs_of_life(runs: Sequence[PlannedRun], root: Path) -> tuple:
     return tuple(store.has(run.key) or store.beaten(run.key) for run in runs)
 
 
+class Watch:
+    """How long the runs of a cohort have given no sign of life: no heartbeat, and none of them finished.
+
+    Args:
+        runs: of the cohort.
+        root: folder of a store in which they train.
+
+    Attributes:
+        begun: whether any sign was seen.
+    """
+
+    def __init__(self, runs: Sequence[PlannedRun], root: Path):
+        self.runs, self.root, self.begun = runs, root, False
+        self._signs, self._since = signs_of_life(runs, root), time.monotonic()
+
+    def silent(self) -> float:
+        """Seconds since the last sign, by this process's clock; since the watch began, where there was none."""
+        if (now := signs_of_life(self.runs, self.root)) != self._signs:
+            self._signs, self._since, self.begun = now, time.monotonic(), True
+        return time.monotonic() - self._since
+
+
+def no_sign(seconds: float) -> str:
+    """That a worker was silent for too long, as a clause with the worker as its subject."""
+    return f"it gave no sign of life for {seconds:g} seconds (KDLAB_SILENCE)"
+
+
 def _out_of_memory(error: BaseException) -> bool:
     """Whether memory is what was lacking; torch says so on a CPU in words alone."""
     words = ("out of memory", "can't allocate memory", "not enough memory")

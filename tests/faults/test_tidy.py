@@ -77,6 +77,7 @@ def leave(store):
     for owner in (gone, here, far):
         (store.root / ".building" / f"{'ab' * 8}-{owner}").mkdir(parents=True)
         (store.root / f".stop-{owner}").touch()
+        (store.root / f".cluster-{owner}-{'0a' * 16}").touch()
         for folder in (".checkpoints", ".leases", ".linear"):
             (store.root / folder).mkdir(exist_ok=True)
             (store.root / folder / f".x.{owner}.part").touch()
@@ -94,6 +95,7 @@ def test_what_dead_processes_left_goes_by_itself_and_nothing_else(store):
     tidying.tidy(store)
     after = files(store)
     mine = {f".leases/.x.{gone}.part", f".checkpoints/.x.{gone}.part", f".linear/.x.{gone}.part", f".stop-{gone}"}
+    mine |= {f".cluster-{gone}-{'0a' * 16}"}
     assert set(before) - set(after) == mine | {".leases/a1", f".checkpoints/{KEY}.safetensors"}
     assert len(list((store.root / ".building").iterdir())) == 2
     for path in store.root.rglob("*elsewhere*"):
@@ -112,15 +114,20 @@ def test_gc_lists_first_and_removes_when_asked(store, capsys):
     (store.root / ("ab" * 8) / "spec.json").touch()
     (store.root / ("cd" * 8)).mkdir()
     (store.root / ("cd" * 8) / "layout.of.tomorrow").touch()  # no file of ours: not ours to remove
+    for key in (KEY, "ab" * 8):  # measured of one that is there and of one that is gone; failed, and finished since
+        store.put(f".measured/{key}", {})
+        store.put(f".failed/{key}", {"reason": "it was killed"})
     before = files(store)
     said = command(capsys, "gc")[1].out
     assert files(store) == before and "would be removed" in said and "kdlab runs gc --yes" in said
-    for words in ("1  was damaged and set aside", "1  no finished run", "1  the checkpoint of a finished run", "old-1"):
+    for words in ("1  was damaged and set aside", "1  no finished run", "1  the checkpoint of a finished run", "old-1",
+                  f".measured/{'ab' * 8}", f".failed/{KEY}", ".cluster-"):  # fmt: skip
         assert words in said
     said = command(capsys, "gc", "--yes")[1].out
     assert "\nremoved from" in "\n" + said and store.damaged(KEY) == [] and store.has(KEY)
     assert not (store.root / ("ab" * 8)).exists() and (store.root / ("cd" * 8)).exists()
     assert store.checkpoint_path("ab" * 8).exists(), "an unfinished run goes on"
+    assert {f".measured/{KEY}.json", f".failed/{'ab' * 8}.json"} <= set(files(store))
     assert "nothing to remove" in command(capsys, "gc")[1].out
 
 
