@@ -4,6 +4,7 @@ Building it takes sphinx and a minute (`make docs`, where a warning is an error)
 """
 
 import importlib.util
+import json
 import re
 import sys
 from pathlib import Path
@@ -109,6 +110,22 @@ def test_the_readme_is_for_a_first_visit_and_leads_to_the_pages():
     assert [path for path in linked if not (CHECKOUT / path).exists()] == []
     for name in ("own-data", "own-teacher", "own-loop", "machines", "methods", "augmentations", "commands", "house"):
         assert f"docs/{name}.md" in linked
+
+
+def test_only_the_readme_says_how_long_make_figures_takes():
+    length = re.compile(r"\d+\s(?:minute|hour)s?\b|\bfor\shours\b|\ba\sfew\s(?:minute|hour)s\b")
+    texts = {path: path.read_text(encoding="utf-8") for path in [*DOCS.glob("*.md"), CHECKOUT / "CONTRIBUTING.md"]}
+    for path in (CHECKOUT / "notebooks").rglob("*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        texts[path] = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    told = [
+        (path.name, part) for path, text in texts.items() for part in re.split(r"\n\s*\n", text)
+        if "make figures" in part and length.search(part)
+    ]  # fmt: skip
+    assert told == []
+    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    (part,) = (part for part in re.split(r"\n\s*\n", readme) if "make figures PROFILE" in part)
+    assert len(length.findall(part)) >= 3
 
 
 def test_the_readme_shows_a_picture_of_each_explorer():

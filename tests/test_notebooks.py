@@ -80,6 +80,11 @@ class TestForm:
             assert words in text
         assert "](http" not in text and "$$" not in text
 
+    def test_limits_of_grey_images_are_no_limits_of_others(self, name):
+        (limits,) = (cell.source for cell in read(name).cells if cell.id == "limits")
+        for point in " ".join(limits.split()).split(" - "):
+            assert "grey" not in point or "such as Fashion-MNIST's" in point or "than on colour ones" in point, point
+
     def test_shows_every_figure(self, name):
         sources = "\n".join(cell.source for cell in code(read(name)))
         for figure in {"contrasts", *importlib.import_module(f"kdlab.perspectives.{name}").FIGURES}:

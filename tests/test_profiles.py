@@ -214,3 +214,14 @@ def test_joint_augmentation_weighs_the_teacher():
     assert (ce.teacher, ce.method) == (None, "ce")
     assert ce.replace(method="kd", teacher=kd.teacher) == kd, "nothing but the teacher differs"
     assert study.arms["ce weak2"].replace(method="kd", teacher=kd.teacher) == study.arms["weak2"]
+
+
+@pytest.mark.parametrize("depth", ["quick", "full"])
+def test_the_caption_of_joint_augmentation_says_which_arms_see_two_views(depth):
+    study = perspectives.study("joint_augmentation", depth)
+    augmentations = {"weak2", "jda", *study.profile.operations}
+    for arm, spec in study.arms.items():
+        assert spec.views == (2 if augmentations & {*arm.split()} else 1), arm
+    assert "Arms with an augmentation in their name see two views of each original, the others one." in study.shows(
+        "arms"
+    )

@@ -77,6 +77,14 @@ def test_lint_asks_for_known_weaknesses_where_it_can(tmp_path, says, ends, code,
     assert "audit" in rule and "pip-audit" not in PINNED, "it is no requirement"
 
 
+def test_binder_installs_the_same_and_then_the_package():
+    ours, theirs = (yaml.safe_load((CHECKOUT / f / "environment.yml").read_text()) for f in (".", ".binder"))
+    ours["dependencies"][-1]["pip"].remove("-e .")  # which would be read from .binder/
+    assert theirs == ours and not (CHECKOUT / ".binder" / "environment.yml").is_symlink()
+    after = CHECKOUT / ".binder" / "postBuild"
+    assert "pip install --no-deps -e .\n" in after.read_text() and os.access(after, os.X_OK)
+
+
 def test_conda_channels_need_no_licence():
     environment = yaml.safe_load((CHECKOUT / "environment.yml").read_text())
     assert environment["channels"] == ["conda-forge", "nodefaults"]

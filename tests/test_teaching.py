@@ -79,6 +79,36 @@ def test_lessons_in_order_each_with_solutions():
     assert builder.notebooks() == LESSONS + SOLUTIONS
 
 
+def test_the_launcher_lists_every_lesson_with_its_minutes_and_their_number():
+    start = prose(read(builder.TEACHING.parent / "start.ipynb"))
+    rows = re.findall(r"^\| \[(\d+)\. [^]]+\]\(teaching/(\S+)\) \| (\d+) \|", start, flags=re.M)
+    assert rows == [(str(int(path.stem[:2])), path.name, str(MINUTES[path.stem[:2]])) for path in LESSONS]
+    words = {9: "nine", 10: "ten", 11: "eleven", 12: "twelve"}
+    assert f"in {words[len(rows)]} classes." in start
+
+
+def test_the_lessons_that_train_are_named_wherever_that_is_told():
+    training = re.compile(r"\b(?:lab\.run|study\.run|arm\.train_step)\(")
+    trains = [path for path in LESSONS if training.search("\n".join(cell.source for cell in code(read(path))))]
+    for path in LESSONS:
+        said = re.search(r"\bit trains (?!nothing)", read(path).cells[0].source)
+        assert bool(said) == (path in trains), path.stem
+    numbers = [path.stem[:2] for path in trains]
+    listed = "{}, {}, {} and {} train small students"
+    docs = (builder.TEACHING.parents[1] / "docs" / "lessons.md").read_text(encoding="utf-8")
+    assert f"Lessons {listed.format(*numbers)}" in docs
+    start = " ".join(prose(read(builder.TEACHING.parent / "start.ipynb")).split())
+    assert f"Classes {listed.format(*map(int, numbers))}" in start
+
+
+def test_lesson_four_counts_its_students():
+    notebook = read(LESSONS[3])
+    (cell,) = (cell for cell in code(notebook) if cell.id == "arms")
+    arms = next(node.value for node in ast.parse(cell.source).body if ast.unparse(node).startswith("arms = "))
+    assert len(arms.keys) * len(notebooks.parameters(LESSONS[3])["seeds"]) == 20
+    assert "it trains twenty small students" in notebook.cells[0].source
+
+
 @pytest.mark.parametrize("path", LESSONS + SOLUTIONS, ids=name)
 class TestEveryNotebook:
     def test_belongs_to_no_machine(self, path):

@@ -20,8 +20,8 @@ REFUTED_BY = (
 )
 FORMULA = "KD: CE + T² KL(teacher || student), T = 4, mean over all rows; CE: hard labels only."
 FIGURES = {
-    "arms": "Test accuracy of the student by augmentation. Every arm but CE, KD and matched sees two views of each "
-    "original. CE arms learn from labels alone, all others from the teacher too.",
+    "arms": "Test accuracy of the student by augmentation. Arms with an augmentation in their name see two views of "
+    "each original, the others one. CE arms learn from labels alone, all others from the teacher too.",
 }
 # Points. Twice that of a claim: two runs that share no random draw differ by twice the SD of two that do
 # (``sd_replicates`` and ``sd`` in figures/regime.csv), so that 12 seeds could not show them equal within 0.5.

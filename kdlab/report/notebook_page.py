@@ -30,6 +30,8 @@ def html(
 ) -> str:
     """An executed notebook as one self-contained page, which loads nothing from anywhere.
 
+    The page of a lesson offers its notebook, which ``pages.lessons`` puts beside it.
+
     Args:
         executed: path of the executed ``.ipynb``.
         error: what stopped it, shown on top; empty when it finished.
@@ -54,6 +56,7 @@ def html(
     up = posixpath.relpath("index.html", posixpath.join("notebooks", _page_folder(place)))
     previous, following = (heading(path) if path else None for path in beside)
     values = {"title": title, "body": _relink(body, place), "error": error, "previous": previous, "next": following}
+    values["download"] = executed.name if lesson else ""
     return render("notebook.html", home=f"{up}#{'learn' if lesson else executed.stem}", **values)
 
 

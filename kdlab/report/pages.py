@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -142,10 +143,10 @@ def anchor(folder: str, name: str) -> str:
 
 
 def lessons(folder: Path, teaching: Path | None = None) -> list[Path]:
-    """Write the teaching notebooks as pages ``folder/notebooks/teaching/NAME.html``.
+    """Write the teaching notebooks as pages ``folder/notebooks/teaching/NAME.html``, the notebooks beside them.
 
     They are shown as committed, outputs and all; nothing is executed. Notebooks one folder below (solutions) get pages
-    too. The page of a notebook that is gone is removed.
+    too. Page and copy of a notebook that is gone are removed.
 
     Args:
         folder: a profile's folder.
@@ -164,9 +165,11 @@ def lessons(folder: Path, teaching: Path | None = None) -> list[Path]:
         page.parent.mkdir(parents=True, exist_ok=True)
         place = (Path("teaching") / name.parent).as_posix()
         write_file(page, html(source, place=place, beside=(before.get(source), after.get(source))))
+        shutil.copyfile(source, page.with_suffix(".ipynb"))
         pages.append(page)
-    for stale in set(target.rglob("*.html")) - set(pages):
-        stale.unlink()
+    for stale in {*target.rglob("*.html"), *target.rglob("*.ipynb")}:
+        if stale.with_suffix(".html") not in pages:
+            stale.unlink()
     return pages
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -18,9 +20,11 @@ from kdlab.report.documents import by_perspective, data_sets, load_verdicts, rec
 from kdlab.report.overview import NAME, drawn
 from kdlab.report.pages import processors
 from kdlab.report.parts import by_knowledge, families, mixes_or_picks, preparing, summary
+from kdlab.stats.verdicts import OUTCOMES
 
 BLOCKS = ("verdicts", "methods", "augmentations")  # of the README, and of docs/methods.md and docs/augmentations.md
 FEW = 4  # claims that a cell of the README's table tells one by one
+SHORT = 3  # findings of an outcome that the answer at the head tells, one a perspective
 LARGE = ("when_it_pays",)  # perspectives whose first figure stands at the head, as wide as the page
 # Module-level names in tests/test_losses_*.py that list methods, and what being listed there proves.
 PROOFS = {"RESTATED": "numpy", "AGAINST_TORCHDISTILL": "torchdistill", "GOLDEN": "golden vector"}
@@ -93,7 +97,7 @@ def perspective_block() -> str:
 
 
 def verdict_block(figures: Path) -> str:
-    """The verdicts, a column for each published data set, and the first figure of each perspective."""
+    """The answer in short, the verdicts, a column for each published data set, and the first figures."""
     studies = load_verdicts(figures)
     if not studies:
         return "_Nothing published yet: `make figures`, then `make publish`._"
@@ -116,10 +120,56 @@ def verdict_block(figures: Path) -> str:
     gallery_line = "Captions, intervals and numbers are in the gallery, `figures/index.html`."
     # One set: two perspectives in a row; several: a row for each perspective.
     lines = [[image for own in images for image in own]] if len(sets) == 1 else images
-    paragraphs = [line for own in lines for line in ("<p>", *own, "</p>", "")]
+    paragraphs = [line for own in lines for line in (f"<p>{' '.join(own)}</p>", "")]
     elsewhere = processors(figures)
     said = ["", f"On another processor: {elsewhere['sentence']}"] if elsewhere else []
-    return "\n".join([*filter(None, glance), *large, table, "", *paragraphs, gallery_line, *said])
+    answers = [_in_short([s for s in studies if s["data"] == name], title) for name, title in sets.items()]
+    head = [*filter(None, answers), *filter(None, glance), *large]
+    return "\n".join([*head, table, "", *paragraphs, gallery_line, *said])
+
+
+def _in_short(studies: Sequence[Mapping[str, Any]], title: str) -> str:
+    """What was found on one data set, for who reads nothing else: counts, the first findings of each outcome, control.
+
+    Of each outcome at most ``SHORT`` findings in points of accuracy, one a perspective: of what is supported the
+    largest gains, of the rest those that their notebooks ask first. Empty without claims.
+    """
+    judged = [(study["title"], verdict) for study in studies for verdict in study["verdicts"]]
+    claims = [(name, verdict) for name, verdict in judged if verdict["role"] == "claim"]
+    if not claims:
+        return ""
+    counts = Counter(verdict["outcome"] for _, verdict in claims)
+    seeds = {study["title"]: len(study["seeds"]) for study in studies if "seeds" in study}
+    usual = Counter(seeds.values()).most_common(1)[0][0] if seeds else 0
+    others = [f"*{name}*: {number}" for name, number in seeds.items() if number != usual]
+    many = f", {usual} seeds" * bool(usual) + f" ({', '.join(others)})" * bool(others)
+    told = ", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES if counts[outcome])
+    lines = [
+        f"**In short**, on {title}{many}: of {len(claims)} comparisons {told}. JDA is joint augmentation, many "
+        "operations at once; two weak views are its control of equal cost.", "",
+    ]  # fmt: skip
+    for outcome in OUTCOMES:
+        own = [(name, v) for name, v in claims if v["outcome"] == outcome and v.get("unit", "points") == "points"]
+        if outcome == "supported":
+            gains = [pair for pair in own if pair[1].get("expects", "positive") == "positive"]
+            own = sorted(gains, key=lambda pair: -pair[1]["effect"])
+        first: dict[str, str] = {}
+        for name, verdict in own:
+            first.setdefault(name, f"*{name}*: {_brief(verdict)}")
+        if first:
+            lines.append(f"- **{outcome.capitalize()}**. " + "; ".join([*first.values()][:SHORT]) + ".")
+    controls = [verdict for _, verdict in judged if verdict["role"] == "positive control"]
+    if controls:
+        held = sum(verdict["outcome"] == "supported" for verdict in controls)
+        lines.append(f"- **Does distillation work here at all?** {_brief(controls[0])}: {controls[0]['outcome']}. "
+                     f"Positive controls that hold: {held} of {len(controls)}.")  # fmt: skip
+    return "\n".join([*lines, ""])
+
+
+def _brief(verdict: Mapping[str, Any]) -> str:
+    """A verdict's effect in words, without its interval and outcome."""
+    finding = verdict.get("finding", verdict["name"]).partition(f": {verdict['outcome']}")[0]
+    return re.sub(r" \[[^\]]*\]", "", finding)
 
 
 def _overview(figures: Path, place: str, title: str) -> str:

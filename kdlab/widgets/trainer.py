@@ -24,8 +24,8 @@ USUAL = "usual"  # views and ratio as they go with the augmentation
 KEPT = 4  # earlier runs of this widget that stay in the picture
 STATES = {
     "new": "",
-    "running": "Training in another process; the notebook stays free.",
-    "paused": "Paused. Continue goes on bit for bit, also after the notebook was closed.",
+    "running": "Training in another process; everything here stays free.",
+    "paused": "Paused. Continue goes on bit for bit, also after this was closed.",
     "done": "Done. The run is in the store like any other: change a setting to train another one.",
 }
 FINISHED = "Nothing to start: this run is in the store already. Change a setting to train another one."

@@ -15,8 +15,8 @@ ANSWERS = Answers(
             "Under which of these does the teacher's answer move most, on average?",
             ["weak: a small shift and a mirror", "rotation: a quarter turn or two", "all move it alike"],
             "rotation: a quarter turn or two",
-            "The teacher was trained on weak views and has never seen a shoe that stands on its toe. What it says of "
-            "one is an opinion about a strange picture.",
+            "The next cell has the numbers. A guess at why: the teacher was trained on weak views and has never seen a "
+            "shoe that stands on its toe. The control would be a teacher that was trained on turned views.",
         ),
         "label": Question(
             "After 120 epochs of JDA views of 100 images, tested on untouched images: which student is best?",

@@ -31,8 +31,8 @@ ANSWERS = Answers(
             "KD gives every row the weight 1. Where does the mean of CCD's weights lie, under a trained teacher?",
             ["below 1: it holds doubtful rows back", "near 1: it moves trust around", "above 1: it mostly amplifies"],
             "above 1: it mostly amplifies",
-            "A trained teacher agrees with itself more often than not, so most cosines are positive, and 1 + cos "
-            "exceeds 1.",
+            "Only a negative cosine gives less than 1. The next cells count them, and how often the teacher keeps its "
+            "first choice: a cosine is positive on many pairs where it does not.",
         ),
         "offset": Question(
             "Add 5 to all logits of the teacher. What changes?",
