@@ -15,13 +15,16 @@ import os
 import random
 import shutil
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from stores import signed
 
-from kdlab import lab
+from kdlab import data, lab, paths
 from kdlab.cli.doctor import doctor
+from kdlab.data import decoded
 from kdlab.errors import SpecError
 from kdlab.lab import baseline, damage, export, keys, ledger, merging, sources, tidying, worker
 from kdlab.lab.planned import planned
@@ -304,6 +307,49 @@ def test_no_student_learns_from_harmed_teacher_outputs(store, tmp_path, how):
     train(whole, *more)
     for spec in more:
         assert bits(store, lab.run_key(spec)) == bits(whole, lab.run_key(spec))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Two streamed folders of one shape, and what is known of each while all is whole."""
+    root, random = tmp_path_factory.mktemp("folders"), np.random.default_rng(0)
+    for folder, label, number in itertools.product("ab", "xy", range(12)):
+        (root / folder / label).mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 256 if folder == "a" else 128, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / folder / label / f"{number}.png")
+    names = [f"folder:{root / folder}?stream=yes" for folder in "ab"]
+    return names, [known(name) for name in names]
+
+
+def known(name):
+    train = data.load(name).train
+    return train.mean, train.std, train.fingerprint, train.labels.tolist()
+
+
+@pytest.mark.parametrize("how", FAULTS)
+@pytest.mark.parametrize("kind", [".counts", ".digests"])
+def test_what_is_kept_of_a_streamed_folder_is_its_own_or_made_again(folders, kind, how):
+    decoded._in_memory.clear()
+    names, whole = folders
+    assert [known(name) for name in names] == whole
+    kept = sorted((paths.home() / "data").glob(f"*{kind}"))
+    assert len(kept) == 2 and tidying.verify()[1]
+    with harmed(kept[0], how, kept[1]):
+        if (kind, how) not in ((".digests", "flipped"), (".digests", "swapped")):  # of no consequence; keys tell
+            assert tidying.verify()[1] == (how == "deleted")
+        for name, before in zip(names, whole, strict=True):
+            assert known(name) == before
+    assert tidying.verify()[1] == (how != "folder"), "it was made again, where nothing lies in its place"
+
+
+def test_any_raised_count_is_seen(folders):
+    [name, _], [whole, _] = folders
+    known(name)
+    [path] = (paths.home() / "data").glob("*.counts")
+    text = path.read_text()
+    for place in [place for place, sign in enumerate(text) if sign.isdigit()][:: len(text) // 20]:
+        path.write_text(text[:place] + str(9 - int(text[place])) + text[place + 1 :])
+        assert known(name) == whole and path.read_text() == text
 
 
 # ---- the ledger ------------------------------------------------------------------------------------------------------
