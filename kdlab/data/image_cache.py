@@ -22,11 +22,7 @@ import numpy as np
 
 from kdlab.paths import replacing
 
-KINDS = (
-    ".pixels",
-    ".digests",
-    ".counts",
-)  # of files: what is decoded, what is known of it, how often each value occurs
+KINDS = (".pixels", ".digests", ".counts")  # images, what is known of each, how often each value occurs
 TOGETHER = 256  # images that are held against their hashes in one go
 STALE = 3600  # seconds after which a half-written file belongs to no running process
 

@@ -35,7 +35,7 @@ STEPS = 8
 TEACHER = RunSpec(sizes=(320, 100, 100), model="resnet8_s2_w4", method="logged:LoggedTeacher",
                   budget=Budget(4, "steps", 32), role="teacher")  # fmt: skip
 BASE = TEACHER.replace(role="student", method="logged:Logged", teacher=TEACHER, budget=Budget(STEPS, "steps", 32))
-SPECS = [BASE.replace(method_options={"temperature": 2.0 + n}, seed=n % 2) for n in range(4)]
+SPECS = [BASE.replace(method_options={"temperature": 2.0 + n}, seed=n // 2) for n in range(4)]
 NAMES = {lab.run_key(spec): spec.method_options["temperature"] for spec in SPECS} | {lab.run_key(TEACHER): 0}
 FILES = {f"{name}.json" for name in ("spec", "result", "environment", "data", "cost", "done")}
 FILES |= {f"{name}.safetensors" for name in ("student", "logits", "method")}
@@ -256,9 +256,12 @@ def undisturbed():
 
 def short(root):
     """A little of everything."""
+    del SPECS[3:]  # two in a cohort, and one apart
+    for key in NAMES.keys() - {lab.run_key(spec) for spec in (*SPECS, TEACHER)}:
+        del NAMES[key]
+    turns = [("done", 0, "parent", "forks"), (None, 2, "parent", "forks"), (None, 2, "worker", "forks")]
     return {
-        "kill": kill(f"{root}/kill", 2), "parent": kill(f"{root}/parent", 1, 2, "parent"),
-        "worker": kill(f"{root}/worker", 1, 2, "worker"), "together": together(f"{root}/together", 2),
+        "kill": killed(f"{root}/kill", turns, 3), "together": together(f"{root}/together", 2),
         "starve": starve(f"{root}/starve", errno.ENOSPC, 0),
     }  # fmt: skip
 
@@ -278,18 +281,22 @@ def kill(root, number, workers=0, who="parent", how="forks"):
         who: ``"parent"``, or one ``"worker"`` of it.
         how: whether workers are ``"forks"`` or start ``"fresh"``, as they do elsewhere.
     """
-    chance, whole = random.Random(f"{workers} {who} {how}"), undisturbed()
-    Path(root).mkdir(parents=True, exist_ok=True)
     own = KINDS if not workers else KINDS[:-1] if who == "worker" else KINDS[-1:]
-    aims = itertools.cycle([None] if how == "fresh" else [None, *own, "any"])
+    aims = [None] if how == "fresh" else [None, *own, "any"]
+    return killed(root, [(aim, workers, who, how) for aim in aims], number)
+
+
+def killed(root, turns, number):
+    """So many kills, in turn: at which kind of write, of how many workers, of whom, and how workers start."""
+    chance, whole, turns = random.Random(str(turns)), undisturbed(), itertools.cycle(turns)
+    Path(root).mkdir(parents=True, exist_ok=True)
     said, rounds = Counter(), 0
     while said["kills"] < number:
         place, rounds = f"{root}/{rounds}", rounds + 1
         os.environ["STEPS_LOG"], os.environ["KILLS_LOG"] = f"{place}.log", f"{place}.kills"
         going = True
         while going:  # where nobody is killed, it ends, and has looked for what those that were have left
-            aim = next(aims) if said["kills"] < number else ""
-            going = once(place, chance, said, aim, workers, who, how == "fresh")
+            going = once(place, chance, said, *(next(turns) if said["kills"] < number else ("", 0, "parent", "forks")))
             said["kills"] += going
         said["trained twice"] += trained_twice(f"{place}.log")
         said["other results"] += results(place) != whole
@@ -301,7 +308,7 @@ def kill(root, number, workers=0, who="parent", how="forks"):
     return dict(said) | {"sweeps": rounds}
 
 
-def once(place, chance, said, aim, workers, who, fresh):
+def once(place, chance, said, aim, workers, who, how):
     """A sweep that goes on where the last one was killed; whether it was killed in turn.
 
     Args:
@@ -311,7 +318,7 @@ def once(place, chance, said, aim, workers, who, fresh):
         aim: a kind of write, ``"any"``, None for a moment, or empty for none.
         workers: of the sweep.
         who: is killed.
-        fresh: whether workers load everything anew.
+        how: whether workers are ``"forks"`` or start ``"fresh"``.
     """
     store, me, seen, sign = Store(place), [0], Counter(), Path(f"{place}.died")
     if sign.exists():
@@ -337,21 +344,22 @@ def once(place, chance, said, aim, workers, who, fresh):
         if aim:
             at_write(place, die)
 
-    pid = forked(lambda: sweep(place, workers=workers), prepare, fresh)
+    pid = forked(lambda: sweep(place, workers=workers), prepare, how == "fresh")
     if aim is None:
-        until, later = taken + chance.randrange(1, 4 * STEPS), chance.uniform(0.0, 0.2)
+        until, later = taken + chance.randrange(1, 2 * STEPS), chance.uniform(0.0, 0.2)
         while lives(pid) and len(steps(os.environ["STEPS_LOG"])) < until:
             time.sleep(0.01)
         time.sleep(later)
         held = [leases.read_lease(path) or {} for path in Path(place, ".leases").glob("[!.]*")]
-        victims = [pid] if who == "parent" else [one["pid"] for one in held if one.get("pid") in descendants(pid)]
+        trains = [one["pid"] for one in held if one and one["pid"] != pid and process.alive(one)]
+        victims = [pid] if who == "parent" else trains
         if victims and lives(pid):
             os.kill(chance.choice(victims), signal.SIGKILL)
             os.mkdir(sign)
             note(f"a random moment, {who}")
     code = ended(pid)
-    killed = sign.exists()
-    assert code == (-signal.SIGKILL if killed and who == "parent" else 0), f"it gave {code}"
+    killed = sign.exists() if who == "worker" else code == -signal.SIGKILL
+    assert killed or code == 0, f"it gave {code}"
     said["outlived their parent"] += outlived(pid)
     return killed
 
