@@ -51,7 +51,7 @@ test: lint ## lint, unit tests, a real browser where there is one, and every not
 test-units: $(VENV)/.ready-test ## unit tests
 	$(BIN)/python -m pytest --ignore=tests/browser --ignore-glob='tests/test_widgets*'
 
-faults: $(VENV)/.ready-test ## kills, full disks, harmed files and lost workers at length: about half an hour
+faults: $(VENV)/.ready-test ## kills, full disks, harmed files and lost workers at length: about an hour
 	$(BIN)/python -m pytest -m "not slow" tests/faults
 	$(BIN)/python -m pytest -m faults tests/test_cluster.py
 

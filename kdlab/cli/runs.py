@@ -88,7 +88,7 @@ def merge(
 
 @app.command()
 def verify() -> None:
-    """Hold every file of the store and of the ledger against its checksum; damaged runs are set aside."""
+    """Hold every file of store, kept images and ledger against its checksum; damaged runs are set aside."""
     from kdlab.lab import tidying
 
     lines, whole = tidying.verify()

@@ -22,6 +22,8 @@ import numpy as np
 
 from kdlab.paths import replacing
 
+KINDS = (".pixels", ".digests", ".counts")  # images, what is known of each, how often each value occurs
+TOGETHER = 256  # images that are held against their hashes in one go
 STALE = 3600  # seconds after which a half-written file belongs to no running process
 
 
@@ -74,6 +76,57 @@ def digest(pixels: np.ndarray) -> str:
     return hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=16).hexdigest()
 
 
+def sealed(document: dict[str, Any]) -> str:
+    """A document as json together with a hash of it, so that a damaged one is noticed."""
+    text = json.dumps(document)
+    return json.dumps([text_hash(text), text])
+
+
+def unsealed(content: bytes) -> dict[str, Any]:
+    """What ``sealed`` was given.
+
+    Raises:
+        Exception: of many kinds, when it is not what was written.
+    """
+    text_digest, text = json.loads(content)
+    if text_digest != text_hash(text):
+        raise ValueError("it no longer matches its checksum")
+    return json.loads(text)
+
+
+def damaged(path: Path) -> bool:
+    """Whether a file of decoded images, or of what else is kept beside them, is not what was written to it.
+
+    Args:
+        path: of ``home()/data``, NAME.pixels, NAME.digests or NAME.counts.
+    """
+    try:
+        if path.suffix == ".counts":
+            return not path.name.startswith(f"{unsealed(path.read_bytes())['data']}-")
+        about = _described(path)
+    except FileNotFoundError:
+        return False
+    except Exception:  # a damaged header may fail in many ways
+        return True
+    if path.suffix == ".digests":
+        return False
+    del about["key"]
+    kept = Decoded(**about | {"shape": tuple(about["shape"]), "file": path})
+    rows = np.arange(len(kept.digests))
+    return any(kept.take(part) is None for part in np.array_split(rows, len(rows) // TOGETHER + 1))
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """What stands behind the pixels of a file."""
+    with path.open("rb") as file:
+        shape, offset = _pixels_of(file)
+        file.seek(offset + int(np.prod(shape, dtype=np.int64)))
+        about = unsealed(file.read())
+    if shape[0] not in (0, len(about["digests"])):
+        raise ValueError("it holds other images than it says")
+    return about
+
+
 def _pixels_of(file: Any) -> tuple[tuple[int, ...], int]:
     """(shape, offset) of the pixels in an open file."""
     if np.lib.format.read_magic(file) != (1, 0):
@@ -88,13 +141,10 @@ def _pixels_of(file: Any) -> tuple[tuple[int, ...], int]:
 def load(path: Path, key: str) -> Decoded | None:
     """The images stored under this key; None when there are none, or they are outdated or damaged in any way."""
     try:
-        with path.open("rb") as file:
-            shape, offset = _pixels_of(file)
-            file.seek(offset + int(np.prod(shape, dtype=np.int64)))
-            text_digest, text = json.loads(file.read())
-        about = json.loads(text)
-        whole = text_digest == text_hash(text) and about.pop("key") == key and shape[0] in (0, len(about["digests"]))
-        return Decoded(**about | {"shape": tuple(about["shape"]), "file": path}) if whole else None
+        about = _described(path)
+        if about.pop("key") != key:
+            return None
+        return Decoded(**about | {"shape": tuple(about["shape"]), "file": path})
     except Exception:  # a damaged header may fail in many ways, and each of them only means to decode again
         return None
 
@@ -112,8 +162,7 @@ def write(path: Path, key: str, images: Decoded, count: int, pixels: Callable[[]
             for one in pixels():
                 file.write(one.tobytes())
             about = {k: v for k, v in asdict(images).items() if k not in ("file", "pixels")} | {"key": key}
-            text = json.dumps(about)
-            file.write(json.dumps([text_hash(text), text]).encode())
+            file.write(sealed(about).encode())
     except OSError:
         return False
     images.file = path

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from kdlab import paths
+from kdlab.data import image_cache
 from kdlab.data.source import Source
 from kdlab.data.streamed import Streamed
 from kdlab.errors import SpecError
@@ -127,15 +126,15 @@ def value_counts(images: Tensor | Streamed, digest: str) -> Tensor:
     """
     if not isinstance(images, Streamed):
         return histogram(images)
-    shape = list(images.shape)
+    about = {"data": digest, "shape": list(images.shape)}
     path = paths.home() / "data" / f"{digest}-{len(images)}.counts"
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        kept = json.loads(path.read_text())
-        if kept["shape"] == shape and np.shape(kept["counts"]) == (shape[1], 256):
+    with contextlib.suppress(Exception):  # one that is not there or damaged, which may fail in many ways, is made again
+        kept = image_cache.unsealed(path.read_bytes())
+        if about.items() <= kept.items():
             return torch.tensor(kept["counts"])
     counts = histogram(images)
     with contextlib.suppress(OSError):
-        paths.write_file(path, json.dumps({"shape": shape, "counts": counts.tolist()}))
+        paths.write_file(path, image_cache.sealed(about | {"counts": counts.tolist()}))
     return counts
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdlab import paths
+from kdlab.data import image_cache
 from kdlab.errors import SpecError
 from kdlab.lab import damage, ledger
 from kdlab.lab.damage import Damaged
@@ -18,6 +19,7 @@ from kdlab.lab.keys import digest
 from kdlab.lab.leases import DAY, abandoned
 from kdlab.lab.process import alive
 from kdlab.lab.store import HEXADECIMAL, MEASURED, Store
+from kdlab.training import teacher_cache
 
 SMALL = (".linear", ".teachers", ".failed", ".machine", ".measured")
 DOCUMENTS = ("spec", "result", "environment", "data", "cost")
@@ -25,7 +27,7 @@ TENSORS = ("logits", "student", "method")
 
 
 def verify(store: Store | None = None) -> tuple[list[str], bool]:
-    """Hold every file of a store, and every file of the ledger, against its checksum; damaged runs are set aside.
+    """Hold every file of a store, of kept images and of the ledger against its checksum; damaged runs are set aside.
 
     Args:
         store: None takes the default store.
@@ -49,6 +51,7 @@ def verify(store: Store | None = None) -> tuple[list[str], bool]:
         for path in _files(store.root / folder, "[!.]*.json"):
             if not store.whole(f"{folder}/{path.stem}"):
                 lines.append(f"{path} is damaged, and will be made again.")
+    lines += _remade(store)
     for path in ledger.files():
         try:
             ledger.read(path)
@@ -56,6 +59,21 @@ def verify(store: Store | None = None) -> tuple[list[str], bool]:
             lines.append(str(error))
     said = f"store {store.root}: {len(left)} finished runs whole, {len(keys) - len(left)} set aside"
     return [*lines, said], not lines
+
+
+def _remade(store: Store) -> Iterator[str]:
+    """What is damaged of that which takes time to make but decides no result: teachers' outputs, decoded images."""
+    for path in _files(store.teacher_cache, "[!.]*"):
+        try:
+            number = teacher_cache.damaged(path)
+        except OSError as error:
+            yield f"{path} cannot be read ({error.strerror}); what it holds will be made again."
+        else:
+            if number:
+                yield f"{path} is damaged at {number} of its steps, which will be made again."
+    for path in _files(paths.home() / "data", "[!.]*"):
+        if path.suffix in image_cache.KINDS and image_cache.damaged(path):
+            yield f"{path} is damaged, and will be made again."
 
 
 def _misplaced(store: Store, key: str) -> Damaged | None:

@@ -56,6 +56,26 @@ def cached_steps(folder: Path) -> dict[str, int]:
     return found
 
 
+def damaged(path: Path) -> int:
+    """How many steps of a stream's file are neither empty nor what was written, as after a kill amid one.
+
+    Args:
+        path: of a cache's folder.
+
+    Raises:
+        OSError: when it cannot be read.
+    """
+    name, _, size = path.name.rpartition("-")
+    if not size.isdecimal() or not int(size):
+        return 0
+    found, seed = 0, zlib.crc32(name.encode())
+    with path.open("rb") as file:
+        for step, record in enumerate(iter(lambda: file.read(int(size)), b"")):
+            whole = len(record) == int(size) and _checksum(record[4:], seed, step) == record[:4]
+            found += not whole and record.count(0) < len(record)
+    return found
+
+
 class TeacherCache:
     """Files of teacher outputs in one folder; the least recently used are deleted to make room for new ones.
 

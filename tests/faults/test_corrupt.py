@@ -14,19 +14,28 @@ import json
 import os
 import random
 import shutil
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import safetensors
 import torch
+from PIL import Image
 from safetensors import safe_open
 from stores import signed
+from test_widgets_results import write_run
 
-from kdlab import lab
+from kdlab import data, lab, paths, perspectives
+from kdlab.cli import figures
+from kdlab.cli.app import app
 from kdlab.cli.doctor import doctor
+from kdlab.data import decoded
 from kdlab.errors import SpecError
 from kdlab.lab import baseline, damage, export, keys, ledger, merging, sources, tidying, worker
 from kdlab.lab.planned import planned
 from kdlab.lab.store import Store
 from kdlab.spec import Budget, RunSpec
+from kdlab.widgets import ResultsBrowser
 from kdlab.widgets.runs.read import read as explored
 
 TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(3, "steps", 32), role="teacher")
@@ -64,18 +73,27 @@ def harmed(path, how, other):
         path.mkdir()
     with pytest.MonkeyPatch.context() as patched:
         if how == "bad sector":
-            for module in (builtins, io):
-                patched.setattr(module, "open", unless(path, module.open))
+            bad = path.stat().st_ino  # the file that lies there now, not one that takes its place
+            for module, name in ((builtins, "open"), (io, "open"), (safetensors, "safe_open")):
+                patched.setattr(module, name, unless(path, bad, getattr(module, name)))
+            patched.setattr(os, "pread", unless_of(bad, os.pread))
         yield
 
 
-def unless(path, opened):
-    bad = path.stat().st_ino  # the file that lies there now, not one that takes its place
-
+def unless(path, bad, opened):
     def refuse(file, *given, **options):
         if str(file) == str(path) and os.path.exists(path) and os.stat(path).st_ino == bad:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return opened(file, *given, **options)
+
+    return refuse
+
+
+def unless_of(bad, read):
+    def refuse(number, *given):
+        if os.fstat(number).st_ino == bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(number, *given)
 
     return refuse
 
@@ -126,11 +144,13 @@ def by_ledger(store):
 
 
 def each(store, read):
-    """What a reader gives for each run; a refusal in a sentence is as good as none."""
-    found = {}
-    for key in store.keys():
-        with contextlib.suppress(SpecError):
+    """What a reader gives for each run; a refusal in a sentence that names one is as good."""
+    found, keys = {}, store.keys()
+    for key in keys:
+        try:
             found[key] = read(key)
+        except SpecError as error:
+            assert any(f"run {one} " in str(error) for one in keys) and "\n" not in str(error), str(error)
     return found
 
 
@@ -207,6 +227,63 @@ def test_no_reader_uses_a_harmed_file_of_a_run(trained, tmp_path, monkeypatch, c
             assert all(run in said or name in ("answers", "weights", "export") for run in lost), (name, lost, said)
 
 
+# ---- commands --------------------------------------------------------------------------------------------------------
+
+
+def command(*words):
+    try:
+        return app([*words], standalone_mode=False)
+    except SystemExit as left:
+        return left.code
+
+
+def raised(store, key):
+    """Raise a digit of a run's result, which nothing but a checksum can tell."""
+    path = store.root / key / "result.json"
+    text = path.read_text()
+    place = text.index('"test_accuracy": ') + len('"test_accuracy": ')
+    path.write_text(text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :])
+    return f"run {key} is damaged: result.json cannot be read (it no longer matches its checksum)."
+
+
+def test_the_table_and_an_explorer_name_a_harmed_run(store, capsys):
+    key = lab.run_key(APART)
+    said = raised(store, key)
+    command("runs", "--csv", str(store.root.parent / "runs.csv"))
+    heard = capsys.readouterr()
+    assert said in heard.err and "2 runs written" in heard.out
+    assert key not in (store.root.parent / "runs.csv").read_text()
+    said = raised(store, lab.run_key(STUDENT))
+    browser = ResultsBrowser()
+    browser.widget()
+    assert said in capsys.readouterr().err
+    assert f"1 cannot be read and is left out: {lab.run_key(STUDENT)[:8]}." in browser.table.value
+
+
+def test_a_distillation_names_a_harmed_run_and_trains_it_again(capsys):
+    words = ["run", "ce", "--profile", "smoke", "--student", "resnet8_s2_w4", "--steps", "2", "--workers", "0"]
+    command(*words)
+    before, [key] = capsys.readouterr().out, Store().keys()
+    said, whole = raised(Store(), key), before.splitlines()[-1]
+    command(*words)
+    heard = capsys.readouterr()
+    assert said in heard.err and heard.out.splitlines()[-1].split()[:4] == whole.split()[:4]
+
+
+def test_figures_name_a_harmed_run_and_train_it_again(monkeypatch, capsys):
+    monkeypatch.setattr(figures.notebooks, "run_notebook", lambda *given: SimpleNamespace(error=""))
+    monkeypatch.setattr(figures.pages, "gallery", lambda folder: folder)
+    monkeypatch.setattr(figures.pages, "lessons", lambda folder: [])
+    specs = [one for spec in perspectives.study("few_shot", "smoke").specs for one in lab.lineage(spec)]
+    for spec in specs:
+        write_run(spec, 1.0)
+    there, key = Store().keys(), next(lab.run_key(spec) for spec in specs if spec.teacher is None)
+    said, before = raised(Store(), key), (Store().root / key / "result.json").read_bytes()
+    assert command("figures", "few_shot", "--profile", "smoke", "--workers", "0") == 0
+    assert said in capsys.readouterr().err and Store().sound(key)
+    assert (Store().root / key / "result.json").read_bytes() != before and there == Store().keys()
+
+
 @pytest.mark.parametrize("first", [TEACHER, APART])
 def test_two_runs_in_each_other_s_place_are_both_set_aside(store, capsys, first):
     one, two = (store.root / lab.run_key(spec) for spec in (first, STUDENT))
@@ -244,6 +321,8 @@ def test_no_run_goes_on_from_a_harmed_checkpoint(store, tmp_path, how, capsys):
     key, path = lab.run_key(spec), store.checkpoint_path(lab.run_key(spec))
     assert store.load_checkpoint(key)[1]["step"] == 1
     with harmed(path, how, store.checkpoint_path(lab.run_key(other))):
+        assert store.steps_done(key) in ((0,) if how in ("deleted", "emptied", "folder", "bad sector") else (0, 1))
+        assert key in lab.plan([spec], store=store).missing
         train(store, spec)
     assert how == "deleted" or f"run {key} is damaged: its checkpoint" in capsys.readouterr().err
     whole = Store(tmp_path / "whole")
@@ -304,6 +383,49 @@ def test_no_student_learns_from_harmed_teacher_outputs(store, tmp_path, how):
     train(whole, *more)
     for spec in more:
         assert bits(store, lab.run_key(spec)) == bits(whole, lab.run_key(spec))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Two streamed folders of one shape, and what is known of each while all is whole."""
+    root, random = tmp_path_factory.mktemp("folders"), np.random.default_rng(0)
+    for folder, label, number in itertools.product("ab", "xy", range(12)):
+        (root / folder / label).mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 256 if folder == "a" else 128, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / folder / label / f"{number}.png")
+    names = [f"folder:{root / folder}?stream=yes" for folder in "ab"]
+    return names, [known(name) for name in names]
+
+
+def known(name):
+    train = data.load(name).train
+    return train.mean, train.std, train.fingerprint, train.labels.tolist()
+
+
+@pytest.mark.parametrize("how", FAULTS)
+@pytest.mark.parametrize("kind", [".counts", ".digests"])
+def test_what_is_kept_of_a_streamed_folder_is_its_own_or_made_again(folders, kind, how):
+    decoded._in_memory.clear()
+    names, whole = folders
+    assert [known(name) for name in names] == whole
+    kept = sorted((paths.home() / "data").glob(f"*{kind}"))
+    assert len(kept) == 2 and tidying.verify()[1]
+    with harmed(kept[0], how, kept[1]):
+        if (kind, how) not in ((".digests", "flipped"), (".digests", "swapped")):  # of no consequence; keys tell
+            assert tidying.verify()[1] == (how == "deleted")
+        for name, before in zip(names, whole, strict=True):
+            assert known(name) == before
+    assert tidying.verify()[1] == (how != "folder"), "it was made again, where nothing lies in its place"
+
+
+def test_any_raised_count_is_seen(folders):
+    [name, _], [whole, _] = folders
+    known(name)
+    [path] = (paths.home() / "data").glob("*.counts")
+    text = path.read_text()
+    for place in [place for place, sign in enumerate(text) if sign.isdigit()][:: len(text) // 20]:
+        path.write_text(text[:place] + str(9 - int(text[place])) + text[place + 1 :])
+        assert known(name) == whole and path.read_text() == text
 
 
 # ---- the ledger ------------------------------------------------------------------------------------------------------
@@ -369,6 +491,16 @@ def test_a_run_of_a_newer_kdlab_is_named_left_out_and_never_harmed(store, capsys
     said = capsys.readouterr().err
     assert f"run {key} was written by a newer kdlab (schema {keys.SCHEMA + 1}; this one reads up to" in said
     assert content(store.root / key) == before and not (store.root / damage.FOLDER).exists()
+
+
+def test_nothing_of_a_newer_kdlab_s_run_is_removed(store, capsys):
+    key = of_schema(store, lab.run_key(APART), keys.SCHEMA + 1)
+    (store.root / key / "layout.of.tomorrow").touch()
+    before = content(store.root / key)
+    for words in (["verify"], ["gc"], ["gc", "--yes"], ["verify"]):
+        command("runs", *words)
+        assert content(store.root / key) == before and not (store.root / damage.FOLDER).exists(), words
+    assert "nothing to remove" in capsys.readouterr().out
 
 
 def test_a_run_of_an_older_kdlab_is_read_or_named_and_stays(store, capsys):

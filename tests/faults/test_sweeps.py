@@ -1,6 +1,6 @@
 """Sweeps that are killed, run side by side, paused, or find the disk full: what is missing later is nothing.
 
-Short here; ``make faults`` kills fifty times, starts eight at once, and lets the disk refuse at every write.
+Short here; ``make faults`` kills a hundred times, starts eight at once, and lets disks refuse every kind of write.
 """
 
 import errno
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+STEPS = 8  # of each student
 SCRIPT = Path(__file__).with_name("sweeps.py")
 
 
@@ -31,33 +32,62 @@ def short(tmp_path_factory):
 def check_kills(said, number):
     assert said["kills"] >= number and said["other results"] == said["stray files"] == 0
     assert said["trained twice"] == 0, "nothing is trained again that its last checkpoint holds"
+    assert said["outlived their parent"] == 0
 
 
-def check_together(said, number, disturb=""):
+def hit(said, who):
+    """The kinds of files at whose writes somebody was killed."""
+    return {words.split()[-2].strip(",") for words in said if words.endswith(who) and " of " in words}
+
+
+def check_together(said, number, disturb="", runs=4):
     assert said["codes"] == [*([-9] if disturb == "kill" else []), *[0] * (number - (disturb == "kill"))]
-    assert said["tables differ"] == said["stray files"] == 0 and not said["other results"] and said["runs"] == 4
-    assert said["steps"] == 4 * 16 and (said["repeated"] == 0 or disturb in ("kill", "pause elsewhere"))
-    assert said["repeated"] < 4 * 16
+    assert said["tables differ"] == said["stray files"] == 0 and not said["other results"] and said["runs"] == runs
+    assert said["steps"] == runs * STEPS + 4 and (said["repeated"] == 0 or disturb in ("kill", "pause elsewhere"))
+    assert said["repeated"] < 4 * STEPS and (said["trained twice"] == 0 or disturb == "pause elsewhere")
 
 
 def check_refusals(said, heard):
     assert said["refused in words"] >= 1 and said.get("failed", 0) == 0, heard[-4000:]
+    assert said["outlived their parent"] == said["trained twice"] == 0
     assert said["harmed runs"] == said["failed later"] == said["other results"] == said["stray files"] == 0
     refusals = [line for line in heard.splitlines() if line.startswith("refused:")]
     assert all("cannot write to" in line and "run the same command again" in line for line in refusals)
 
 
 def test_killed_sweeps_end_with_the_same_bits_and_train_nothing_twice(short):
-    check_kills(short[0]["kill"], 3)
+    """One is killed amid the writes of its done marker, one with two workers at work, and of one a worker."""
+    said = short[0]["kill"]
+    check_kills(said, 3)
+    assert "done" in hit(said, "parent") and {f"killed at a random moment, {who}" for who in ("parent", "worker")} <= {
+        *said
+    }
 
 
 @pytest.mark.faults
-def test_fifty_kills(tmp_path):
-    check_kills(told("kill", tmp_path, 50)[0], 50)
+def test_fifty_kills_each_inside_or_before_a_write_of_each_kind(tmp_path):
+    said = told("kill", tmp_path, 50)[0]
+    check_kills(said, 50)
+    assert hit(said, "parent") >= {"done", "checkpoint", "lease", "building", "taught", "stop"}
+    assert any(words.startswith(("killed at write", "killed at pwrite")) for words in said), "half of it was written"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("who", ["parent", "worker"])
+def test_kills_of_a_parent_or_a_worker_at_length(tmp_path, who):
+    said = told("kill", tmp_path, 21, 2, who)[0]
+    check_kills(said, 21)
+    assert hit(said, who) >= ({"stop"} if who == "parent" else {"done", "checkpoint", "lease", "building", "taught"})
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("who", ["parent", "worker"])
+def test_kills_among_workers_that_start_as_they_do_elsewhere(tmp_path, who):
+    check_kills(told("kill", tmp_path, 2, 2, who, "fresh")[0], 2)
 
 
 def test_two_sweeps_side_by_side_train_each_run_once_and_get_one_table(short):
-    check_together(short[0]["together"], 2)
+    check_together(short[0]["together"], 2, runs=3)
 
 
 @pytest.mark.faults
@@ -72,8 +102,13 @@ def test_a_disk_that_refuses_a_write_is_named_and_harms_nothing(short):
 
 @pytest.mark.faults
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
-def test_a_disk_that_refuses_at_every_write(tmp_path, number):
-    check_refusals(*told("starve", tmp_path, number, 1))
+def test_a_disk_that_refuses_at_every_kind_of_write(tmp_path, number):
+    check_refusals(*told("starve", tmp_path, number, 10))
+
+
+@pytest.mark.faults
+def test_a_disk_that_fills_up_under_two_workers(tmp_path):
+    check_refusals(*told("starve", tmp_path, errno.ENOSPC, 100, 2))
 
 
 @pytest.fixture

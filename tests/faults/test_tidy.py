@@ -12,8 +12,11 @@ import torch
 
 from kdlab import paths
 from kdlab.cli.app import app
+from kdlab.data import image_cache
 from kdlab.lab import keys, tidying
 from kdlab.lab.store import Store
+from kdlab.models import Outputs
+from kdlab.training import TeacherCache
 
 NORMAL = {"schema": keys.SCHEMA}
 KEY = keys.digest(NORMAL)
@@ -54,13 +57,23 @@ def test_verify_says_what_is_whole_and_sets_aside_what_is_not(store, capsys):
     store.write(other, DOCUMENTS, TENSORS)
     store.save_checkpoint("cd" * 8, {"a": torch.ones(1)}, {"step": 1})
     store.put(".linear/x", {"a": 1})
-    for path in (store.checkpoint_path("cd" * 8), store.root / ".linear" / "x.json"):
+    cache = TeacherCache(store.teacher_cache, 3, {}, "m", 10**6)
+    for step in (0, 2):
+        cache.write(("t",), step, Outputs(torch.ones(4, 3), (), None))
+    cache.close()
+    [taught] = store.teacher_cache.iterdir()
+    paths.write_file(paths.home() / "data" / "0-1.counts", image_cache.sealed({"data": "0", "counts": [[1] * 256]}))
+    assert command(capsys, "verify")[1].out.startswith(f"damaged and set aside: run {other}\nstore")
+    store.write(other, DOCUMENTS, TENSORS)
+    for path in (store.checkpoint_path("cd" * 8), store.root / ".linear" / "x.json", taught,
+                 paths.home() / "data" / "0-1.counts"):  # fmt: skip
         path.write_bytes(path.read_bytes()[:-2])
     paths.ledger().mkdir()
     (paths.ledger() / "l.csv.xz").write_bytes(b"no ledger")
     status, said = command(capsys, "verify")
     assert status == 1 and "1 finished runs whole, 1 set aside" in said.out
     for words in (f"set aside: run {other}", f"run {'cd' * 8} is damaged: its checkpoint", "x.json is damaged",
+                  f"{taught} is damaged at 1 of its steps", "0-1.counts is damaged, and will be made again",
                   "l.csv.xz is cut short"):  # fmt: skip
         assert words in said.out
     assert f"spec.json hashes to {KEY}" in said.err and not store.has(other) and store.has(KEY)
