@@ -18,7 +18,7 @@ from kdlab.lab.retries import Lost
 from kdlab.lab.store import Store
 from kdlab.paths import CHECKOUT
 from kdlab.perspectives import Study, profile, recipes
-from kdlab.perspectives.own_images import CONTROL, LABELS, answer
+from kdlab.perspectives.own_images import CONTROL, LABELS, answer, on_the_map
 from kdlab.spec import Checkpoint
 from kdlab.widgets import background_run
 from kdlab.widgets.background_run import BackgroundRun
@@ -318,6 +318,8 @@ class TestOwnImages:
         weights = Store().root / lab.run_key(teacher) / "student.safetensors"
         spec = study(folder, checkpoint=str(weights)).arms[CONTROL]
         assert isinstance(spec.teacher, Checkpoint) and spec.teacher.arch == "resnet8_s2_w8"
+        (line,) = on_the_map(study(folder, checkpoint=str(weights)))
+        assert line.startswith("On the map of Fashion-MNIST") and "the teacher of the file saw is not known" in line
         lab.run([spec], workers=0, progress=False)
         with pytest.raises(SpecError, match="teacher checkpoint .*none.pth does not exist"):
             study(folder, checkpoint=str(tmp_path / "none.pth"))
@@ -346,7 +348,13 @@ class TestOwnImages:
         assert explorer.where.value.startswith("8 of 8 runs done; kept in ") and "On val: teacher" in text, text
         assert explorer.plan_text.value == "" and "invert" in text
         place = Path(explorer.where.value.split("; kept in ")[1])
-        assert (place / "command.txt").read_text().startswith("kdlab advise 'folder:")
+        assert (place / "command.txt").read_text().startswith("kdlab advise folder:")
+        explorer.set(seeds=3)
+        assert explorer.where.value == "" and explorer.bar.value == 0, "where others stood"
+        explorer.control["look"].click()
+        assert "12 runs: 8 in the store, 4 to train" in explorer.plan_text.value
+        explorer.control["seeds"].value = 2
+        assert "On val: teacher" in explorer.picture.value and explorer.plan_text.value == "", "a foreign plan"
 
     @pytest.mark.parametrize(
         ("changes", "said"),
