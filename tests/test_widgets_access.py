@@ -47,6 +47,9 @@ def explorers(tmp_path_factory):
 def test_from_an_empty_store_every_first_picture_is_there_and_nothing_trains(explorers):
     for name in NAMES:
         assert "kd-canvas" in explorers[name].picture.value and explorers[name].failure is None, name
+    assert "comes with the package was trained elsewhere" in explorers["LiveTrainer"].picture.value, (
+        "why Start trains it"
+    )
     assert explorers["store"].keys() == [] and not list(explorers["store"].root.glob(".*/*"))
 
 
