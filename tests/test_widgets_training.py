@@ -25,7 +25,7 @@ from kdlab.widgets.background_run import BackgroundRun
 from kdlab.widgets.custom_study import custom_study, example, samples
 from kdlab.widgets.live_curves import curves
 
-PATIENCE = 120  # seconds until something counts as broken
+PATIENCE = 300  # seconds until something counts as broken
 
 
 @pytest.fixture(autouse=True)
@@ -261,9 +261,12 @@ def _settled(explorer) -> None:
     assert explorer.failure is None
 
 
-@pytest.fixture
-def folder(tmp_path):
-    return example(30, (0, 5, 8))
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three classes of thirty images, made once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KDLAB_OUT", str(tmp_path_factory.mktemp("images")))
+        return example(30, (0, 5, 8))
 
 
 def study(folder: str, **changes) -> Study:
