@@ -37,6 +37,7 @@ def main() -> None:
         "budget, metric": (widgets.BudgetExplorer(), "metric", ["val_accuracy", "test_accuracy"] * 8),
         "results, arm B": (browser, "arm_b", arms * 8),
         "trainer, seed": (widgets.LiveTrainer(profile="smoke"), "seed", range(1, 16)),
+        "own images, seeds": (widgets.OwnImages(folder=widgets.OwnImages.example()), "seeds", range(3, 18)),
     }
     print(f"{'explorer':26s} {'median':>8s} {'slowest':>8s}   of {BAR * 1000:.0f} ms")
     for name, (explorer, setting, values) in cases.items():

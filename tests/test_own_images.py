@@ -1,7 +1,10 @@
 """``kdlab advise folder:PATH``: what is compared, what is said of it, when nothing may be said, and what is kept."""
 
+import html
 import json
+import re
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +16,7 @@ from kdlab.errors import SpecError
 from kdlab.lab.keys import steps
 from kdlab.perspectives import own_images, profile
 from kdlab.perspectives.own_images import CONTROL, LABELS, answer
+from kdlab.widgets import OwnImages
 from kdlab.widgets.custom_study import example
 
 
@@ -22,6 +26,12 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KDLAB_OUT", str(tmp_path_factory.mktemp("home")))
         yield example(30, (0, 5, 8))
+
+
+@pytest.fixture(autouse=True)
+def one_home(own_store, folder, monkeypatch):
+    """What is read and the linear model fitted once for this module."""
+    monkeypatch.setenv("KDLAB_OUT", str(Path(folder).parent))
 
 
 def study(folder, **given):
@@ -58,9 +68,11 @@ def test_the_answer_tells_effect_certainty_levels_and_cost(folder):
     assert found.chosen == "jda"
     first, *rest = found.lines
     assert first == (
-        "Distil with jda: +4.1 points on val over two weak views of equal cost. On test, which was not used to choose, "
-        "75.1 % against 71.0 %. Leave out rotation: worse than two weak views."
+        "Distil with jda: +4.1 points on val over two weak views of equal cost. Leave out rotation: worse than two "
+        "weak views."
     )
+    told = "Test, told once and used for no choice: jda 75.1 %, two weak views 71.0 % (mean of 3 seeds)."
+    assert rest[-1] == told and found.text.lower().count("test") == 1, "at the end, and of no other arm"
     said = " ".join(rest)
     assert "JDA gains 4.10 points [+3.85, +4.35] over two weak views" in said
     assert "On val: teacher 95.0 %, ce 71.0 %, weak2 81.0 %, jda 85.1 %, rotation 76.1 %; a linear model" in said
@@ -77,13 +89,23 @@ def test_nothing_is_ranked_at_chance(folder):
     found = answer(s, made_up(s, chance))
     assert found.chosen is None and found.lines[0].startswith("Nothing can be said: ce, weak2")
     assert "over two weak views" not in found.text and "kdlab data" in found.text
+    assert "Test" not in found.text, "nothing was chosen, and nothing can be compared"
 
 
 def test_many_val_images_are_not_called_few():
     s = own_images.own_images("fashion", augmentations=("jda",), seeds=2, epochs=1.0)
     found = answer(s, made_up(s, {arm: [80.0, 81.0] for arm in s.arms}))
     assert "images only" not in found.text and "None of these augmentations" in found.text
-    assert "two weak views reach 70.5 %" in found.text
+    assert found.lines[-1].endswith(": two weak views 70.5 % (mean of 2 seeds).")
+
+
+def test_the_best_on_test_is_not_what_is_chosen(folder):
+    s = study(folder)
+    table = made_up(s, VAL)
+    table.loc[table.arm == "rotation", "test_accuracy"] = 99.0
+    found = answer(s, table)
+    assert found.chosen == "jda" and "99.0" not in found.text
+    assert "rotation: unknown data: see whether" in found.text, "whether it may change a label"
 
 
 @pytest.mark.parametrize(
@@ -121,14 +143,30 @@ def test_options_that_would_change_nothing_are_refused(monkeypatch, capsys, tmp_
     assert stopped.value.code == 2 and said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("given", [{}, {"augmentations": ("jda",), "seeds": 3}, {"epochs": 2.0}])
+def test_the_explorer_and_the_command_ask_the_same_by_default(folder, given):
+    by_command = own_images.own_images(f"folder:{folder}", **given)
+    assert OwnImages(folder=folder, **given).study().specs == by_command.specs
+
+
+def ask(monkeypatch, capsys, *words: str) -> str:
+    """What a command prints."""
+    monkeypatch.setattr("sys.argv", ["kdlab", *words])
+    with pytest.raises(SystemExit) as stopped:
+        app.main()
+    assert not stopped.value.code
+    return capsys.readouterr().out
+
+
+def words_of(fragment: str) -> str:
+    return html.unescape(re.sub("<[^>]*>", "", fragment.replace("<br>", "\n")))
+
+
 def test_the_command_answers_and_keeps_what_repeats_it(folder, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(folder)
     line = "advise folder:. --teacher resnet8_s2_w8 --student resnet8_s2_w4 --augmentations jda --seeds 2 --epochs 6"
-    monkeypatch.setattr("sys.argv", ["kdlab", *line.split(), "--workers", "0", "--out", str(tmp_path / "kept")])
-    with pytest.raises(SystemExit) as stopped:
-        app.main()
-    printed = capsys.readouterr().out
-    assert not stopped.value.code and "Health: " in printed and f"kept in {tmp_path / 'kept'}" in printed
+    printed = ask(monkeypatch, capsys, *line.split(), "--workers", "0", "--out", str(tmp_path / "kept"))
+    assert "Health: " in printed and f"kept in {tmp_path / 'kept'}" in printed
     kept = {str(path.relative_to(tmp_path / "kept")).split("/")[0] for path in (tmp_path / "kept").iterdir()}
     names = {
         "answer.txt",
@@ -149,3 +187,15 @@ def test_the_command_answers_and_keeps_what_repeats_it(folder, monkeypatch, caps
     assert (tmp_path / "kept" / "answer.txt").read_text().split("\n\n")[0] in printed
     (weights,) = (tmp_path / "kept" / "student").glob("*/student.safetensors")
     assert weights.parent.name in set(table["key"])
+    tested = [name for name in table if name.startswith("test") or name == "agreement"]
+    assert tested == [] and "test_accuracy" not in (tmp_path / "kept" / "answer.json").read_text()
+    told = (tmp_path / "kept" / "answer.txt").read_text().split("\n\n")[0]
+    assert "On the map of Fashion-MNIST" in told, "where this set lies"
+
+    small = {"teacher": "resnet8_s2_w8", "student": "resnet8_s2_w4", "augmentations": ("jda",), "seeds": 2}
+    explorer = OwnImages(folder=folder, epochs=6.0, **small)
+    assert words_of(explorer.draw().caption) == told, "one folder, one answer"
+    monkeypatch.setattr(own_images, "keep", lambda study, table, command: command)
+    by_explorer = shlex.split(explorer.keep())
+    for command in (again, by_explorer):
+        assert "nothing to train" in ask(monkeypatch, capsys, *command[1:], "--plan"), command

@@ -265,6 +265,17 @@ def test_own_images_explorer_shows_the_same_point(drawn, monkeypatch, tmp_path):
     assert "more than a factor of two away" in line  # 20 passes
 
 
+def test_a_teacher_from_a_file_may_have_seen_more(drawn, monkeypatch):
+    monkeypatch.setattr(advice, "map_file", lambda: drawn / advice.FILE)
+    own, both = advice.brief(500, 60.0), advice.brief(500, 60.0, known=False)
+    assert both.startswith(own.removesuffix(".")) and " passes: " in own
+    said = both.removeprefix(own.removesuffix("."))
+    assert re.fullmatch(
+        r", under a teacher of the student's own images; .* passes: .*, under a teacher of [\d,]+ images\. "
+        r"What the teacher of the file saw is not known here\.", said
+    )  # fmt: skip
+
+
 def test_another_figure_is_no_map(tmp_path):
     (tmp_path / advice.FILE).write_text('{"columns": {}, "data": [], "meta": {"perspective": "few_shot"}}')
     with pytest.raises(SpecError, match="cannot be read as a map"):

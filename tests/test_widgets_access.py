@@ -2,17 +2,23 @@
 
 import html
 import re
+import shutil
 
 import numpy as np
 import pytest
 
-from kdlab import widgets
+from kdlab import lab, metrics, widgets
+from kdlab.lab import shipped
+from kdlab.lab.store import Store
 from kdlab.perspectives import few_shot
 from kdlab.plotting import style
 from kdlab.plotting.look import LOOKS
 from kdlab.widgets.charts import colours
 from kdlab.widgets.charts.chart import Panel
 from kdlab.widgets.charts.twin import parts
+from kdlab.widgets.line import line
+from kdlab.widgets.page import STYLE
+from kdlab.widgets.results import run
 
 LONGEST = 150  # characters of an alternative text
 NAMES = ("AugmentationExplorer", "TemperatureExplorer", "ConfidenceExplorer", "BudgetExplorer", "LiveTrainer",
@@ -28,14 +34,23 @@ def explorers(tmp_path_factory):
     """Every explorer with its controls, on the pair that comes with the package."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KDLAB_OUT", str(tmp_path_factory.mktemp("access")))
-        patch.setenv("KDLAB_PROFILE", "smoke")
         trained = widgets.trained_pair("quick", progress=False)  # comes with the package
         made = {}
         for name in NAMES:
             kind = getattr(widgets, name)
             made[name] = kind(trained) if name in NAMES[:3] else kind()
             made[name].widget()
+        made["store"] = Store()
         yield made
+
+
+def test_from_an_empty_store_every_first_picture_is_there_and_nothing_trains(explorers):
+    for name in NAMES:
+        assert "kd-canvas" in explorers[name].picture.value and explorers[name].failure is None, name
+    assert "comes with the package was trained elsewhere" in explorers["LiveTrainer"].picture.value, (
+        "why Start trains it"
+    )
+    assert explorers["store"].keys() == [] and not list(explorers["store"].root.glob(".*/*"))
 
 
 def ends(control) -> list:
@@ -111,6 +126,53 @@ def test_the_copied_line_shows_the_same_again(explorers, name):
         assert again.draw().html() == explorer.draw().html()
 
 
+@pytest.fixture(scope="module")
+def browsed(tmp_path_factory):
+    """A results browser of a store elsewhere: the pair that comes with the package."""
+    folder = tmp_path_factory.mktemp("browsed")
+    shutil.copytree(shipped.PLACE, folder / "runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KDLAB_LEDGER", str(folder / "ledger"))
+        explorer = widgets.ResultsBrowser(folder / "runs", method="kd", metric="val_accuracy")
+        explorer.widget()
+        assert explorer.failure is None, explorer.failure
+        yield explorer
+
+
+def test_the_numbers_of_the_results_browser_are_those_of_all_its_charts(browsed):
+    told, key = browsed.saved.numbers, browsed.selection().run
+    result, logits = browsed.store.read(key, "result"), browsed.store.logits(key)["val"]
+    labels = browsed.answers(key, browsed.selection()).labels
+    ends = f"<td>{result['steps']}</td><td>{result['val_accuracy']:.4g}</td>"
+    assert told.count(ends) == 2, "the arm's curve and the opened run's"
+    for row in metrics.confusion(logits, labels):
+        assert "".join(f"<td>{n}</td>" for n in row) in told
+    filled = [(n, c, a) for n, c, a in zip(*(metrics.reliability(logits, labels)[name]
+              for name in ("count", "confidence", "accuracy")), strict=True) if n]  # fmt: skip
+    assert len(filled) > 5
+    for n, confidence, accuracy in filled:
+        assert f"<td>{int(n)}</td><td>{confidence:.4g}</td><td>{accuracy:.4g}</td>" in told
+
+
+def test_of_many_classes_each_has_its_likeliest_mistake_told():
+    labels = np.repeat(np.arange(20), 4)
+    logits = np.eye(20)[np.where(np.arange(80) % 4 == 0, (labels + 1) % 20, labels)]
+    told = run.numbers({}, (), logits, labels, [f"c{n}" for n in range(20)])
+    assert '<th scope="row">c3</th><td>4</td><td>3</td><td>c4</td><td>1</td>' in told and "curves" in told
+
+
+def test_the_copied_line_of_a_store_elsewhere_can_be_run(browsed):
+    code = html.unescape(re.search(r'data-line="([^"]*)"', browsed.line.value)[1])
+    assert code.startswith(f"widgets.ResultsBrowser({str(browsed.store.root)!r}, ")
+    again = eval(code, {"widgets": widgets})
+    assert again.store.root == browsed.store.root and again.settings == browsed.settings
+
+
+def test_a_line_that_cannot_hold_a_table_says_so(browsed):
+    explorer = widgets.BudgetExplorer(lab.table(store=browsed.store))
+    assert line(explorer) == "widgets.BudgetExplorer(source)  # source: what it was given here"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_control_has_a_name(explorers, name):
     for setting, control in explorers[name].control.items():
@@ -129,6 +191,31 @@ def test_contrast_is_that_of_wcag():
     assert colours.contrast("#ffffff") == pytest.approx(1.0)
     assert colours.contrast("#000000") == pytest.approx(21.0)
     assert colours.contrast("#767676") == pytest.approx(4.54, abs=0.01)  # the lightest grey that passes
+
+
+LIGHT, DARK_LAB, DARK_PAGE = range(3)  # JupyterLab's and a page's; JupyterLab dark; a dark page without a theme
+
+
+def own_colours() -> list[dict[str, str]]:
+    """What ``page.css`` sets, by name, as each theme has it; JupyterLab's own colours, where it has one, aside."""
+    blocks = re.findall(r"\.kdlab \{([^}]*--kd-[^}]*)\}", STYLE.read_text())
+    found = [{name: (fallback or plain) for name, fallback, plain in
+              re.findall(r"--kd-(\w+): (?:var\([^,]*, (#\w+)\)|(#\w+))", block)} for block in blocks]  # fmt: skip
+    assert len(found) == 3
+    found[DARK_LAB] |= {"card": colours.DARK, "shade": colours.DARK}
+    return [found[LIGHT], found[LIGHT] | found[DARK_LAB], found[LIGHT] | found[DARK_PAGE]]
+
+
+@pytest.mark.parametrize("theme, names", [
+    (LIGHT, ("ink", "soft", "link", "bad", "good", "small")), (DARK_LAB, ("bad", "good", "small")),
+    (DARK_PAGE, ("ink", "soft", "link", "bad", "good", "small")),
+])  # fmt: skip
+def test_badges_links_and_soft_text_can_be_read_in_both_themes(theme, names):
+    there = own_colours()[theme]
+    for name in names:
+        for behind in ("card", "shade"):
+            assert colours.contrast(there[name], there[behind]) >= 4.5, f"--kd-{name} on --kd-{behind}"
+    assert colours.contrast(there["card"], there["good"]) >= 4.5, "a mark's letter on its colour"
 
 
 def seen(color: str) -> np.ndarray:

@@ -18,14 +18,14 @@ from kdlab.lab.retries import Lost
 from kdlab.lab.store import Store
 from kdlab.paths import CHECKOUT
 from kdlab.perspectives import Study, profile, recipes
-from kdlab.perspectives.own_images import CONTROL, LABELS, answer
+from kdlab.perspectives.own_images import CONTROL, LABELS, answer, on_the_map
 from kdlab.spec import Checkpoint
 from kdlab.widgets import background_run
 from kdlab.widgets.background_run import BackgroundRun
 from kdlab.widgets.custom_study import custom_study, example, samples
 from kdlab.widgets.live_curves import curves
 
-PATIENCE = 120  # seconds until something counts as broken
+PATIENCE = 300  # seconds until something counts as broken
 
 
 @pytest.fixture(autouse=True)
@@ -261,9 +261,12 @@ def _settled(explorer) -> None:
     assert explorer.failure is None
 
 
-@pytest.fixture
-def folder(tmp_path):
-    return example(30, (0, 5, 8))
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three classes of thirty images, made once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KDLAB_OUT", str(tmp_path_factory.mktemp("images")))
+        return example(30, (0, 5, 8))
 
 
 def study(folder: str, **changes) -> Study:
@@ -318,6 +321,8 @@ class TestOwnImages:
         weights = Store().root / lab.run_key(teacher) / "student.safetensors"
         spec = study(folder, checkpoint=str(weights)).arms[CONTROL]
         assert isinstance(spec.teacher, Checkpoint) and spec.teacher.arch == "resnet8_s2_w8"
+        (line,) = on_the_map(study(folder, checkpoint=str(weights)))
+        assert line.startswith("On the map of Fashion-MNIST") and "the teacher of the file saw is not known" in line
         lab.run([spec], workers=0, progress=False)
         with pytest.raises(SpecError, match="teacher checkpoint .*none.pth does not exist"):
             study(folder, checkpoint=str(tmp_path / "none.pth"))
@@ -346,7 +351,13 @@ class TestOwnImages:
         assert explorer.where.value.startswith("8 of 8 runs done; kept in ") and "On val: teacher" in text, text
         assert explorer.plan_text.value == "" and "invert" in text
         place = Path(explorer.where.value.split("; kept in ")[1])
-        assert (place / "command.txt").read_text().startswith("kdlab advise 'folder:")
+        assert (place / "command.txt").read_text().startswith("kdlab advise folder:")
+        explorer.set(seeds=3)
+        assert explorer.where.value == "" and explorer.bar.value == 0, "where others stood"
+        explorer.control["look"].click()
+        assert "12 runs: 8 in the store, 4 to train" in explorer.plan_text.value
+        explorer.control["seeds"].value = 2
+        assert "On val: teacher" in explorer.picture.value and explorer.plan_text.value == "", "a foreign plan"
 
     @pytest.mark.parametrize(
         ("changes", "said"),

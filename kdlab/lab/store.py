@@ -58,7 +58,7 @@ class Store(Finished, Unfinished, Beside):
         root: folder of the runs; None takes ``home()/runs``.
     """
 
-    def __init__(self, root: Path | None = None):
+    def __init__(self, root: Path | str | None = None):
         self.root = paths.absolute(root) if root else paths.home() / "runs"
 
     @property

@@ -156,12 +156,14 @@ def advise(images: int, epochs: float, teacher_saw: float | None = None, folder:
     return "\n".join(textwrap.fill(line, WIDTH, subsequent_indent=" " * 4 * line.startswith(" ")) for line in lines)
 
 
-def brief(images: int, epochs: float) -> str:
+def brief(images: int, epochs: float, known: bool = True) -> str:
     """The nearest cell of the map under the teacher of one's own images, in a sentence; empty where there is no map.
 
     Args:
         images: training images of the student, >= 1.
         epochs: passes over them, > 0.
+        known: False for a teacher that may have seen other images: the nearest cell under the strong teacher is told,
+            too.
     """
     try:
         table, size = read_map(map_file())
@@ -169,7 +171,12 @@ def brief(images: int, epochs: float) -> str:
         return ""
     nearest = neighbours(table, size, images, epochs, when_it_pays.OWN)[0]
     far = ", more than a factor of two away" if nearest.away > FAR else ""
-    return f"On the map of {described(size.data)} the nearest cell{far}, JDA \u2212 weak2: {nearest.line}."
+    line = f"On the map of {described(size.data)} the nearest cell{far}, JDA \u2212 weak2: {nearest.line}"
+    if known:
+        return f"{line}."
+    strong = neighbours(table, size, images, epochs, when_it_pays.STRONG)[0]
+    own, other = _called(size, when_it_pays.OWN), _called(size, when_it_pays.STRONG)
+    return f"{line}, under a {own}; {strong.line}, under a {other}. What the teacher of the file saw is not known here."
 
 
 def _called(size: Profile, teacher: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from kdlab import data, plotting, stats
+from kdlab.augment import label_safety
 from kdlab.errors import SpecError, check_integer, choose
 from kdlab.lab.datasheet import file_name
 from kdlab.paths import absolute, home, write_file
@@ -37,7 +38,7 @@ class Answer:
 
     Args:
         chosen: the augmentation to distil with; None where none is shown to be better than two weak views.
-        lines: in words: what to do, how sure that is, what it was measured with.
+        lines: in words: what to do, how sure that is, what it was measured with, and at last the test score.
         health: whether the runs are fit to give an answer (``stats.health_line``).
         verdicts: of the augmentations against two weak views.
         ranked: one row per arm: seeds, val accuracy with its 95 % t-interval, and the cost of a run.
@@ -99,7 +100,8 @@ def own_images(
 def answer(study: Study, table: pd.DataFrame) -> Answer:
     """Which augmentation to distil with, how sure that is, and what else a reader should know.
 
-    The choice is made on val; the test accuracies of the chosen arm and of two weak views are told once, afterwards.
+    Arms are ranked and chosen on val. Test is told once, in the last line: of the chosen arm, which is not the best of
+    the test scores, beside two weak views, which were listed before the runs and stand where nothing was chosen.
 
     Args:
         study: from ``own_images``.
@@ -112,12 +114,14 @@ def answer(study: Study, table: pd.DataFrame) -> Answer:
     lost = lost if CONTROL in lost else []  # then nothing can be compared with it
     better = [v for v in verdicts if v.outcome == "supported"] if not lost else []
     chosen = names[max(better, key=lambda v: v.effect).contrast.name] if better else None
-    lines = [_advice(chosen, verdicts, names, table)] if not lost else [_nothing(lost, bar)]
+    lines = [_advice(chosen, verdicts, names)] if not lost else [_nothing(lost, bar)]
     if not lost:
         lines += [v.reason for v in verdicts]
-    lines += [_levels(table, ranked, bar), *_few(bar, study), *_cost(table, ranked)]
-    health = stats.health_line(study.health(table))
-    return Answer(chosen, (*lines, *filter(None, [_on_the_map(study)])), health, verdicts, ranked)
+    notes = {policy: label_safety(study.profile.data, policy) for policy in names.values()}
+    lines += [f"{policy}: {note}." for policy, note in notes.items() if note]
+    lines += [_levels(table, ranked, bar), *_few(bar, study), *_cost(table, ranked), *on_the_map(study)]
+    lines += [_test(chosen, table)] if not lost else []
+    return Answer(chosen, tuple(lines), stats.health_line(study.health(table)), verdicts, ranked)
 
 
 def _nothing(lost: list[str], bar) -> str:
@@ -127,22 +131,26 @@ def _nothing(lost: list[str], bar) -> str:
     )
 
 
-def _advice(chosen: str | None, verdicts: Sequence[Verdict], names, table: pd.DataFrame) -> str:
+def _advice(chosen: str | None, verdicts: Sequence[Verdict], names) -> str:
     """The first sentence: what to do."""
-    test = table.groupby("arm")["test_accuracy"].mean()
     worse = [names[v.contrast.name] for v in verdicts if v.outcome == "contradicted"]
     leave = f" Leave out {', '.join(worse)}: worse than two weak views." if worse else ""
-    scored = "On test, which was not used to choose, "
     if chosen:
         effect = next(v.effect for v in verdicts if names[v.contrast.name] == chosen)
-        scored += f"{test[chosen]:.1f} % against {test[CONTROL]:.1f} %."
-        return f"Distil with {chosen}: {effect:+.1f} points on val over two weak views of equal cost. {scored}{leave}"
+        return f"Distil with {chosen}: {effect:+.1f} points on val over two weak views of equal cost.{leave}"
     spread = min((v.detectable for v in verdicts if np.isfinite(v.detectable)), default=np.nan)
     needed, seeds = [v.needed for v in verdicts if v.needed], max(v.n for v in verdicts)
     text = "None of these augmentations is shown to beat two weak views of equal cost"
     text += f"; {seeds} seeds can show {spread:.1f} points at best" if np.isfinite(spread) else ""
     text += f", and half a point would take {min(needed)} seeds or more." if needed else "."
-    return f"{text} {scored}two weak views reach {test[CONTROL]:.1f} %.{leave}"
+    return text + leave
+
+
+def _test(chosen: str | None, table: pd.DataFrame) -> str:
+    """The test score of what is chosen, and of two weak views; of no other arm."""
+    test, seeds = table.groupby("arm")["test_accuracy"].mean(), table["seed"].nunique()
+    scored = (f"{chosen} {test[chosen]:.1f} %, " if chosen else "") + f"two weak views {test[CONTROL]:.1f} %"
+    return f"Test, told once and used for no choice: {scored} (mean of {seeds} seeds)."
 
 
 def _levels(table: pd.DataFrame, ranked: pd.DataFrame, bar) -> str:
@@ -174,11 +182,19 @@ def _cost(table: pd.DataFrame, ranked: pd.DataFrame) -> list[str]:
     ]
 
 
-def _on_the_map(study: Study) -> str:
-    """Where this set lies on the map, for a teacher of the same images."""
-    if any(isinstance(spec.teacher, Checkpoint) for spec in study.arms.values()):
-        return ""
-    return advice.brief(data.train_size(study.profile.data, study.profile.sizes), study.profile.budget.amount)
+def on_the_map(study: Study) -> list[str]:
+    """Where this set lies on the map, in a sentence: for a teacher of the same images, or one from a file.
+
+    Args:
+        study: from ``own_images``.
+
+    Returns:
+        One line; none where there is no map.
+    """
+    from_file = any(isinstance(spec.teacher, Checkpoint) for spec in study.arms.values())
+    images = data.train_size(study.profile.data, study.profile.sizes)
+    line = advice.brief(images, study.profile.budget.amount, known=not from_file)
+    return [line] if line else []
 
 
 def command(name: str, given: Mapping[str, Any]) -> str:
@@ -206,7 +222,8 @@ def keep(study: Study, table: pd.DataFrame, command: str, folder: Path | str | N
 
     Returns:
         The folder, with ``answer.txt``, ``answer.png`` (``.svg``, ``.csv``: the table, ``.json``), ``specs.json``,
-        ``command.txt``, and ``student/<key>/`` (``kdlab.lab.export``) of the chosen arm, else of two weak views.
+        ``command.txt``, and ``student/<key>/`` (``kdlab.lab.export``) of the chosen arm, else of two weak views. The
+        table has what was measured on val; test stands in the answer alone.
     """
     from kdlab.lab.export import export
 
@@ -215,7 +232,8 @@ def keep(study: Study, table: pd.DataFrame, command: str, folder: Path | str | N
     caption = " ".join((found.text.replace("\n", " "), f"Data: {described(study.profile.data)}."))
     alt = "Accuracy on val by arm, and the augmentations against two weak views"
     meta = {"command": command, "chosen": found.chosen}
-    plotting.save(picture(study, table, found), folder, "answer", table=table, caption=caption, alt=alt, meta=meta)
+    shown = table.drop(columns=[name for name in table if name.startswith("test_") or name == "agreement"])
+    plotting.save(picture(study, table, found), folder, "answer", table=shown, caption=caption, alt=alt, meta=meta)
     write_file(folder / "answer.txt", f"{found.text}\n\n{found.ranked.round(2).to_string()}\n")
     specs = {arm: spec.to_dict() for arm, spec in study.arms.items()}
     write_file(folder / "specs.json", json.dumps({"seeds": list(study.profile.seeds), "arms": specs}, indent=1) + "\n")

@@ -10,14 +10,13 @@ import numpy as np
 import pandas as pd
 
 from kdlab import data, plotting
-from kdlab.augment import label_safety
 from kdlab.errors import SpecError
 from kdlab.lab import datasheet
 from kdlab.lab.checkpoint import checkpoint as find_checkpoint
 from kdlab.models.heads import order_of
 from kdlab.paths import home
 from kdlab.perspectives import Study, own_images, recipes
-from kdlab.perspectives.own_images import CONTROL, LABELS, METRIC
+from kdlab.perspectives.own_images import METRIC
 from kdlab.plotting.look import few_seeds
 from kdlab.plotting.panels import MINUS
 from kdlab.widgets.charts.colours import TEACHER
@@ -62,7 +61,7 @@ def custom_study(
 
     Args:
         folder: path of the images: one sub-folder per class, or train/ and test/ with such.
-        size: side in pixels that all images are resized to.
+        size: side in pixels that all images are resized to; 0 leaves them at their own, as ``folder:PATH`` does.
         teacher: a registered model or ``module:Class`` (``torchvision.models:resnet18``), with options after a question
             mark (``mymodels:TinyNet?width=8``).
         checkpoint: a file with the teacher's weights (``FILE?weights=ema`` chooses); empty to train it here.
@@ -78,7 +77,7 @@ def custom_study(
     """
     if not folder:
         raise SpecError("folder must name a folder of images: one sub-folder per class.")
-    name, taught = f"folder:{folder}?size={size}", teacher
+    name, taught = f"folder:{folder}" + (f"?size={size}" if size else ""), teacher
     if checkpoint:
         file = find_checkpoint("checkpoint", checkpoint, *recipes.network(teacher).values())
         taught = replace(file, classes=order_of(classes, file.path, name) if classes.strip() else ())
@@ -128,7 +127,7 @@ def verdict_drawing(study: Study, table: pd.DataFrame) -> Drawing:
         table: its runs.
     """
     found = own_images.answer(study, table)
-    first, *rest = found.lines
+    first, *lines = found.lines
     arms, told = list(study.arms), few_seeds(len(study.profile.seeds))
     looks = {arm: plotting.style(arm, row) for row, arm in enumerate(arms)}
     words = {arm: looks[arm]["label"] for arm in arms}
@@ -136,8 +135,6 @@ def verdict_drawing(study: Study, table: pd.DataFrame) -> Drawing:
     dots = arms_panel(table, words, looks, METRIC, title, study.bar().get("val_accuracy"))
     rows = [v.contrast.name.replace(" - ", f" {MINUS} ") for v in found.verdicts]
     panel = verdict_panel(found.verdicts, rows, "Against two weak views")
-    notes = [(p, label_safety(study.profile.data, p)) for p in study.arms if p not in (LABELS, CONTROL)]
-    lines = [*rest, *(f"{p}: {note}." for p, note in notes if note)]
     alt = "Accuracy on val by augmentation, and its difference from two weak views"
     told = f"{escape(found.health)}<br><b>{escape(first)}</b>" + "".join(f"<br>{escape(line)}" for line in lines)
     seeds = ((arm, seed, float(value)) for arm, seed, value in table[["arm", "seed", METRIC]].itertuples(index=False))

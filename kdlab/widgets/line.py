@@ -12,12 +12,16 @@ from kdlab.data import visitors
 def line(explorer: Any) -> str:
     """``widgets.BudgetExplorer(x='shots', ratio=25.0)``: what is not usual, after what is given by place.
 
+    A table that was given cannot be written down: the line has a name for it, and a comment that says so.
+
     Args:
         explorer: any; its settings are read.
     """
     own = {name: value for name, value in explorer.settings.items() if value != explorer.DEFAULTS[name]}
-    arguments = [*explorer.given(), *(f"{name}={_shown(value)}" for name, value in own.items())]
-    return f"widgets.{type(explorer).__name__}({', '.join(arguments)})"
+    given = explorer.given()
+    arguments = [*given, *(f"{name}={shown(value)}" for name, value in own.items())]
+    note = "".join(f"  # {name}: what it was given here" for name in given if name.isidentifier())
+    return f"widgets.{type(explorer).__name__}({', '.join(arguments)}){note}"
 
 
 def copy_button(explorer: Any) -> str:
@@ -27,7 +31,7 @@ def copy_button(explorer: Any) -> str:
     return f'<p class="kd-line">{button} <code>{code}</code></p>'
 
 
-def _shown(value: Any) -> str:
-    """The code of a value; a visitor of a classroom page is not told where the host's folders are."""
+def shown(value: Any) -> str:
+    """The code of a value, as text; a visitor of a classroom page is not told where the host's folders are."""
     hidden = visitors.here() and isinstance(value, str) and "/" in value
     return repr(Path(value).name if hidden else value)

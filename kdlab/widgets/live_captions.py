@@ -7,10 +7,15 @@ from html import escape
 import numpy as np
 
 from kdlab import lab
+from kdlab.lab.shipped import shipped
 from kdlab.lab.store import Store
 from kdlab.spec import RunSpec
 
 SEEDS = 10  # whose teachers are looked for
+SHIPPED = (
+    " The one that comes with the package was trained elsewhere, with other bits; a student's key would not tell under "
+    "which of them it was trained. So it is there to look through."
+)
 
 
 def run_name(spec: RunSpec) -> str:
@@ -33,7 +38,8 @@ def teacher_text(spec: RunSpec, store: Store) -> str:
         return f"Teacher: {name}, which is in the store."
     there = [str(seed) for seed in range(SEEDS) if store.has(lab.run_key(teacher.at_seed(seed)))]
     instead = f" Trained already: that of seed {', '.join(there)}." if there else ""
-    return f"<b>Each seed has its own teacher: {name} is not trained yet, and Start trains it first.</b>{instead}"
+    ours = SHIPPED if shipped([lab.run_key(teacher)]) else ""
+    return f"<b>Each seed has its own teacher: {name} is not trained yet, and Start trains it first.</b>{instead}{ours}"
 
 
 def caption(key: str, spec: RunSpec, store: Store) -> str:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from kdlab import lab
-from kdlab.data import facts, visitors
+from kdlab.data import visitors
 from kdlab.lab.keys import steps
 from kdlab.paths import absolute
 from kdlab.perspectives import Study, own_images
-from kdlab.perspectives.advice import brief
 from kdlab.registry import catalogue
 from kdlab.widgets.background_run import BackgroundRun
 from kdlab.widgets.charts.colours import PLAIN
@@ -31,7 +30,7 @@ class OwnImages(TrainingExplorer):
     """A folder of images, a teacher, some augmentations: look, plan, run, and read the answer.
 
     Each augmentation is compared with two weak views of equal cost, paired over seeds, on val; the test accuracy of the
-    chosen one follows afterwards.
+    chosen one follows afterwards. With the usual settings it is the answer of ``kdlab advise folder:PATH``.
 
     Args:
         **settings: as in ``custom_study`` (``folder``, ``size``, ``teacher``, ``checkpoint``, ``classes``,
@@ -44,7 +43,7 @@ class OwnImages(TrainingExplorer):
     TITLE = "Bring your own images"
     QUESTION = "Which augmentation should I distil with? Take a folder with one sub-folder of images per class."
     DEFAULTS = {
-        "folder": "", "size": 32, "teacher": "resnet8_s2_w16", "checkpoint": "", "classes": "",
+        "folder": "", "size": 0, "teacher": "resnet8_s2_w16", "checkpoint": "", "classes": "",
         "student": "resnet8_s2_w8", "augmentations": ("jda", "rotation"), "seeds": 6, "epochs": 0.0,
     }  # fmt: skip
 
@@ -74,7 +73,7 @@ class OwnImages(TrainingExplorer):
         rows = sum(steps(s) * s.budget.originals_per_step * s.views for s in runs)
         forwards = sum(steps(s) * s.budget.originals_per_step * s.views for s in runs if s.teacher is not None)
         lines = [*todo.describe(fit=True).split("\n"), f"{rows:,} student images, {forwards:,} teacher forwards"]
-        lines.append(brief(facts(study.profile.data)["train"], study.profile.budget.amount))
+        lines += own_images.on_the_map(study)
         return "<br>".join(escape(line.strip()) for line in lines if line)
 
     # ---- the picture -------------------------------------------------------------------------------------------------
@@ -102,7 +101,8 @@ class OwnImages(TrainingExplorer):
         policies = sorted(n for n in catalogue("augment") if n != "weak")
         made = {
             "folder": self.field("Text", "folder", width="520px", placeholder="path of a folder", **typed),
-            "size": self.field("BoundedIntText", "size", "resize to", "140px", min=8, max=512),
+            "size": self.field("BoundedIntText", "size", "resize to", "140px", min=0, max=512,
+                               tooltip="pixels a side; 0: as most of them are"),
             "teacher": self.field("Combobox", "teacher", width="360px", options=TEACHERS, **named),
             "checkpoint": self.field("Text", "checkpoint", "its weights", "420px",
                                      placeholder="a file; empty: train it here", **typed),
@@ -137,7 +137,11 @@ class OwnImages(TrainingExplorer):
 
     def try_example(self) -> None:
         """Fill in a folder that is there."""
-        self.set(folder=example(), size=28, epochs=20.0)  # three classes that are easy to tell apart
+        self.set(folder=example(), size=0, epochs=20.0)  # three classes that are easy to tell apart
+
+    def adapt(self, changed: str) -> None:
+        if changed:  # what was said was of other settings
+            self.plan_text.value, self.where.value, self.bar.value = "", "", 0
 
     def look(self) -> None:
         """Show the plan."""

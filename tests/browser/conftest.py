@@ -9,6 +9,7 @@ import importlib.util
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -123,6 +124,18 @@ def voila(chromium, tmp_path_factory) -> Iterator[Callable[[Path], Server]]:
     yield serve_page
     for server in servers.values():
         server.stop()
+
+
+@pytest.fixture(scope="package")
+def classroom(chromium, tmp_path_factory) -> Iterator[Server]:
+    """The class page as ``kdlab lab --voila`` itself starts it: visitors, their loaded room, its own token."""
+    folder = tmp_path_factory.mktemp("class")
+    words = [sys.executable, "-m", "kdlab.cli", "lab", "--voila", "--no-browser", "--port"]
+    # quick's pair comes with the package, so the room has it before the first visitor comes
+    server = start(lambda port: [*words, str(port)], folder, folder, "/login", KDLAB_PROFILE="quick")
+    server.token = re.search(r"token=(\w+)", (folder / "log").read_text())[1]
+    yield server
+    server.stop()
 
 
 @pytest.fixture

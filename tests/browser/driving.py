@@ -34,6 +34,15 @@ ERRORS = """() => [...window.jupyterapp.shell.currentWidget.content.model.cells]
     .flatMap(cell => cell.outputs.toJSON().filter(output => output.output_type === 'error')
         .map(output => `${cell.id}: ${output.ename}: ${output.evalue}`))
     .concat(window.heard)"""
+NOTEBOOK = """() => JSON.stringify([...window.jupyterapp.shell.currentWidget.content.widgets].map(
+    cell => [cell.model.id, cell.model.type, cell.model.sharedModel.getSource()]))"""
+IDLE = """async () => {
+    const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+    for (let round = 0; round < 3; round++) {  // an answer of the kernel may make a widget send its latest value
+        await kernel.requestKernelInfo();
+        await new Promise(done => setTimeout(done, 50));
+    }
+}"""
 FAILED = re.compile("Traceback|There was an error when executing cell")
 PICTURE = """async element => {
     if (element.tagName !== 'IMG') return [...element.querySelectorAll('.kd-chart, .kd-tiles')].map(

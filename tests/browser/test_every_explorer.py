@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from .driving import Lab, slide
+from .driving import IDLE, NOTEBOOK, Lab, slide
 
 EXPLORERS = (
     "augmentationexplorer", "temperatureexplorer", "confidenceexplorer", "budgetexplorer", "livetrainer",
@@ -14,8 +14,6 @@ EXPLORERS = (
 COMMANDS = (*"ddmxabcvyzrjk123", "Shift+M", "Shift+V", "ArrowDown", "ArrowUp", "Enter")
 KINDS = ("select", ".noUi-handle", ".widget-readout", "input[type=text]", "input[type=number]", "button",
          "input[type=checkbox]")  # fmt: skip
-NOTEBOOK = """() => JSON.stringify([...window.jupyterapp.shell.currentWidget.content.widgets].map(
-    cell => [cell.model.id, cell.model.type, cell.model.sharedModel.getSource()]))"""
 
 
 @pytest.fixture(params=EXPLORERS)
@@ -60,13 +58,6 @@ def test_keys_in_an_explorer_change_nothing_in_the_notebook(explorers, box):
     assert page.evaluate(NOTEBOOK) == before, "a click on the picture"
 
 
-IDLE = """async () => {
-    const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-    for (let round = 0; round < 3; round++) {  // an answer of the kernel may make a widget send its latest value
-        await kernel.requestKernelInfo();
-        await new Promise(done => setTimeout(done, 50));
-    }
-}"""
 SHOWN = """handle => {
     const slider = handle.closest('.widget-slider');
     return [slider.querySelector('label').textContent.trim(), slider.querySelector('.widget-readout').textContent];
@@ -183,7 +174,7 @@ def test_how_it_looks(explorers, screenshots, theme, width, height):
                   f"JupyterLab {theme}")  # fmt: skip
     page.wait_for_function(f"document.body.dataset.jpThemeLight === '{str(theme == 'Light').lower()}'")
     for name in EXPLORERS:
-        page.locator(f".kd-{name}").scroll_into_view_if_needed()
+        page.locator(f".kd-{name}").evaluate("box => box.scrollIntoView({block: 'start'})")
         page.screenshot(path=screenshots / f"every-{name}-{theme.lower()}-{width}.png")
 
 

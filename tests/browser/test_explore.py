@@ -2,7 +2,10 @@
 
 import re
 
-from .driving import redrawn, slide, visit
+import psutil
+
+from .conftest import fresh_page
+from .driving import IDLE, picture, redrawn, slide, visit
 
 
 def explorer(page, name: str):
@@ -130,12 +133,13 @@ def drive_runs(page, server, key: str, screenshots):
         for key in ("Home", "ArrowRight"):
             chart.press(key)
             chart.press("Enter")
-            box.page.wait_for_timeout(300)
+            box.page.evaluate(IDLE)
             opened.add(cell.input_value())
     assert opened - {before}, "a cell of the confusions opens its images"
     if cell.evaluate("menu => menu.selectedIndex"):
         with redrawn(image(box)):
             cell.select_option(index=0)  # the largest mistake
+    box.page.evaluate(IDLE)  # the images that are clicked are those of this cell, however late they come
     with redrawn(image(box)):
         box.locator(".kd-open:has(img)").nth(1).click()
     label = box.locator(".kd-open:has(img)").nth(1).get_attribute("data-option")
@@ -155,8 +159,8 @@ def drive_runs(page, server, key: str, screenshots):
     kept(box, screenshots, "results")
 
 
-def drive_own(page, screenshots):
-    """A folder that is not there, then one that is; look, and plan."""
+def drive_own(page, server, screenshots):
+    """A folder that is not there, then one that is: look, plan, run the smallest question, and read its answer."""
     box = explorer(page, "ownimages")
     field(box, "folder").fill("no/such/folder")
     field(box, "folder").press("Enter")
@@ -168,6 +172,19 @@ def drive_own(page, screenshots):
     press(box, "Plan")
     box.get_by_text(re.compile(r"\d+ runs: 0 in the store")).wait_for()
     kept(box, screenshots, "own")
+    for label, value in (("teacher", "resnet8_s2_w8"), ("student", "resnet8_s2_w4"), ("seeds", "2")):
+        field(box, label).fill(value)
+        field(box, label).press("Tab")
+    field(box, "augmentations").select_option(["rotation"])
+    press(box, "Plan")
+    box.get_by_text(re.compile(r"8 runs: 0 in the store")).wait_for()
+    press(box, "Run")
+    box.get_by_text(re.compile("8 of 8 runs done; kept in ")).wait_for()
+    box.get_by_text(re.compile("On val: teacher")).wait_for()
+    assert box.get_by_text(re.compile(r"8 runs: 0 in the store")).count() == 0, "no plan stands beside an answer"
+    (folder,) = (server.out / "own").iterdir()
+    assert (folder / "command.txt").read_text().startswith("kdlab advise folder:")
+    kept(box, screenshots, "own-answer")
 
 
 def test_every_explorer_answers(lab, screenshots):
@@ -178,7 +195,7 @@ def test_every_explorer_answers(lab, screenshots):
     drive_pictures(page, screenshots)
     key = drive_trainer(page, lab.server, screenshots)
     drive_runs(page, lab.server, key, screenshots)
-    drive_own(page, screenshots)
+    drive_own(page, lab.server, screenshots)
     page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
     page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
     for name in ("augmentationexplorer", "livetrainer", "budgetexplorer", "resultsbrowser", "ownimages"):
@@ -186,11 +203,27 @@ def test_every_explorer_answers(lab, screenshots):
     assert lab.errors() == []
 
 
-def test_the_classroom_page_works(voila, page, screenshots):
-    from kdlab.cli import serve
+def test_two_visitors_of_the_classroom_page_share_a_room_and_no_slider(classroom, page, browser, screenshots):
+    with fresh_page(browser) as other:
+        for visitor in (page, other):
+            visit(visitor, classroom)
+            explorer(visitor, "temperatureexplorer")
+        assert rooms(classroom) == [2], "two kernels, of one process that has read everything"
+        still = picture(image(explorer(other, "temperatureexplorer")))
+        with redrawn(image(explorer(page, "temperatureexplorer"))):
+            slide(slider(explorer(page, "temperatureexplorer"), "temperature"), 20)
+        assert picture(image(explorer(other, "temperatureexplorer"))) == still, "each has an own slider"
+        own = explorer(other, "ownimages")
+        offered = [text.replace("\u00a0", " ") for text in field(own, "folder").locator("option").all_inner_texts()]
+        assert offered == ["choose one", "example of bundled images"]
+        assert own.get_by_text("its weights").count() == 0, "no path of the host's can be typed"
+        page.screenshot(path=screenshots / "classroom.png")
+    assert not (classroom.out / "runs").exists() or not list((classroom.out / "runs").iterdir()), "nothing trained"
 
-    visit(page, voila(serve.NOTEBOOKS / "explore.ipynb"))
-    box = explorer(page, "temperatureexplorer")
-    with redrawn(image(box)):
-        slide(slider(box, "temperature"), 20)
-    page.screenshot(path=screenshots / "classroom.png")
+
+def rooms(server) -> list[int]:
+    """How many kernels each loaded room below a server has."""
+    family = psutil.Process(server.process.pid).children(recursive=True)
+    keepers = [one for one in family if "kdlab.widgets.room" in one.cmdline() and "--door" not in one.cmdline()]
+    parents = {one.pid for one in keepers}
+    return [len(one.children()) for one in keepers if one.ppid() not in parents]

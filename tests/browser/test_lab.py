@@ -8,7 +8,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from kdlab.cli import serve
 
-from .driving import redrawn, slide, visit
+from .driving import NOTEBOOK, redrawn, slide, visit
 
 TINY = """
 import io
@@ -70,6 +70,36 @@ def test_a_link_of_the_launcher_opens_its_notebook(lab, page, screenshots):
     page.get_by_role("link", name="Few images").click()
     lab.ready("perspectives/few_shot.ipynb")
     page.screenshot(path=screenshots / "launcher-link.png")
+
+
+RUN_CELL = """words => {
+    const book = window.jupyterapp.shell.currentWidget.content;
+    book.activeCellIndex = book.widgets.findIndex(cell => cell.model.sharedModel.getSource().includes(words));
+    return window.jupyterapp.commands.execute('notebook:run-cell');
+}"""
+
+
+def test_a_lesson_is_predicted_revealed_and_scored(lab, page, screenshots):
+    lab.open("teaching/01_soft_targets.ipynb")
+    assert lab.errors() == []
+    box, before = page.locator(".kd-predict").first, page.evaluate(NOTEBOOK)
+    box.scroll_into_view_if_needed()
+    reveal, choices = box.get_by_role("button", name="Reveal"), box.locator(".widget-toggle-buttons button")
+    assert reveal.is_disabled(), "predict first"
+    choices.nth(1).click()
+    for key in "ddmxabr":
+        page.keyboard.press(key)
+    choices.first.focus()
+    for key in "ddmxabr":
+        page.keyboard.press(key)
+    assert page.evaluate(NOTEBOOK) == before, "no key for JupyterLab got out of the question"
+    reveal.click()
+    said = box.locator(".kd-message").inner_text()
+    right = said.startswith("Right.")
+    assert f"({int(right)} of 1 right so far)" in said
+    page.screenshot(path=screenshots / "lesson-predicted.png")
+    page.evaluate(RUN_CELL, "quiz.score()")
+    page.get_by_text(re.compile(rf"Predictions: 1 of \d+ made, {int(right)} of them right")).wait_for()
 
 
 def test_a_slider_in_jupyterlab_paints(lab, page, tiny, screenshots):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,13 +18,14 @@ from kdlab.lab.store import Store
 from kdlab.plotting.look import INK
 from kdlab.widgets.charts.twin import Cell
 from kdlab.widgets.drawing import Drawing, table
+from kdlab.widgets.line import shown
 from kdlab.widgets.results import answers, captions, images
 from kdlab.widgets.results import table as tables
 from kdlab.widgets.results.answers import Answers
 from kdlab.widgets.results.images import together_text
 from kdlab.widgets.results.live import Watch
 from kdlab.widgets.results.opened import image_rows, run_rows, students
-from kdlab.widgets.results.run import courses
+from kdlab.widgets.results.run import courses, numbers
 from kdlab.widgets.results.selection import Selection, select
 from kdlab.widgets.runs.arms import ACCURACIES, looks
 from kdlab.widgets.runs.controls import RunsExplorer
@@ -39,7 +41,7 @@ class ResultsBrowser(RunsExplorer):
     """The finished runs by arm, two arms compared by seed, one run's course, confusions and calibration, and one image.
 
     Args:
-        store: where runs live; None takes the default store.
+        store: where runs live, or the folder of it; None takes the default store.
         **settings: the filters ``data``, ``student``, ``teacher``, ``method``, ``augmentation``, ``seed`` (a value, or
             ``"all"``) and ``where`` (further ``column=value``, between spaces); ``sort`` (a column), ``descending`` and
             ``single`` (runs instead of arms, which are averages over seeds); ``metric`` (``"test_accuracy"`` or
@@ -60,15 +62,15 @@ class ResultsBrowser(RunsExplorer):
     }  # fmt: skip
     KINDS = dict.fromkeys(tables.FILTERS, object) | {"cell": str, "image": int}  # a seed is a number, all a word
 
-    def __init__(self, store: Store | None = None, **settings: Any):
+    def __init__(self, store: Store | Path | str | None = None, **settings: Any):
         super().__init__(**settings)
-        self.store = store or Store()
+        self.store = store if isinstance(store, Store) else Store(store)
         self.runs: Runs | None = None
         self.data = ""  # of the opened run
         self.last: tuple[Runs, dict[str, Any], Selection | None] | None = None
 
     def given(self) -> list[str]:
-        return ["store"] if self.store.root != Store().root else []
+        return [shown(str(self.store.root))] if self.store.root != Store().root else []
 
     def drop_runs(self) -> None:
         self.runs = None
@@ -118,14 +120,17 @@ class ResultsBrowser(RunsExplorer):
             (r.arm, r.seed): tables.run_name(r.Index, names.get(r.arm, ""), r.seed, r.source) for r in two.itertuples()
         }
         rows = [self.cached(pair, lambda: comparison(two, names, styles, verdict, metric, bar.get(metric), opens))]
-        rows.append(self.cached(("courses", pair), lambda: courses(self._courses(chosen, two), styles)))
-        rows += run_rows(chosen, self.answers(chosen.run, chosen))
+        curves = self.cached(("points", pair), lambda: self._courses(chosen, two))
+        opened = self.answers(chosen.run, chosen)
+        rows.append(self.cached(("courses", pair), lambda: courses(curves, styles)))
+        rows += run_rows(chosen, opened)
         colours = {letter: style["color"] for letter, style in styles.items()} | {"run": INK}
         rows += self._images(chosen, colours)
         alt = f"{metric.replace('_', ' ')} of two arms with their difference and their curves; then of run "
         alt += f"{chosen.run[:8]}: curve, confusions, reliability, images"
         seeds = two[["arm", "seed", metric]].sort_values(["arm", "seed"]).itertuples(index=False)
-        numbers = table(("arm", "seed", f"{metric.replace('_', ' ')} (%)"), seeds)
+        told = table(("arm", "seed", f"{metric.replace('_', ' ')} (%)"), seeds)
+        told += numbers(curves, opened.curve, opened.logits, opened.labels, opened.classes)
         parts = [
             captions.verdict_text(verdict, chosen, findings),
             captions.difference_text(chosen),
@@ -133,7 +138,7 @@ class ResultsBrowser(RunsExplorer):
             captions.measured_text(chosen),
             together_text(students(chosen, lambda key: self.answers(key, chosen))),
         ]
-        return Drawing(rows, alt, "\n".join(filter(None, parts)), numbers)
+        return Drawing(rows, alt, "\n".join(filter(None, parts)), told)
 
     def _pair(
         self, chosen: Selection, bar: dict[str, Any]

@@ -14,6 +14,7 @@ from kdlab.widgets.charts.chart import Axis, Mark, Panel, about, names
 from kdlab.widgets.charts.colours import PLAIN, STUDENT, TEACHER
 from kdlab.widgets.charts.tiles import Tiles, Words
 from kdlab.widgets.charts.twin import Cell
+from kdlab.widgets.drawing import table
 from kdlab.widgets.results.images import cell_text
 
 WRITTEN = 12  # classes up to which counts and names of classes can be read
@@ -37,6 +38,49 @@ def run_row(curve: Sequence[dict], logits, labels, classes: Sequence[str], why: 
     bins = pd.DataFrame(metrics.reliability(logits, labels))
     counts = metrics.confusion(logits, labels)
     return [course(curve), confusions(counts, classes), reliability(bins, metrics.calibration_error(logits, labels))]
+
+
+def numbers(arms: Mapping[str, Sequence[Sequence[dict]]], curve: Sequence[dict], logits, labels, classes) -> str:
+    """What the charts below the comparison show, as HTML tables: ends of curves, confusions, and reliability.
+
+    Args:
+        arms: as in ``courses``.
+        curve, logits, labels, classes: of the opened run, as in ``run_row``.
+    """
+    every = {f"arm {letter}": curves for letter, curves in arms.items()} | {"opened run": [curve] if curve else []}
+    ends = [
+        (
+            name,
+            len(curves),
+            max(c[-1]["step"] for c in curves),
+            _mean(curves, "val_accuracy"),
+            _mean(curves, "train_loss"),
+        )
+        for name, curves in every.items()
+        if curves
+    ]
+    made = [table(("curves", "runs", "last step", "val accuracy (%)", "training loss"), ends)]
+    if logits is not None and labels is not None:
+        counts, bins = metrics.confusion(logits, labels), pd.DataFrame(metrics.reliability(logits, labels))
+        k, wrong = len(counts), counts - np.diag(np.diag(counts))
+        if k <= WRITTEN:
+            rows = [(classes[r], *(int(n) for n in counts[r])) for r in range(k)]
+            made.append(table(("label, by what it is taken for", *classes), rows))
+        else:
+            most = wrong.argmax(1)
+            rows = [(classes[r], int(counts[r].sum()), int(counts[r, r]), classes[most[r]], int(wrong[r, most[r]]))
+                    for r in range(k)]  # fmt: skip
+            made.append(table(("label", "images", "recognised", "most often taken for", "images"), rows))
+        filled = bins[bins["count"] > 0]
+        rows = [(f"{r / len(bins):.2f} to {(r + 1) / len(bins):.2f}", int(b["count"]), b["confidence"], b["accuracy"])
+                for r, b in filled.iterrows()]  # fmt: skip
+        made.append(table(("bin of confidence", "images", "mean confidence", "accuracy"), rows))
+    return "".join(made)
+
+
+def _mean(curves: Sequence[Sequence[dict]], name: str) -> float:
+    """Of the last points of curves."""
+    return float(np.mean([np.nan if c[-1].get(name) is None else c[-1][name] for c in curves]))
 
 
 def courses(arms: Mapping[str, Sequence[Sequence[dict]]], looks: Mapping[str, dict]) -> list[Panel]:
