@@ -238,6 +238,16 @@ def test_sliders_offer_what_exists_and_the_axis_has_none(usual):
     assert c["budget"].options[-1][0] == f"{2 * usual.images:,} student images"
 
 
+def test_the_store_is_read_once_until_it_is_asked_to_be_read_again(monkeypatch):
+    asked, stored = [], selection.stored
+    monkeypatch.setattr(selection, "stored", lambda *given, **named: asked.append(given) or stored(*given, **named))
+    explorer = widget()
+    explorer.set(metric="val_accuracy").set(x="shots")
+    assert len(asked) == 1
+    explorer.refresh()
+    assert len(asked) == 2 and explorer.failure is None
+
+
 def test_settings_change_the_picture(usual):
     explorer, seen = widget(runs="published"), set()
     for name, value in (

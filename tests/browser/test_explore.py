@@ -159,8 +159,8 @@ def drive_runs(page, server, key: str, screenshots):
     kept(box, screenshots, "results")
 
 
-def drive_own(page, server, screenshots):
-    """A folder that is not there, then one that is: look, plan, run the smallest question, and read its answer."""
+def drive_own(page, screenshots):
+    """A folder that is not there, then one that is: look, plan, and change what was planned."""
     box = explorer(page, "ownimages")
     field(box, "folder").fill("no/such/folder")
     field(box, "folder").press("Enter")
@@ -172,19 +172,9 @@ def drive_own(page, server, screenshots):
     press(box, "Plan")
     box.get_by_text(re.compile(r"\d+ runs: 0 in the store")).wait_for()
     kept(box, screenshots, "own")
-    for label, value in (("teacher", "resnet8_s2_w8"), ("student", "resnet8_s2_w4"), ("seeds", "2")):
-        field(box, label).fill(value)
-        field(box, label).press("Tab")
-    field(box, "augmentations").select_option(["rotation"])
-    press(box, "Plan")
-    box.get_by_text(re.compile(r"8 runs: 0 in the store")).wait_for()
-    press(box, "Run")
-    box.get_by_text(re.compile("8 of 8 runs done; kept in ")).wait_for()
-    box.get_by_text(re.compile("On val: teacher")).wait_for()
-    assert box.get_by_text(re.compile(r"8 runs: 0 in the store")).count() == 0, "no plan stands beside an answer"
-    (folder,) = (server.out / "own").iterdir()
-    assert (folder / "command.txt").read_text().startswith("kdlab advise folder:")
-    kept(box, screenshots, "own-answer")
+    field(box, "seeds").fill("2")
+    field(box, "seeds").press("Tab")
+    box.get_by_text(re.compile(r"\d+ runs: 0 in the store")).wait_for(state="detached")  # it was of other settings
 
 
 def test_every_explorer_answers(lab, screenshots):
@@ -195,7 +185,7 @@ def test_every_explorer_answers(lab, screenshots):
     drive_pictures(page, screenshots)
     key = drive_trainer(page, lab.server, screenshots)
     drive_runs(page, lab.server, key, screenshots)
-    drive_own(page, lab.server, screenshots)
+    drive_own(page, screenshots)
     page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
     page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
     for name in ("augmentationexplorer", "livetrainer", "budgetexplorer", "resultsbrowser", "ownimages"):

@@ -51,7 +51,7 @@ class BudgetExplorer(RunsExplorer):
 
     def __init__(self, source: pd.DataFrame | None = None, **settings: Any):
         super().__init__(**settings)
-        self.store = Store()
+        self.store, self.usual = Store(), ""
         self.tables = {} if source is None else {"given": selection.given(source, self.store)}
 
     def table(self, source: str) -> pd.DataFrame:
@@ -79,14 +79,17 @@ class BudgetExplorer(RunsExplorer):
             return choose("runs", self.settings["runs"], there)
         if "given" in there:
             return "given"
-        own = selection.stored(self.store, own=True)
-        return "store" if selection.is_sweep(own) or self.table("published").empty else "published"
+        if not self.usual:  # reading the whole store for each move of a slider takes seconds
+            own = selection.stored(self.store, own=True)
+            self.usual = "store" if selection.is_sweep(own) or self.table("published").empty else "published"
+        return self.usual
 
     def given(self) -> list[str]:
         return ["source"] if "given" in self.tables else []
 
     def drop_runs(self) -> None:
         self.tables.pop("store", None)
+        self.usual = ""
 
     # ---- what is drawn -----------------------------------------------------------------------------------------------
 
