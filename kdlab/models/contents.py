@@ -84,8 +84,8 @@ def sets(found: Any, path: Path) -> dict[str, Tensors]:
         for name, value in ((name, value) for state in sets.values() for name, value in state.items()):
             if not _stored(value, size):
                 raise SpecError(
-                    f"teacher checkpoint {path} is no plain file of weights: of {name!r}, {str(tuple(value.shape))[:80]} "
-                    f"{value.dtype}, not every number lies in it. {weightfile.SAVE}"
+                    f"teacher checkpoint {path} is no plain file of weights: of {name!r}, "
+                    f"{str(tuple(value.shape))[:80]} {value.dtype}, not every number lies in it. {weightfile.SAVE}"
                 )
         return sets
     there = ", ".join(map(str, found)) if isinstance(found, Mapping) else type(found).__name__
