@@ -95,7 +95,8 @@ def damaged(draw: Any, contents: dict[str, bytes]) -> tuple[str, bytes]:
         elif kind == "insert":
             content[at:at] = draw(st.binary(max_size=9))
         elif kind == "set" and content:
-            content[at : at + 1] = draw(st.binary(min_size=1, max_size=4))
+            put = draw(st.binary(min_size=1, max_size=4))
+            content[at : at + len(put)] = put
     return name, bytes(content)
 
 
@@ -250,10 +251,15 @@ def image(file: tuple[str, bytes], folder: Path) -> None:
 
 def image_folder(file: tuple[str, bytes], folder: Path) -> None:
     """A folder of images, one of them damaged: the set is read without it, or refused."""
-    shutil.rmtree(folder / "photos", ignore_errors=True)
-    where = photos(folder / "photos")
-    (where / "bar" / file[0]).write_bytes(file[1])
-    data.load(f"folder:{where}")
+    where = folder / "photos"
+    if not where.exists():
+        photos(where)
+    odd = where / "bar" / file[0]
+    odd.write_bytes(file[1])
+    try:
+        data.load(f"folder:{where}")
+    finally:
+        odd.unlink()
 
 
 CIFAR = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
@@ -396,16 +402,15 @@ def csv_xz(lines: list[dict[str, str]]) -> bytes:
     import pandas as pd
 
     text = pd.DataFrame(lines).fillna("").to_csv(index=False, lineterminator="\n")
-    return lzma.compress(text.encode("utf-8", "replace"), lzma.FORMAT_XZ)
+    return lzma.compress(text.encode("utf-8", "replace"), lzma.FORMAT_XZ, preset=0)
 
 
 def ledger_file(content: bytes, folder: Path) -> None:
     """``kdlab runs merge FILE``: all rows or none, and the ledger untouched where it refuses."""
     path, into = folder / "given.csv.xz", folder / "ledger.csv.xz"
     path.write_bytes(content)
-    into.unlink(missing_ok=True)
-    ledger.write(into, rows()[:2])
-    before = into.read_bytes()
+    before = csv_xz(cells()[:2])
+    into.write_bytes(before)
     try:
         merging.merge([path], into)
     except SpecError:
