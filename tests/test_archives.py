@@ -5,6 +5,7 @@ import pickle
 import random
 import struct
 import tarfile
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -208,6 +209,46 @@ def test_idx_files_that_do_not_fit_are_named(tmp_path, name, content, words):
     with pytest.raises(SpecError, match=words) as error:
         describe("fashion-mnist", tmp_path)
     assert name.rpartition("-")[0][:5] in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            bytes([0, 0, 8, 3]) + struct.pack(">3I", 60_000, 280, 280),
+            r"shape \(60000, 280, 280\), of which at most 200,",
+        ),
+        (bytes([0, 0, 8, 255]) + bytes(4 * 255), "values in 4 dimensions"),
+        (bytes([0, 0, 8, 1]) + struct.pack(">I", 100) + bytes(10**8), r"holds more values, .* the shape \(100,\)"),
+    ],
+)
+def test_an_idx_file_that_unpacks_to_more_than_it_promises_or_than_a_set_needs_is_refused(tmp_path, content, words):
+    file = tmp_path / "images"
+    file.write_bytes(gzip.compress(content, 1))
+    tracemalloc.start()
+    with pytest.raises(SpecError, match=words):
+        read_idx(file)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 10**6
+
+
+@pytest.mark.parametrize(
+    ("attack", "words"),
+    [
+        (b"\x80\x02Nr\x00\x00\x00\x04.", "holds NoneType"),  # remembers None as number 67,108,864
+        (b"\x80\x02cnumpy\nndarray\nJ\x00\x00\x00\x10\x85R.", "not callable"),  # an array of 268,435,456 numbers
+        (b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n(K\x00J\x00\x00\x00\x10\x85U\x01btR.", "holds ndarray"),
+    ],
+)
+def test_a_cifar_file_cannot_ask_for_more_memory_than_it_holds(tmp_path, attack, words):
+    (tmp_path / "meta").write_bytes(attack)
+    tracemalloc.start()
+    with pytest.raises(SpecError, match=words):
+        read_archive(tmp_path / "meta", "labels")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 10**6
 
 
 @pytest.mark.parametrize("zipped", [False, True])

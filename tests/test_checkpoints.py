@@ -270,6 +270,63 @@ def test_every_half_download_is_refused(old, tmp_path):
             load_teacher(ARCH, path)
 
 
+def zipped(state, how, repeated=1):
+    """A torch file whose entries are written in another way than torch does."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(saved(state))) as whole, zipfile.ZipFile(out, "w", how) as packed:
+        for entry in whole.namelist():
+            packed.writestr(entry, whole.read(entry))
+        packed.filelist *= repeated  # more entries of the same bytes
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("how", "repeated"), [(zipfile.ZIP_DEFLATED, 1), (zipfile.ZIP_LZMA, 1), (zipfile.ZIP_STORED, 9)]
+)
+def test_an_archive_that_would_grow_is_not_opened(how, repeated, tmp_path):
+    (tmp_path / "t.pt").write_bytes(zipped({"w.weight": torch.zeros(1000, 1000)}, how, repeated))
+    with pytest.raises(SpecError, match="compressed or overlapping entries, which torch never saves"):
+        load_teacher(ARCH, tmp_path / "t.pt")
+    (tmp_path / "t.pt").write_bytes(zipped(network().state_dict(), zipfile.ZIP_STORED))
+    assert gives(tmp_path / "t.pt", network())
+
+
+class Bytes:
+    """A pickle of a few bytes that makes as many as it is told."""
+
+    def __reduce__(self):
+        return bytearray, (1 << 33,)
+
+
+@pytest.mark.parametrize(
+    "huge",
+    [torch.zeros(1).expand(1 << 38), torch.empty(1 << 38, device="meta"), Bytes()],
+    ids=["stride", "meta", "bytes"],
+)
+def test_a_tensor_of_more_numbers_than_its_file_is_refused_before_anything_is_made(huge, tmp_path):
+    (tmp_path / "t.pt").write_bytes(saved(network().state_dict() | {"conv1.weight": huge}))
+    with pytest.raises(SpecError, match=r"'conv1.weight', .* not every number lies in it|builtins.bytearray"):
+        load_teacher(ARCH, tmp_path / "t.pt")
+
+
+PLAIN = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"a":' + b"[" * 100_000, {"w": PLAIN | {"data_offsets": []}}, {"w": PLAIN | {"data_offsets": [0, "x"]}},
+        {"w": PLAIN | {"shape": [1 << 60, 1 << 60]}}, {"w": PLAIN, "__metadata__": 3},
+        {"w": PLAIN, "__metadata__": {"classes": 3}},
+    ],
+)  # fmt: skip
+def test_an_odd_header_of_safetensors_is_refused_in_words(header, tmp_path):
+    header = header if isinstance(header, bytes) else json.dumps(header).encode()
+    (tmp_path / "t.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
+    with pytest.raises(SpecError, match="damaged"):
+        load_teacher(ARCH, tmp_path / "t.safetensors")
+
+
 def test_the_content_tells_the_format_not_the_name(tmp_path):
     save_file(STATE, tmp_path / "t.pth")
     torch.save(STATE, tmp_path / "t.safetensors")

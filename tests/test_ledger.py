@@ -168,6 +168,27 @@ def test_a_file_that_is_wrong_is_refused_and_nothing_is_written(tmp_path, change
     assert "edited.csv.xz" in str(refused.value) and the_ledger() == before
 
 
+@pytest.mark.parametrize(
+    ("limit", "change", "words"),
+    [
+        ({"LARGEST": 1000}, lambda text: text, "unpacks to more than 1,000 bytes"),
+        ({"UNPACKING": 1000}, lambda text: text, "Memory usage limit exceeded"),
+        ({}, lambda text: text + b"\n" * 9, "it holds empty lines"),
+        ({}, lambda text: b"a" * 5_000_000, "a line of it is longer than 2,000,000 bytes"),
+        ({}, lambda text: b"," * 1000 + b"\n", "has 1,001 columns, and at most 1,000 are read"),
+        ({}, lambda text: text[: text.find(b"\n")] + b"\n" + b",\n" * 100_000, "line 2 .run ''.: lacks 'spec'"),
+        ({}, lambda text: text.replace(b'{""', b"[" * 100_000, 1), "maximum recursion depth"),
+    ],
+)
+def test_a_file_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch, limit, change, words):
+    text = lzma.decompress(elsewhere(tmp_path, *seeds(0)).read_bytes())
+    (tmp_path / "bomb.csv.xz").write_bytes(lzma.compress(change(text), preset=0))
+    for name, value in limit.items():
+        monkeypatch.setattr(ledger, name, value)
+    with pytest.raises(SpecError, match=f"bomb.csv.xz.*{words}"):
+        ledger.read(tmp_path / "bomb.csv.xz")
+
+
 def test_a_cut_file_is_refused(tmp_path):
     path = elsewhere(tmp_path, *seeds(0))
     for content in (path.read_bytes()[:-30], b"", b"key,spec\n", path.read_bytes()[:40]):

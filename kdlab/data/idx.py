@@ -12,6 +12,7 @@ import lzma
 import math
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -30,6 +31,8 @@ FILES = (
     "t10k-labels-idx1-ubyte",
 )
 UNSIGNED_BYTE, GZIPPED = b"\x08", b"\x1f\x8b"
+LARGEST = 200_000_000  # values of a file; of published sets of ten classes EMNIST's digits have most, 188 million
+DIMENSIONS = 4
 
 
 def fashion_files(root: Path) -> list[Path]:
@@ -90,23 +93,37 @@ def read_idx(path: Path) -> np.ndarray:
     integer, then the values.
 
     Raises:
-        SpecError: when the file cannot be read, is of another kind, or is cut short.
+        SpecError: when the file cannot be read, is of another kind, is cut short, or holds more than it promises. No
+            more is unpacked than that, and of more than ``LARGEST`` values nothing.
     """
     try:
-        content = path.read_bytes()
-        content = gzip.decompress(content) if content.startswith(GZIPPED) else content
+        with path.open("rb") as file:
+            packed = file.read(2) == GZIPPED
+            file.seek(0)
+            return _values(path, gzip.GzipFile(fileobj=file) if packed else file)
     except (OSError, EOFError, zlib.error, MemoryError) as error:
         raise SpecError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
-    start = 4 + 4 * content[3] if len(content) > 3 else 4
-    if content[:2] != b"\0\0" or content[2:3] != UNSIGNED_BYTE or len(content) < start:
+
+
+def _values(path: Path, file: BinaryIO | gzip.GzipFile) -> np.ndarray:
+    head = file.read(4)
+    sides = file.read(4 * head[3]) if len(head) == 4 else b""
+    if head[:3] != b"\0\0" + UNSIGNED_BYTE or len(head) < 4 or len(sides) < 4 * head[3]:
         raise SpecError(
-            f"{path} is not an IDX file of unsigned bytes, gzipped or not: it begins with {content[:8]!r}. "
+            f"{path} is not an IDX file of unsigned bytes, gzipped or not: it begins with {head + sides[:4]!r}. "
             "Fetch the file again."
         )
-    shape = tuple(int(n) for n in np.frombuffer(content[4:start], ">u4"))
-    if len(content) - start != math.prod(shape):
+    shape = tuple(np.frombuffer(sides, ">u4").tolist())
+    promised = math.prod(shape)
+    if len(shape) > DIMENSIONS or promised > LARGEST:
         raise SpecError(
-            f"{path} holds {len(content) - start} values, but its header promises the shape {shape}. "
-            "Fetch the file again."
+            f"{path}: its header promises the shape {str(shape)[:80]}, of which at most {LARGEST:,} values in "
+            f"{DIMENSIONS} dimensions are read. Fetch the file again."
         )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    content = file.read(promised + 1)
+    if len(content) != promised:
+        count = "more" if len(content) > promised else f"{len(content)}"
+        raise SpecError(
+            f"{path} holds {count} values, but its header promises the shape {shape}. Fetch the file again."
+        )
+    return np.frombuffer(content, np.uint8).reshape(shape)

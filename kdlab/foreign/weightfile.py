@@ -165,7 +165,8 @@ def _safetensors(path: Path, size: int) -> str | None:
     try:
         header, begin = _header(path)
         needed = begin + max((t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"), default=0)
-    except (ValueError, KeyError, TypeError, MemoryError, OverflowError):
+        "".join(header.get("__metadata__", {}).values())  # texts, all of them
+    except (ValueError, LookupError, TypeError, AttributeError, MemoryError, OverflowError, RecursionError):
         return f"begins like a safetensors file, but its header is cut off or damaged. {AGAIN}"
     if size < needed:
         return f"is part of a safetensors file: {size:,} of {needed:,} bytes. {AGAIN}"
@@ -182,7 +183,8 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
 def _archive(path: Path, size: int) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+            entries = archive.infolist()
+            names = [entry.filename for entry in entries]
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError):
         return f"is part of a file: it begins as torch saves, but its end is missing after {size:,} bytes. {AGAIN}"
     inside = {name.partition("/")[2] for name in names}
@@ -192,6 +194,8 @@ def _archive(path: Path, size: int) -> str | None:
             "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth')."
         )
     if "data.pkl" in inside:
+        if sum(entry.file_size for entry in entries) > size or any(entry.compress_type for entry in entries):
+            return f"holds compressed or overlapping entries, which torch never saves, so it was not opened. {SAVE}"
         return None
     if names and all(name.endswith(".npy") for name in names):
         return f"is an archive of numpy arrays (npz). {SAVE}"

@@ -20,7 +20,8 @@ import json
 import lzma
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ TEXT = ("key", "environment", "revision", "test_right")
 JSON = ("curve", "spec")
 TIMED = ("seconds",)  # numbers that are others when the same run is made again
 XZ: list[dict[str, int]] = [{"id": lzma.FILTER_LZMA2, "preset": 9}]
+# What is unpacked of a file: some 15 times the largest that is committed, whose lines are shorter than 10 kB.
+LARGEST, LONGEST, WIDEST, UNPACKING = 100_000_000, 2_000_000, 1000, 128 << 20  # bytes, bytes, columns, bytes
 
 
 @dataclass(frozen=True)
@@ -125,26 +128,59 @@ def read(path: Path) -> dict[tuple[str, str], Row]:
     Raises:
         SpecError: when it cannot be read, or is no ledger: what is wrong, and in which row.
     """
-    try:
-        text = lzma.decompress(path.read_bytes(), lzma.FORMAT_XZ).decode()
-        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-    except OSError as error:
-        raise SpecError(f"ledger {path} cannot be read: {error.strerror or error}.") from error
-    except (lzma.LZMAError, EOFError, ValueError) as error:
-        raise SpecError(f"ledger {path} is cut short or no csv in xz: {str(error).splitlines()[0]}.") from error
-    if lacking := [name for name in (*TEXT, *JSON) if name not in table]:
-        raise SpecError(f"ledger {path} lacks the columns {', '.join(lacking)}; `kdlab runs export` writes such files.")
     rows: dict[tuple[str, str], Row] = {}
-    for number, cells in enumerate(table.to_dict("records"), 2):
+    for number, cells in enumerate(_lines(path), 2):
         try:
             row = _row(cells)
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
             reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise SpecError(f"ledger {path}, line {number} (run {cells['key']!r}): {reason}.") from error
         if row.identity in rows:
             raise SpecError(f"ledger {path}, line {number}: run {row.key} of {row.environment} stands twice.")
         rows[row.identity] = row
     return rows
+
+
+def _lines(path: Path) -> Iterator[dict[str, str]]:
+    """The lines of a ledger file, a few at a time: the first that is odd ends the reading.
+
+    Raises:
+        SpecError: when it cannot be read, or is no ledger.
+    """
+    try:
+        with pd.read_csv(io.BytesIO(_unpacked(path)), dtype=str, keep_default_na=False, chunksize=200) as tables:
+            for table in tables:
+                if lacking := [name for name in (*TEXT, *JSON) if name not in table]:
+                    raise SpecError(
+                        f"ledger {path} lacks the columns {', '.join(lacking)}; `kdlab runs export` writes such files."
+                    )
+                yield from table.to_dict("records")
+    except OSError as error:
+        raise SpecError(f"ledger {path} cannot be read: {error.strerror or error}.") from error
+    except SpecError:
+        raise
+    except (lzma.LZMAError, EOFError, ValueError) as error:
+        raise SpecError(f"ledger {path} is cut short or no csv in xz: {str(error).splitlines()[0]}.") from error
+
+
+def _unpacked(path: Path) -> bytes:
+    """The csv of a ledger file, looked at as bytes: a few packed ones can stand for more than memory holds.
+
+    Raises:
+        OSError, LZMAError, EOFError, ValueError: saying what is wrong.
+    """
+    unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=UNPACKING)
+    with path.open("rb") as file:
+        content = unpacker.decompress(file.read(LARGEST), LARGEST)
+    if not unpacker.eof:
+        raise EOFError("its end is missing" if unpacker.needs_input else f"it unpacks to more than {LARGEST:,} bytes")
+    if re.search(rb"[\r\n][ \t\r\n]{2}", content):
+        raise ValueError("it holds empty lines")
+    if any(content.find(b"\n", at, at + LONGEST) < 0 for at in range(0, len(content) - LONGEST, LONGEST)):
+        raise ValueError(f"a line of it is longer than {LONGEST:,} bytes")
+    if (columns := content[: content.find(b"\n")].count(b",") + 1) > WIDEST:
+        raise ValueError(f"it has {columns:,} columns, and at most {WIDEST:,} are read")
+    return content
 
 
 def _row(cells: Mapping[str, str]) -> Row:

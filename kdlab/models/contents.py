@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import mmap
 import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -38,6 +39,9 @@ def content(path: Path) -> Any:
         if weightfile.is_safetensors(path):
             return load_file(path)
         with torch.serialization.safe_globals(_inert()), path.open("rb") as file:  # of a path, torch reads the suffix
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+                if whole.find(b"bytearray\n") >= 0:  # torch would make one of any size that a few bytes ask for
+                    raise ValueError("GLOBAL builtins.bytearray")
             return torch.load(file, "cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in as many ways as there are damages
         forbidden = re.search(r"(?:GLOBAL|type|class) ([\w.]+\.\w+)", str(error))
@@ -73,15 +77,30 @@ def sets(found: Any, path: Path) -> dict[str, Tensors]:
     """The sets of weights in a file's content by where they lie: ``"top"``, ``"state_dict"``, ``"a.b"``.
 
     Raises:
-        SpecError: when there is none, listing what there is.
+        SpecError: when there is none, listing what there is, or when a tensor stands for more than the file holds.
     """
     if sets := {".".join(place) or TOP: state for place, state in _sets(found, ())}:
+        size = path.stat().st_size
+        for name, value in ((name, value) for state in sets.values() for name, value in state.items()):
+            if not _stored(value, size):
+                raise SpecError(
+                    f"teacher checkpoint {path} is no plain file of weights: of {name!r}, "
+                    f"{str(tuple(value.shape))[:80]} {value.dtype}, not every number lies in it. {weightfile.SAVE}"
+                )
         return sets
     there = ", ".join(map(str, found)) if isinstance(found, Mapping) else type(found).__name__
     raise SpecError(
         f"teacher checkpoint {path} holds no weights by name, at its top or within; found [{there[:200]}]. "
         f"{weightfile.SAVE}"
     )
+
+
+def _stored(value: Tensor, size: int) -> bool:
+    """Whether a tensor is dense and all its numbers lie in a file of that size, not some for many (a stride of 0)."""
+    if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized or value.is_nested:
+        return False
+    held = value.untyped_storage().nbytes()
+    return value.numel() * value.element_size() <= held <= size
 
 
 def _sets(found: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Tensors]]:

@@ -3,6 +3,8 @@
 They are tried before anything is drawn. Add what ``make fuzz`` finds, with what came of it behind it.
 """
 
+import gzip
+import lzma
 from typing import Any
 
 import fuzz_targets
@@ -32,6 +34,18 @@ CORPUS: dict[str, list[Any]] = {
         ["advise", "--images", "1500", "--epochs", "80", "--figures", LONG],  # OSError
         ["run", "--plan", "--teacher", LONG],  # OSError
     ],
+    "archive": [
+        ("train-images-idx3-ubyte", bytes([0, 0, 8, 255]) + bytes(4 * 255)),  # ValueError: more than 64 dimensions
+        ("train-images-idx3-ubyte.gz", gzip.compress(bytes(30 << 20), 9)),  # unpacked, whatever it holds
+        ("train-labels-idx1-ubyte", bytes([0, 0, 8, 1]) + b"\xff" * 4),
+        ("batches.meta", b"\x80\x02Nr\x00\x00\x00\x04."),  # 1 GB: a memo as long as it says
+    ],
+    "weights": [
+        ("x.safetensors", fuzz_targets.safetensors_of(b'{"a":' + b"[" * 100_000)),  # RecursionError
+        ("x.safetensors", fuzz_targets.safetensors_of(b'{"w":{"data_offsets":[]}}')),  # IndexError
+        ("x.safetensors", fuzz_targets.safetensors_of(b'{"w":{"data_offsets":[0,[]]}}')),  # TypeError
+    ],
+    "ledger": [lzma.compress(b"key\n" + b"\n" * 10**6, preset=0)],  # taken; of 190 million blank lines, in 30 kB, after 38 s
     "figure record": [
         [],  # AttributeError
         _without(_FIGURE, "meta"),  # KeyError

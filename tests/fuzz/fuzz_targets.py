@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import gzip
 import io
 import json
 import pickle
 import re
 import shutil
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save as safetensors_bytes
 
-from kdlab import data, lab, perspectives, plotting, report, widgets
+from kdlab import data, lab, models, perspectives, plotting, report, widgets
 from kdlab.cli import main
 from kdlab.data.image import decode
 from kdlab.errors import SpecError
@@ -93,7 +95,8 @@ def damaged(draw: Any, contents: dict[str, bytes]) -> tuple[str, bytes]:
         elif kind == "insert":
             content[at:at] = draw(st.binary(max_size=9))
         elif kind == "set" and content:
-            content[at : at + 1] = draw(st.binary(min_size=1, max_size=4))
+            put = draw(st.binary(min_size=1, max_size=4))
+            content[at : at + len(put)] = put
     return name, bytes(content)
 
 
@@ -248,39 +251,55 @@ def image(file: tuple[str, bytes], folder: Path) -> None:
 
 def image_folder(file: tuple[str, bytes], folder: Path) -> None:
     """A folder of images, one of them damaged: the set is read without it, or refused."""
-    shutil.rmtree(folder / "photos", ignore_errors=True)
-    where = photos(folder / "photos")
-    (where / "bar" / file[0]).write_bytes(file[1])
-    data.load(f"folder:{where}")
+    where = folder / "photos"
+    if not where.exists():
+        photos(where)
+    odd = where / "bar" / file[0]
+    odd.write_bytes(file[1])
+    try:
+        data.load(f"folder:{where}")
+    finally:
+        odd.unlink()
+
+
+CIFAR = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
+IDX = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
 
 
 def archives() -> dict[str, bytes]:
-    """IDX files and a CIFAR batch."""
+    """IDX files, plain and gzipped, and CIFAR's batch and class names."""
     pixels = np.random.default_rng(2).integers(0, 256, (20, 5, 5), dtype=np.uint8)
     labels = np.arange(20, dtype=np.uint8) % 10
     batch = {b"data": np.zeros((20, 3072), np.uint8), b"labels": [int(label) for label in labels]}
-    return {
+    plain = {
         "train-images-idx3-ubyte": bytes([0, 0, 8, 3]) + np.array([20, 5, 5], ">i4").tobytes() + pixels.tobytes(),
         "train-labels-idx1-ubyte": bytes([0, 0, 8, 1]) + np.array([20], ">i4").tobytes() + labels.tobytes(),
+    }
+    return {
+        **plain,
+        **{f"{name}.gz": gzip.compress(content, mtime=0) for name, content in plain.items()},
         "data_batch_1": pickle.dumps(batch, protocol=2),
+        "batches.meta": pickle.dumps({"label_names": list("abcdefghij")}, protocol=2),
     }
 
 
 def archive(file: tuple[str, bytes], folder: Path) -> None:
     """Data sets as they are downloaded, one file of them damaged."""
     name, content = file
-    cifar = name == "data_batch_1"
+    whole, cifar = archives(), name in CIFAR
     where = folder / ("cifar-10-batches-py" if cifar else "fashion-mnist")
     where.mkdir(exist_ok=True)
-    whole = archives()
-    for number in range(1, 6) if cifar else ():
-        (where / f"data_batch_{number}").write_bytes(whole[name])
-    others = {} if cifar else {k: whole[k] for k in whole if "idx" in k}
-    others |= {k.replace("train", "t10k"): v for k, v in others.items()}
-    for other, bytes_ in ({"test_batch": whole[name]} if cifar else others).items():
-        (where / other).write_bytes(bytes_)
+    for other in CIFAR if cifar else IDX:
+        usual = "data_batch_1" if other not in whole and cifar else other.replace("t10k", "train")
+        (where / other).write_bytes(whole[usual])
+    (where / f"{name.removesuffix('.gz')}.gz").unlink(missing_ok=True)
+    if name.endswith(".gz"):  # or the plain one would be read
+        (where / name.removesuffix(".gz")).unlink()
     (where / name).write_bytes(content)
-    data.load("cifar10" if cifar else "fashion-mnist", root=folder)
+    try:
+        data.load("cifar10" if cifar else "fashion-mnist", root=folder)
+    finally:
+        (where / name).unlink()
 
 
 class Attack:
@@ -293,16 +312,18 @@ class Attack:
         return Path.touch, (self.trace,)
 
 
-TRACE = Path("trace-of-an-attack")
+TRACE, NETWORK = Path("trace-of-an-attack"), "resnet8_s2_w4"
+HOSTILE = {"attack.pt", "hidden.pt", "attack.pkl", "wide.pt", "packed.pt", "absurd.safetensors"}
 
 
 def weights() -> dict[str, bytes]:
-    """Files of weights in the forms that there are, and three that attack whoever opens them."""
-    state = {"conv.weight": torch.zeros(2, 3), "fc.bias": torch.ones(4)}
+    """Files of weights in the forms that there are, and some (``HOSTILE``) that attack whoever opens them."""
+    state = models.build(NETWORK, 2, 1, seed=0).state_dict()
     written = {"x.safetensors": safetensors_bytes(state)}
     for name, content in {
         "x.pt": state, "nested.pth": {"model": {"state_dict": state}, "epoch": 3}, "attack.pt": Attack(TRACE),
         "hidden.pt": {"state_dict": state, "hook": Attack(TRACE)},
+        "wide.pt": state | {"conv1.weight": torch.zeros(1).expand(1 << 38)},
     }.items():  # fmt: skip
         stream = io.BytesIO()
         torch.save(content, stream)
@@ -310,12 +331,26 @@ def weights() -> dict[str, bytes]:
     stream = io.BytesIO()
     torch.save(state, stream, _use_new_zipfile_serialization=False)
     header = json.dumps({"w": {"dtype": "F32", "shape": [1 << 40, 1 << 20], "data_offsets": [0, 16]}}).encode()
-    absurd = len(header).to_bytes(8, "little") + header + bytes(16)
     return written | {
         "old.pt": stream.getvalue(),
         "attack.pkl": pickle.dumps(Attack(TRACE)),
-        "absurd.safetensors": absurd,
+        "absurd.safetensors": safetensors_of(header),
+        "packed.pt": packed(written["x.pt"]),
     }
+
+
+def safetensors_of(header: bytes) -> bytes:
+    """A safetensors file with this header and 16 bytes of numbers."""
+    return len(header).to_bytes(8, "little") + header + bytes(16)
+
+
+def packed(archive: bytes) -> bytes:
+    """A zip archive, deflated."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as whole, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as small:
+        for name in whole.namelist():
+            small.writestr(name, whole.read(name))
+    return stream.getvalue()
 
 
 def weight_file(file: tuple[str, bytes], folder: Path) -> None:
@@ -326,6 +361,7 @@ def weight_file(file: tuple[str, bytes], folder: Path) -> None:
         with contextlib.chdir(folder):
             contents.sets(contents.content(path), path)
             contents.class_names(path)
+            models.load_teacher(NETWORK, path)
     finally:
         assert not (folder / TRACE).exists(), "the file was executed"
 
@@ -366,16 +402,15 @@ def csv_xz(lines: list[dict[str, str]]) -> bytes:
     import pandas as pd
 
     text = pd.DataFrame(lines).fillna("").to_csv(index=False, lineterminator="\n")
-    return lzma.compress(text.encode("utf-8", "replace"), lzma.FORMAT_XZ)
+    return lzma.compress(text.encode("utf-8", "replace"), lzma.FORMAT_XZ, preset=0)
 
 
 def ledger_file(content: bytes, folder: Path) -> None:
     """``kdlab runs merge FILE``: all rows or none, and the ledger untouched where it refuses."""
     path, into = folder / "given.csv.xz", folder / "ledger.csv.xz"
     path.write_bytes(content)
-    into.unlink(missing_ok=True)
-    ledger.write(into, rows()[:2])
-    before = into.read_bytes()
+    before = csv_xz(cells()[:2])
+    into.write_bytes(before)
     try:
         merging.merge([path], into)
     except SpecError:
@@ -457,3 +492,6 @@ TARGETS: dict[str, tuple[Any, Target]] = {
     "verdict document": (changed(document("few_shot.verdict")), verdict_document),
     "explorer": (explorer_settings(), explorer),
 }
+FILES = {  # the files of a target, undamaged
+    "image": images, "image folder": images, "archive": archives, "weights": weights,
+}  # fmt: skip

@@ -9,13 +9,15 @@ alone. Each reader runs in a process of its own, because libFuzzer ends the proc
 """
 
 import importlib.util
+import resource
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 READERS = ("image", "image folder", "archive", "weights", "ledger")
-LIMITS = ("-timeout=10", "-rss_limit_mb=4096", "-max_len=20000", "-print_final_stats=1", "-verbosity=0")
+LIMITS = ("-timeout=10", "-max_len=20000", "-print_final_stats=1", "-verbosity=0")
+MEMORY = 2048  # MB more than the process holds when it begins
 
 
 def begin(reader: str, files: dict[str, bytes], folder: Path) -> None:
@@ -51,7 +53,11 @@ def one(reader: str, options: list[str]) -> None:
             except SpecError as error:
                 assert str(error).strip() and "Traceback" not in str(error)
 
-        atheris.Setup([sys.argv[0], *LIMITS, f"-artifact_prefix={kept}/", *options, known], read)
+        taken = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() >> 20
+        atheris.Setup(
+            [sys.argv[0], *LIMITS, f"-rss_limit_mb={MEMORY + taken}", f"-artifact_prefix={kept}/", *options, known],
+            read,
+        )
         atheris.Fuzz()
 
 
