@@ -348,6 +348,12 @@ def test_a_page_offers_its_notebook(tmp_path, teaching, lesson_pages):
         offered = re.findall(r'<a href="([^"]+)" download>Download this notebook</a>', page)
         assert offered == [copy.with_suffix(".ipynb").name]
         assert (copy.parent / offered[0]).read_bytes() == (teaching / place).with_suffix(".ipynb").read_bytes()
+    published = CHECKOUT / "figures" / "notebooks" / "teaching"
+    for page in published.rglob("*.html"):
+        [offered] = re.findall(r'<a href="([^"]+)" download>', page.read_text(encoding="utf-8"))
+        assert (page.parent / offered).resolve() == CHECKOUT / "notebooks" / "teaching" / page.relative_to(
+            published
+        ).with_suffix(".ipynb")
     source = write_lesson(teaching, "04_study", "# A perspective")
     assert "download" not in notebook_page.html(source).split("<body")[1], "its page shows a run, not the notebook"
 

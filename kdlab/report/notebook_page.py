@@ -26,17 +26,17 @@ LOCAL_LINK = re.compile(r'<a href="(?![\w+.-]+:|#)([^"#]*)(#[^"]*)?"[^>]*>(.*?)<
 
 
 def html(
-    executed: Path, error: str = "", place: str = "perspectives", beside: Sequence[Path | None] = (None, None)
-) -> str:
+    executed: Path, error: str = "", place: str = "perspectives", beside: Sequence[Path | None] = (None, None),
+    download: str = "",
+) -> str:  # fmt: skip
     """An executed notebook as one self-contained page, which loads nothing from anywhere.
-
-    The page of a lesson offers its notebook, which ``pages.lessons`` puts beside it.
 
     Args:
         executed: path of the executed ``.ipynb``.
         error: what stopped it, shown on top; empty when it finished.
         place: folder of the notebook within ``notebooks/``, where its links start.
         beside: the lessons before and after it; None where there is none.
+        download: link to the notebook that the page offers; empty where it offers none.
     """
     import nbformat
     from jinja2 import pass_context
@@ -56,8 +56,7 @@ def html(
     up = posixpath.relpath("index.html", posixpath.join("notebooks", _page_folder(place)))
     previous, following = (heading(path) if path else None for path in beside)
     values = {"title": title, "body": _relink(body, place), "error": error, "previous": previous, "next": following}
-    values["download"] = executed.name if lesson else ""
-    return render("notebook.html", home=f"{up}#{'learn' if lesson else executed.stem}", **values)
+    return render("notebook.html", download=download, home=f"{up}#{'learn' if lesson else executed.stem}", **values)
 
 
 def _typeset(markdown: str) -> str:

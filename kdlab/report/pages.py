@@ -143,10 +143,11 @@ def anchor(folder: str, name: str) -> str:
 
 
 def lessons(folder: Path, teaching: Path | None = None) -> list[Path]:
-    """Write the teaching notebooks as pages ``folder/notebooks/teaching/NAME.html``, the notebooks beside them.
+    """Write the teaching notebooks as pages ``folder/notebooks/teaching/NAME.html``, which offer them for download.
 
     They are shown as committed, outputs and all; nothing is executed. Notebooks one folder below (solutions) get pages
-    too. Page and copy of a notebook that is gone are removed.
+    too. A page within the checkout links to its notebook there, any other to a copy beside it. Pages and copies of
+    notebooks that are gone are removed.
 
     Args:
         folder: a profile's folder.
@@ -158,18 +159,21 @@ def lessons(folder: Path, teaching: Path | None = None) -> list[Path]:
     teaching, target = teaching or TEACHING, folder / "notebooks" / "teaching"
     row = _numbered(teaching)
     before, after = dict(zip(row[1:], row, strict=False)), dict(zip(row, row[1:], strict=False))
-    pages = []
+    within = all(path.absolute().is_relative_to(CHECKOUT) for path in (teaching, target))
+    pages, copies = [], []
     for source in [*row, *sorted(teaching.glob("[!.]*/*.ipynb"))]:
         name = source.relative_to(teaching)
         page = target / name.with_suffix(".html")
         page.parent.mkdir(parents=True, exist_ok=True)
         place = (Path("teaching") / name.parent).as_posix()
-        write_file(page, html(source, place=place, beside=(before.get(source), after.get(source))))
-        shutil.copyfile(source, page.with_suffix(".ipynb"))
+        link = Path(os.path.relpath(source, page.parent)).as_posix() if within else source.name
+        beside = before.get(source), after.get(source)
+        write_file(page, html(source, place=place, beside=beside, download=link))
+        if not within:
+            copies.append(shutil.copyfile(source, page.with_suffix(".ipynb")))
         pages.append(page)
-    for stale in {*target.rglob("*.html"), *target.rglob("*.ipynb")}:
-        if stale.with_suffix(".html") not in pages:
-            stale.unlink()
+    for stale in {*target.rglob("*.html"), *target.rglob("*.ipynb")}.difference(pages, copies):
+        stale.unlink()
     return pages
 
 
