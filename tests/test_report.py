@@ -358,6 +358,20 @@ def test_a_page_offers_its_notebook(tmp_path, teaching, lesson_pages):
     assert "download" not in notebook_page.html(source).split("<body")[1], "its page shows a run, not the notebook"
 
 
+def test_a_published_page_that_would_be_the_same_is_taken(tmp_path, teaching, lesson_pages, monkeypatch):
+    home = tmp_path / "checkout"
+    shutil.copytree(tmp_path / "profile" / "notebooks", home / "figures" / "notebooks")
+    monkeypatch.setattr(pages, "CHECKOUT", home)
+    made, plain = [], pages.html
+    monkeypatch.setattr(pages, "html", lambda source, **options: made.append(source.stem) or plain(source, **options))
+    again = {path: path.read_text(encoding="utf-8") for path in pages.lessons(tmp_path / "again")}
+    assert made == [] and list(again.values()) == list(lesson_pages.values())
+    notebook = teaching / "02_views.ipynb"
+    notebook.write_text(notebook.read_text(encoding="utf-8").replace("\n", "\n ", 1), encoding="utf-8")
+    pages.lessons(tmp_path / "again")
+    assert made == ["02_views"], "another notebook, another page"
+
+
 def test_lessons_lead_to_each_other(lesson_pages):
     first, second, last, solution = map(links, lesson_pages.values())
     assert first == ["../../index.html", "01_start.ipynb", "02_views.html", "02_views.html"]

@@ -14,6 +14,7 @@ it stands for a run in a table, and nowhere else. Imports no torch.
 from __future__ import annotations
 
 import base64
+import csv
 import functools
 import io
 import json
@@ -142,24 +143,27 @@ def read(path: Path) -> dict[tuple[str, str], Row]:
 
 
 def _lines(path: Path) -> Iterator[dict[str, str]]:
-    """The lines of a ledger file, a few at a time: the first that is odd ends the reading.
+    """The lines of a ledger file, one by one: the first that is odd ends the reading.
 
     Raises:
         SpecError: when it cannot be read, or is no ledger.
     """
     try:
-        with pd.read_csv(io.BytesIO(_unpacked(path)), dtype=str, keep_default_na=False, chunksize=200) as tables:
-            for table in tables:
-                if lacking := [name for name in (*TEXT, *JSON) if name not in table]:
-                    raise SpecError(
-                        f"ledger {path} lacks the columns {', '.join(lacking)}; `kdlab runs export` writes such files."
-                    )
-                yield from table.to_dict("records")
+        lines = csv.reader(io.TextIOWrapper(io.BytesIO(_unpacked(path)), "utf-8", newline=""), strict=True)
+        header = next(lines, [])
+        if lacking := [name for name in (*TEXT, *JSON) if name not in header]:
+            raise SpecError(
+                f"ledger {path} lacks the columns {', '.join(lacking)}; `kdlab runs export` writes such files."
+            )
+        for cells in lines:
+            if len(cells) != len(header):
+                raise ValueError(f"line {lines.line_num} has {len(cells)} cells, and the first {len(header)}")
+            yield dict(zip(header, cells, strict=True))
     except OSError as error:
         raise SpecError(f"ledger {path} cannot be read: {error.strerror or error}.") from error
     except SpecError:
         raise
-    except (lzma.LZMAError, EOFError, ValueError) as error:
+    except (lzma.LZMAError, EOFError, ValueError, csv.Error) as error:
         raise SpecError(f"ledger {path} is cut short or no csv in xz: {str(error).splitlines()[0]}.") from error
 
 
@@ -229,6 +233,8 @@ def merged(*groups: Iterable[Row]) -> dict[tuple[str, str], Row]:
     rows: dict[tuple[str, str], Row] = {}
     for row in (row for group in groups for row in group):
         here = rows.setdefault(row.identity, row)
+        if here is row:
+            continue
         if unlike := differing(here, row):
             raise SpecError(
                 f"run {row.key} of environment {row.environment} is here with other numbers: "

@@ -27,7 +27,7 @@ LOCAL_LINK = re.compile(r'<a href="(?![\w+.-]+:|#)([^"#]*)(#[^"]*)?"[^>]*>(.*?)<
 
 def html(
     executed: Path, error: str = "", place: str = "perspectives", beside: Sequence[Path | None] = (None, None),
-    download: str = "",
+    download: str = "", made_of: str = "",
 ) -> str:  # fmt: skip
     """An executed notebook as one self-contained page, which loads nothing from anywhere.
 
@@ -37,6 +37,7 @@ def html(
         place: folder of the notebook within ``notebooks/``, where its links start.
         beside: the lessons before and after it; None where there is none.
         download: link to the notebook that the page offers; empty where it offers none.
+        made_of: kept in the page, to tell whether it would be the same if it were made again.
     """
     import nbformat
     from jinja2 import pass_context
@@ -56,7 +57,13 @@ def html(
     up = posixpath.relpath("index.html", posixpath.join("notebooks", _page_folder(place)))
     previous, following = (heading(path) if path else None for path in beside)
     values = {"title": title, "body": _relink(body, place), "error": error, "previous": previous, "next": following}
-    return render("notebook.html", download=download, home=f"{up}#{'learn' if lesson else executed.stem}", **values)
+    return render(
+        "notebook.html",
+        download=download,
+        made_of=made_of,
+        home=f"{up}#{'learn' if lesson else executed.stem}",
+        **values,
+    )
 
 
 def _typeset(markdown: str) -> str:

@@ -5,6 +5,7 @@ Nothing on them is loaded from another site, so they read the same offline and i
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
@@ -16,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from kdlab import __version__
 from kdlab.paths import CHECKOUT, write_file
 from kdlab.perspectives.places import data_title
 from kdlab.report.documents import FIRST, by_perspective, data_sets, load_verdicts, record
@@ -27,6 +29,8 @@ from kdlab.stats.judging import SEQUENTIAL
 TEACHING = CHECKOUT / "notebooks" / "teaching"
 # Pixels; figures are drawn one column or two columns wide, and two of one column stand side by side.
 BROAD = 1000
+# The link of a page to its notebook.
+DOWNLOAD = re.compile(r'(?<=<a href=")[^"]*(?=" download>)')
 # A sentence has ended, and another begins.
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9])")
 
@@ -146,8 +150,9 @@ def lessons(folder: Path, teaching: Path | None = None) -> list[Path]:
     """Write the teaching notebooks as pages ``folder/notebooks/teaching/NAME.html``, which offer them for download.
 
     They are shown as committed, outputs and all; nothing is executed. Notebooks one folder below (solutions) get pages
-    too. A page within the checkout links to its notebook there, any other to a copy beside it. Pages and copies of
-    notebooks that are gone are removed.
+    too. A published page that would be the same is taken as it is, since making one takes a second. A page within the
+    checkout links to its notebook there, any other to a copy beside it. Pages and copies of notebooks that are gone are
+    removed.
 
     Args:
         folder: a profile's folder.
@@ -168,13 +173,32 @@ def lessons(folder: Path, teaching: Path | None = None) -> list[Path]:
         place = (Path("teaching") / name.parent).as_posix()
         link = Path(os.path.relpath(source, page.parent)).as_posix() if within else source.name
         beside = before.get(source), after.get(source)
-        write_file(page, html(source, place=place, beside=beside, download=link))
+        made_of = _made_of(source, *beside)
+        text = _published(name, made_of) or html(source, place=place, beside=beside, made_of=made_of, download=link)
+        write_file(page, DOWNLOAD.sub(lambda _, link=link: link, text, count=1))
         if not within:
             copies.append(shutil.copyfile(source, page.with_suffix(".ipynb")))
         pages.append(page)
     for stale in {*target.rglob("*.html"), *target.rglob("*.ipynb")}.difference(pages, copies):
         stale.unlink()
     return pages
+
+
+def _made_of(source: Path, *beside: Path | None) -> str:
+    """A hash of what a lesson's page is made of: the notebook, the titles beside it, and the code of pages."""
+    total = hashlib.sha256(__version__.encode())
+    parts = (part for part in Path(__file__).parent.rglob("*") if part.suffix in (".py", ".html", ".css", ".js"))
+    for path in (source, *sorted(parts)):
+        total.update(path.read_bytes())
+    total.update(repr([path and heading(path) for path in beside]).encode())
+    return total.hexdigest()[:32]
+
+
+def _published(name: Path, made_of: str) -> str:
+    """The published page of a lesson that was made of the same; empty where there is none."""
+    path = CHECKOUT / "figures" / "notebooks" / "teaching" / name.with_suffix(".html")
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return text if f'<meta name="made-of" content="{made_of}">' in text else ""
 
 
 def _numbered(teaching: Path) -> list[Path]:
