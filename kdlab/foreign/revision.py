@@ -132,4 +132,7 @@ def forget_changed(module: ModuleType) -> bool:
     for name, other in list(sys.modules.items()):
         if getattr(other, "__file__", None) in places:
             del sys.modules[name]
+            if cached := getattr(other, "__cached__", None):  # Python takes it for new where a second and size agree
+                with contextlib.suppress(OSError):
+                    Path(cached).unlink()
     return True
