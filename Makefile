@@ -63,8 +63,8 @@ test-pages: ## test-notebooks, then test-browser
 	@status=0; for part in notebooks browser; do \
 	  $(MAKE) --no-print-directory test-$$part || status=$$?; done; exit $$status
 
-OPTIONS = -o filterwarnings=default -p no:cacheprovider --nbval-current-env --nbval-cell-timeout=900
-NBVAL = $(BIN)/python -m pytest $(OPTIONS)
+# From any folder: those in the smoke profile run in a copy.
+NBVAL = $(abspath $(BIN))/python -m pytest -o filterwarnings=default -p no:cacheprovider --nbval-current-env --nbval-cell-timeout=900
 
 # As committed these train for minutes (make teaching runs them whole), so here they do in the smoke profile.
 LESSONS = notebooks/teaching
@@ -78,8 +78,7 @@ test-notebooks: $(VENV)/.ready-test ## every notebook: lessons that only read as
 	mkdir "$$out/notebooks" && cp -R $(LESSONS) "$$out/notebooks" && for lesson in $(TRAINING); do \
 	  sed 's/"profile = \\"quick\\"/"profile = \\"smoke\\"/' "$$lesson" >"$$out/$$lesson"; done && \
 	{ KDLAB_PROFILE=smoke $(NBVAL) --nbval-lax notebooks/perspectives notebooks/start.ipynb notebooks/explore.ipynb && \
-	  $(NBVAL) --nbval $(READING) && (lessons="$(TRAINING)" && cd "$$out" && \
-	  $(abspath $(BIN))/python -m pytest $(OPTIONS) --nbval-lax $$lessons); } >"$$out/log" 2>&1 || status=$$?; \
+	  $(NBVAL) --nbval $(READING) && (cd "$$out" && $(NBVAL) --nbval-lax $(TRAINING)); } >"$$out/log" 2>&1 || status=$$?; \
 	cat "$$out/log"; exit $$status
 
 fuzz: $(VENV)/.ready-test ## odd input of every kind, 10,000 of each (KDLAB_FUZZ=n), drawn anew each time

@@ -35,10 +35,8 @@ def one(reader: str, options: list[str]) -> None:
 
         from kdlab.errors import SpecError
 
-    files = {
-        "image": fuzz_targets.images, "image folder": fuzz_targets.images, "archive": fuzz_targets.archives,
-        "weights": fuzz_targets.weights, "ledger": lambda: {"given.csv.xz": fuzz_targets.csv_xz(fuzz_targets.cells())},
-    }[reader]()  # fmt: skip
+    ledger = {"ledger": lambda: {"given.csv.xz": fuzz_targets.csv_xz(fuzz_targets.cells())}}
+    files = (fuzz_targets.FILES | ledger)[reader]()
     names, (_, act) = sorted(files), fuzz_targets.TARGETS[reader]
     kept = Path("out", "fuzz").absolute()
     kept.mkdir(parents=True, exist_ok=True)

@@ -64,13 +64,13 @@ def test_odd_input_ends_well_or_with_a_sentence(name, tmp_path):
         left = [path.name for path in tmp_path.rglob("*") if WRITTEN_ASIDE.search(path.name)]
         assert not left, f"half written: {left}"
 
-    for value in CORPUS.get(name, ()):
-        one(value)
     drawn = settings(
         max_examples=CASES, deadline=None, database=None, derandomize=CASES <= 200, print_blob=False,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     try:
+        for value in CORPUS.get(name, ()):
+            one(value)
         drawn(given(strategy)(one))()
     finally:
         signal.signal(signal.SIGALRM, earlier)
