@@ -25,8 +25,6 @@ from kdlab.perspectives.notebook_parameters import check_injected, literal
 from kdlab.report import notebooks
 from kdlab.spec import Budget, Checkpoint, RunSpec
 
-# papermill and its kernel client leave sockets and event loops to the garbage collector.
-leaky = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 TEACHER = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(2, "steps", 32))
 
 
@@ -91,7 +89,6 @@ def test_exports_and_tables_go_where_one_stands(cwd, monkeypatch):
     assert (cwd / "mine" / lab.run_key(TEACHER) / "student.safetensors").exists() and str(cwd / "mine") in said
 
 
-@leaky
 def test_figures_of_a_relative_folder_are_drawn(cwd, monkeypatch, capsys):
     """The documented command, whose notebook stands in another folder."""
     photos(cwd / "photos", 2, 30)
@@ -217,13 +214,15 @@ def test_a_parameter_that_a_notebook_does_not_have_is_refused():
     perspectives.parameters({"profile": "smoke"})  # outside of a kernel
 
 
-@leaky
 @pytest.mark.parametrize(
     "notebook", [notebooks.NOTEBOOKS / "ratio_sweep.ipynb", notebooks.NOTEBOOKS.parent / "explore.ipynb"]
 )
 def test_papermill_stops_at_an_unknown_parameter(notebook, tmp_path):
-    with pytest.raises(
-        papermill.PapermillExecutionError, match="SpecError: notebook parameter .*Did you mean 'profile'"
+    with (
+        notebooks.event_loop(),
+        pytest.raises(
+            papermill.PapermillExecutionError, match="SpecError: notebook parameter .*Did you mean 'profile'"
+        ),
     ):
         papermill.execute_notebook(
             notebook, tmp_path / "out.ipynb", {"profil": "smoke"}, kernel_name="python3", progress_bar=False,

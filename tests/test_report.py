@@ -25,9 +25,6 @@ from kdlab.paths import CHECKOUT
 from kdlab.registry import catalogue, preparations
 from kdlab.report import draw_overview, notebook_page, pages, readme
 
-# papermill and its kernel client leave sockets and event loops to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-
 # What a browser would fetch: scripts, sources, style sheets, imports, fonts. Plain links to papers are no loading, and
 # neither is a script that stands in the page.
 LOADS = re.compile(r"""<script[^>]*\ssrc|<link|<iframe|@import|url\(|src=["'](?!data:|[\w.][\w./-]*["'])""", re.I)

@@ -7,11 +7,13 @@ a batch run is done when its own marker, ``NAME.done.json``, says so, and that i
 from __future__ import annotations
 
 import ast
+import asyncio
+import contextlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -132,18 +134,39 @@ def _execute(template: Path, executed: Path, values: dict[str, Any]) -> str:
 
     settle()  # the kernel stands in the notebook's folder
     try:
-        papermill.execute_notebook(
-            str(template),
-            str(executed),
-            parameters=values,
-            kernel_name="python3",
-            cwd=str(template.parent),
-            progress_bar=False,
-            extra_arguments=["--IPKernelApp.log_level=50"],
-        )
+        with event_loop():
+            papermill.execute_notebook(
+                str(template),
+                str(executed),
+                parameters=values,
+                kernel_name="python3",
+                cwd=str(template.parent),
+                progress_bar=False,
+                extra_arguments=["--IPKernelApp.log_level=50"],
+            )
     except Exception as error:  # whatever broke in the notebook, the other notebooks still run
         return str(error).strip().splitlines()[-1]
     return ""
+
+
+@contextlib.contextmanager
+def event_loop() -> Iterator[None]:
+    """A loop for papermill, closed after it; papermill would make one and leave it, and its sockets, open.
+
+    Where a loop is running, as in a notebook, papermill finds its own way, and nothing happens here.
+    """
+    from jupyter_core.utils import ensure_event_loop  # papermill's kernel client takes its loop from there
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        loop = ensure_event_loop()
+        try:
+            yield
+        finally:
+            loop.close()
+    else:
+        yield
 
 
 def publish(profile: str = "quick", target: Path | None = None, data: str | None = None) -> Path:

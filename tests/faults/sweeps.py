@@ -287,17 +287,21 @@ def kill(root, number, workers=0, who="parent", how="forks"):
 
 
 def killed(root, turns, number):
-    """So many kills, in turn: at which kind of write, of how many workers, of whom, and how workers start."""
+    """So many kills, in turn: at which kind of write, of how many workers, of whom, and how workers start.
+
+    A kill that came too late, because the sweep had ended, stays the next one's turn.
+    """
     chance, whole, turns = random.Random(str(turns)), undisturbed(), itertools.cycle(turns)
     Path(root).mkdir(parents=True, exist_ok=True)
-    said, rounds = Counter(), 0
+    said, rounds, turn = Counter(), 0, next(turns)
     while said["kills"] < number:
         place, rounds = f"{root}/{rounds}", rounds + 1
         os.environ["STEPS_LOG"], os.environ["KILLS_LOG"] = f"{place}.log", f"{place}.kills"
         going = True
         while going:  # where nobody is killed, it ends, and has looked for what those that were have left
-            going = once(place, chance, said, *(next(turns) if said["kills"] < number else ("", 0, "parent", "forks")))
-            said["kills"] += going
+            going = once(place, chance, said, *(turn if said["kills"] < number else ("", 0, "parent", "forks")))
+            if going:
+                said["kills"], turn = said["kills"] + 1, next(turns)
         said["trained twice"] += trained_twice(f"{place}.log")
         said["other results"] += results(place) != whole
         said["stray files"] += len(left := strays(place))
