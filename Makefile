@@ -66,7 +66,7 @@ test-pages: ## test-notebooks, then test-browser
 # From any folder: those in the smoke profile run in a copy.
 NBVAL = $(abspath $(BIN))/python -m pytest -o filterwarnings=default -p no:cacheprovider --nbval-current-env --nbval-cell-timeout=900
 
-# As committed these train for minutes (make teaching runs them whole), so here they do in the smoke profile.
+# As committed these train for minutes (make teaching runs them whole), so here in the smoke profile and for half an epoch.
 LESSONS = notebooks/teaching
 TRAINING = $(addprefix $(LESSONS)/,$(addsuffix .ipynb,03_first_student 04_augmentation_and_distillation 10_own_experiment \
   solutions/02_temperature solutions/03_first_student solutions/04_augmentation_and_distillation solutions/10_own_experiment))
@@ -76,7 +76,7 @@ READING = $(filter-out $(TRAINING),$(wildcard $(LESSONS)/*.ipynb $(LESSONS)/solu
 test-notebooks: $(VENV)/.ready-test ## every notebook: lessons that only read as committed, all others in the smoke profile
 	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && export KDLAB_OUT="$$out/out" KDLAB_INTERACTIVE=0 && status=0 && \
 	mkdir "$$out/notebooks" && cp -R $(LESSONS) "$$out/notebooks" && for lesson in $(TRAINING); do \
-	  sed 's/"profile = \\"quick\\"/"profile = \\"smoke\\"/' "$$lesson" >"$$out/$$lesson"; done && \
+	  sed 's/"profile = \\"quick\\"/"profile = \\"smoke\\"/; s/"epochs = 20 /"epochs = 0.5 /' "$$lesson" >"$$out/$$lesson"; done && \
 	{ KDLAB_PROFILE=smoke $(NBVAL) --nbval-lax notebooks/perspectives notebooks/start.ipynb notebooks/explore.ipynb && \
 	  $(NBVAL) --nbval $(READING) && (cd "$$out" && $(NBVAL) --nbval-lax $(TRAINING)); } >"$$out/log" 2>&1 || status=$$?; \
 	cat "$$out/log"; exit $$status

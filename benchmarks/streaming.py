@@ -10,8 +10,8 @@ bilinearly with Pillow; kdlab lets it decode a JPEG smaller first, as its rules 
 the images at most, so that most are decoded in every epoch; the bytes that it held are printed beside those of all.
 
 With ``--memory``: folders of so many small JPEGs (10,000, 50,000 and 200,000), each opened and streamed by a process of
-its own that holds 8 MB of pixels at most; the memory of that process before, when the folder was open, after 200 steps,
-and at its highest.
+its own that holds 64 MiB of images at most while it opens and 8 MiB while it streams; the memory of that process
+before, when the folder was open, after 200 steps, and at its highest.
 """
 
 import os
@@ -107,7 +107,7 @@ def main(files: int = 2000, side: int = 64) -> None:
         ratios = [one / other for one, other in zip(rates["streamed"][1:], rates["DataLoader"][1:], strict=True)]
         print(f"streamed over DataLoader with {THREADS} workers: {statistics.median(ratios):.2f} x "
               f"[{min(ratios):.2f}, {max(ratios):.2f}]")  # fmt: skip
-        print(f"bytes of pixels held: {max(held):,} of {memory.images.numel():,}")
+        print(f"bytes held: {max(held):,}; all pixels: {memory.images.numel():,}")
 
 
 def small(root: Path, start: int, stop: int) -> None:

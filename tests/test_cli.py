@@ -222,7 +222,7 @@ def test_doctor_tells_versions_data_disk_and_damage(kdlab, runs):
 def test_what_was_read_comes_first(kdlab):
     words = "run", "kd", "--profile", "smoke", "--epochs", "0.2", "--workers", "0"
     read = r"""fashion: 10 classes, grey images of 28 x 28 pixels
-  train 320 of 12,000 \(32 a class\), val 200 of 2,000 \(20 a class\), test 500 of 10,000 \(50 a class\)
+  train 320 of 12,000 \(32 a class\), val 200 of 2,000 \(20 a class\), test 200 of 10,000 \(20 a class\)
   a linear model on the pixels reaches 7\d.\d % on val; the largest class is 10.0 % of val
 """
     assert re.match(read + "2 runs: 0 in the store, 2 to train\n", kdlab(*words)[1])

@@ -10,7 +10,7 @@ from PIL import Image
 from kdlab import data, lab
 from kdlab.data import decoded
 from kdlab.data.source import HELD
-from kdlab.data.streamed import Streamed
+from kdlab.data.streamed import BESIDE, Streamed
 from kdlab.errors import SpecError
 from kdlab.lab import memory
 from kdlab.models import build
@@ -97,7 +97,7 @@ def reader(size: int, calls: list):
 
 @pytest.mark.parametrize("files", [1_000, 5_000])
 def test_what_is_held_does_not_grow_with_the_files(files):
-    calls, held = [], 64 * 100
+    calls, held = [], 64 * (100 + BESIDE)
     images = Streamed(reader(100, calls), np.arange(files), (1, 1, 100), held=held)
     order = torch.randperm(files, generator=torch.Generator().manual_seed(0))
     images.expect(order)
@@ -107,12 +107,12 @@ def test_what_is_held_does_not_grow_with_the_files(files):
         assert images.bytes_held <= held
     assert sorted(calls) == list(range(files)), "each was decoded once in an epoch"
     images.index_select(0, torch.arange(50))
-    assert images.bytes_held <= 3 * 50 * 100, "more only for a request that is larger"
+    assert images.bytes_held <= 3 * 50 * (100 + BESIDE), "more only for a request that is larger"
 
 
 def test_the_next_images_are_decoded_while_a_step_is_taken():
     calls, order = [], torch.tensor([9, 2, 7, 0, 5, 1, 8, 3, 6, 4])
-    images = Streamed(reader(4, calls), np.arange(10) + 100, (1, 1, 4), held=4 * 6)
+    images = Streamed(reader(4, calls), np.arange(10) + 100, (1, 1, 4), held=(4 + BESIDE) * 6)
     images.expect(order)
     images.index_select(0, order[:2])
     images._pool.shutdown()  # waits for what has begun

@@ -15,7 +15,7 @@ from kdlab.errors import SpecError
 from kdlab.paths import file_digest
 
 SPLITS = ("train", "val", "test")
-HELD = 2**26  # bytes of pixels that a set which is streamed keeps
+HELD = 2**26  # bytes of images that a set which is streamed keeps
 
 
 @dataclass(frozen=True)

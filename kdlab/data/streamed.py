@@ -1,8 +1,8 @@
 """Images that are decoded when they are asked for, in threads and a little ahead: a folder that no memory holds.
 
-What is kept is bounded in bytes, whatever the number of files: images that were just used, since the views of a step
-ask for the same ones, and the next in the order that was told. The pixels are those that a set in memory has, to the
-last bit.
+What is kept is bounded in bytes, whatever the number of files and however small they are: images that were just used,
+since the views of a step ask for the same ones, and the next in the order that was told. The pixels are those that a
+set in memory has, to the last bit.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor
 from kdlab.data.source import HELD
 
 THREADS = min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+BESIDE = 2048  # bytes that an image takes which is kept, besides its pixels: its future, the lock of that, the array
 
 
 class Streamed:
@@ -30,7 +31,7 @@ class Streamed:
         rows: (N,) int64, rows of the set's images.
         image: (channels, height, width).
         device: where batches go.
-        held: bytes of pixels to keep; more are kept only where three requests take more.
+        held: bytes of images to keep, each with ``BESIDE``; more are kept only where three requests take more.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Streamed:
     ):  # fmt: skip
         self.read, self.rows, self.device, self.held = read, np.asarray(rows), torch.device(device), held
         self.shape = torch.Size((len(self.rows), *image))
+        self._each = int(np.prod(image)) + BESIDE
         self._kept: OrderedDict[int, Future] = OrderedDict()  # by place, the least lately used first
         self._order, self._at, self._next = np.arange(0), np.arange(0), 0
         self._pool: ThreadPoolExecutor | None = None
@@ -74,7 +76,7 @@ class Streamed:
         """Images at ``index`` (B,), uint8 (B, C, H, W), on the device; ``dim`` is 0, as a tensor's would be."""
         wanted = index.tolist()
         with self._lock:
-            limit = max(self.held // int(np.prod(self.shape[1:])), 3 * len(wanted))
+            limit = max(self.held // self._each, 3 * len(wanted))
             futures = [self._ask(place, limit) for place in wanted]
             self._decode_ahead(wanted, limit)
         pixels = np.empty((len(wanted), *self.shape[1:]), np.uint8)
@@ -102,5 +104,5 @@ class Streamed:
 
     @property
     def bytes_held(self) -> int:
-        """Bytes of the images that are kept or being decoded."""
-        return len(self._kept) * int(np.prod(self.shape[1:]))
+        """Bytes that the images take which are kept or being decoded."""
+        return len(self._kept) * self._each

@@ -210,7 +210,7 @@ PROFILES = {
     "smoke": Profile(
         name="smoke",
         data=DATA,
-        sizes=(320, 200, 500),
+        sizes=(320, 200, 200),
         student="resnet8_s2_w4",
         teacher="resnet8_s2_w8",
         seeds=(0, 1),
