@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import matplotlib.style
-from matplotlib.figure import Figure
+if TYPE_CHECKING:  # explorers take colours from here before anything is drawn with matplotlib, which takes long to load
+    from matplotlib.figure import Figure
 
 FEW = 6  # seeds below which no sign-flip test can reach 5 %
 COLUMN, PAGE = 3.4, 7.0  # inches: one column and the full width of a two-column page
@@ -88,12 +89,16 @@ def style(arm: str, position: int = 0) -> dict[str, str]:
 @contextmanager
 def theme():
     """Draw with the project's settings, whatever the user's own matplotlib settings are; also a decorator."""
+    import matplotlib.style
+
     with matplotlib.style.context(["default", THEME]):
         yield
 
 
 def figure(height: float = 2.4, width: float = COLUMN) -> Figure:
     """An empty figure in inches that makes room for its own labels; it belongs to no pyplot session."""
+    from matplotlib.figure import Figure
+
     with theme():
         return Figure(figsize=(width, height), layout="constrained")
 

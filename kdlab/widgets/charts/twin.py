@@ -8,13 +8,10 @@ import textwrap
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from kdlab.plotting.contact import font, thumbnail
 from kdlab.plotting.look import INK
-from kdlab.widgets.charts.axes import draw, drawing
 from kdlab.widgets.charts.chart import Panel
 from kdlab.widgets.charts.colours import readable
 from kdlab.widgets.charts.tiles import Images, Share, Tiles, Words
@@ -64,6 +61,12 @@ def _row(row: Sequence[Cell]) -> Image.Image:
 def _part(part: Part, width: int) -> Image.Image:
     if isinstance(part, Tiles):
         return _tiles(part, width)
+    # Here, since a first picture of images alone needs nothing of matplotlib, which takes long to load.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from kdlab.widgets.charts.axes import draw, drawing
+
     legend = list(dict.fromkeys(mark.name for mark in part.marks if mark.name))
     columns = max(1, width // (60 + max((int(font(15).getlength(name)) for name in legend), default=0)))
     lines = math.ceil(len(legend) / columns)
