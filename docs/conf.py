@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from docutils import nodes
 from sphinx.errors import ExtensionError
 
 HERE = Path(__file__).parent
@@ -12,6 +13,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "benchmarks")]
 
 import checks  # noqa: E402
 import costs  # noqa: E402
+import formulas  # noqa: E402
 import reference  # noqa: E402
 import tables  # noqa: E402
 
@@ -60,6 +62,13 @@ def skip_fields(app, what, name, obj, skip, options):
     return True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field number") else None
 
 
+def draw(app, doctree):
+    """Draw the formulas among the literals of a page."""
+    for node in [*doctree.findall(nodes.literal)]:
+        if drawn := formulas.mathml(node.astext()):
+            node.replace_self(nodes.raw("", f'<span class="formula">{drawn}</span>', format="html"))
+
+
 def gallery(app):
     """Put the published gallery into the site, with the lessons as they are committed now."""
     target, figures = Path(app.outdir) / "gallery", HERE.parent / "figures"
@@ -88,4 +97,5 @@ def setup(app):
     app.connect("autodoc-process-docstring", plainly, priority=400)  # before napoleon, which is at 500
     app.connect("autodoc-process-signature", signature)
     app.connect("autodoc-skip-member", skip_fields)
+    app.connect("doctree-read", draw)
     app.connect("build-finished", finish)

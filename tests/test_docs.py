@@ -15,6 +15,7 @@ import pytest
 import kdlab
 from kdlab import widgets
 from kdlab.paths import CHECKOUT
+from kdlab.registry import catalogue
 
 DOCS = CHECKOUT / "docs"
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
@@ -35,7 +36,7 @@ def source(name: str):
     return module
 
 
-reference, checks, tables = map(source, ("reference", "checks", "tables"))
+reference, checks, tables, formulas = map(source, ("reference", "checks", "tables", "formulas"))
 
 
 def resolve(name: str) -> object:
@@ -45,6 +46,31 @@ def resolve(name: str) -> object:
     for part in rest:
         found = getattr(found, part)
     return found
+
+
+@pytest.mark.parametrize("typed, tex", [
+    ("L = L_KD + mean_{chw} (f_i - g_i)^2", r"L = L_{\mathrm{KD}} + \mathrm{mean}_{chw} (f_{i} - g_{i})^{2}"),
+    ("sum_ij q_j|i log q_j|i / B^2", r"\sum_{ij} q_{j\vert i} \mathrm{log} q_{j\vert i} / B^{2}"),
+    ("T^2 KL(t || s) >= 1e-5", r"T^{2} \mathrm{KL}(t \parallel s) \ge 10^{-5}"),
+    ("D'_ij = x . y ~ N(0, sigma)", r"D^{\prime}_{ij} = x \cdot y \sim N(0, \sigma)"),
+    ("p^t_y - e^(-2 g) = q_first", r"p^{t}_{y} - e^{-2 g} = q_{\mathrm{first}}"),
+])  # fmt: skip
+def test_a_formula_is_drawn_as_it_is_typed(typed, tex):
+    assert formulas.is_formula(typed)
+    assert formulas.tex(typed).replace(r"\,", "").replace(" ", "") == tex.replace(" ", "")
+    assert formulas.mathml(typed).startswith("<math ")
+
+
+def test_what_is_no_formula_stays_as_it_is_typed():
+    code = ("Batch.of(labels, views=2)", "num_ops=3, magnitude=5", "role == 'x'", "share of a class = a word", "kd")
+    assert not any(map(formulas.mathml, code))
+    assert formulas.is_formula("L = a § b") and formulas.mathml("L = a § b") is None, "an unknown sign"
+
+
+def test_every_formula_of_a_method_is_drawn():
+    texts = [" ".join(entry.text.split()) for entry in catalogue("losses").values()]
+    typed = {formula for text in texts for formula in re.findall(r"``(L = .+?)``", text)}
+    assert len(typed) > 30 and all(map(formulas.mathml, typed))
 
 
 def test_the_front_door_is_whole_and_all_of_it_exists():
