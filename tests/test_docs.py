@@ -70,7 +70,8 @@ def test_what_is_no_formula_stays_as_it_is_typed():
 def test_every_formula_of_a_method_is_drawn():
     texts = [" ".join(entry.text.split()) for entry in catalogue("losses").values()]
     typed = {formula for text in texts for formula in re.findall(r"``(L = .+?)``", text)}
-    assert len(typed) > 30 and all(map(formulas.mathml, typed))
+    plain = {formula for formula in typed if not formulas.mathml(formula)}
+    assert len(typed) > 30 and plain == {"L = mean_i CE(cos(h_i, h_1..O) / T, original of i)"}, "which is half words"
 
 
 def test_the_front_door_is_whole_and_all_of_it_exists():
