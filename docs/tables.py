@@ -1,5 +1,7 @@
 """Tables that the site shows of what lies in the checkout: the verdicts and the lessons."""
 
+import json
+import re
 from html import escape
 from pathlib import Path
 
@@ -40,11 +42,19 @@ def verdicts(figures: Path) -> str:
 
 
 def lessons(teaching: Path) -> str:
-    """A row for each lesson: a link to its page, and its first paragraph.
+    """A row for each lesson: a link to its page, its first paragraph, its two times, and what is in it, counted.
 
     Args:
         teaching: folder of the lessons.
     """
-    found = [heading(path) for path in sorted(teaching.glob("*.ipynb"))]
-    pages = [link(f"gallery/notebooks/teaching/{lesson['page']}", lesson["title"]) for lesson in found]
-    return table(["lesson", "what it is about"], [[page, f["summary"]] for page, f in zip(pages, found, strict=True)])
+    rows = []
+    for path in sorted(teaching.glob("*.ipynb")):
+        lesson, cells = heading(path), json.loads(path.read_text(encoding="utf-8"))["cells"]
+        words = " ".join("".join(cells[0]["source"]).split())
+        code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        times = [re.search(pattern, words)[1] for pattern in (r"Class: about (\d+ \w+)", r"Runs in about (\d+ \w+)")]
+        counts = [re.findall(pattern, code, re.M) for pattern in (r"quiz\.predict\(", r"quiz\.check\(", r"^\s*assert ")]
+        page = link(f"gallery/notebooks/teaching/{lesson['page']}", lesson["title"])
+        rows.append([page, lesson["summary"], *times, *(str(len(found)) for found in counts)])
+    head = ["lesson", "what it is about", "in class", "runs in", "predictions", "exercises", "statements checked"]
+    return table(head, rows)

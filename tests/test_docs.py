@@ -173,7 +173,10 @@ def test_tables_of_verdicts_and_lessons():
         assert re.search(r'href="gallery/index.html#([\w-]+)"', row)[1] in ids and "**" in row
     lessons = tables.lessons(CHECKOUT / "notebooks" / "teaching").splitlines()
     assert len(lessons) == 2 + len(list((CHECKOUT / "notebooks" / "teaching").glob("*.ipynb")))
-    assert all(row.count(" | ") == 1 and "<a href=" in row for row in lessons[2:])
+    for row in lessons[2:]:
+        page, _, in_class, runs, *counts = row.strip("| ").split(" | ")
+        assert page.startswith("<a href=") and re.fullmatch(r"\d+ min", in_class) and re.fullmatch(r"\d+ s", runs)
+        assert len(counts) == 3 and all(int(count) > 0 for count in counts)
     assert tables.verdicts(DOCS) == "Nothing is published yet.\n"
 
 
