@@ -27,6 +27,7 @@ from kdlab.memo import plan_memo
 
 SAVE_EVERY = 30.0
 BEAT_EVERY = 0.5
+LOOK_EVERY = 1.0  # seconds between two looks at whether a worker's parent lives
 
 
 _training = threading.Lock()
@@ -40,8 +41,13 @@ def quiet() -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever; let it finish what it saves, then end it."""
-    multiprocessing.parent_process().join()
+    """A worker whose parent was killed would wait for work for ever; let it finish what it saves, then end it.
+
+    A pipe closes when the parent dies, unless a fork of it that began in the same moment holds its other end.
+    """
+    parent = multiprocessing.parent_process()
+    while parent.is_alive() and os.getppid() == parent.pid:
+        parent.join(LOOK_EVERY)
     with _training:
         os._exit(0)
 

@@ -475,13 +475,20 @@ def refused_at(place, number, every):
     return sorted(own | set(range(1, max(own) + 1, every)))
 
 
-def fill(root, kilobytes):
-    """A sweep on a small disk of its own, nearly filled by a stranger's file, which is then removed."""
+def fill(root, percent):
+    """A sweep on a small disk of its own, nearly filled by a stranger's file, which is then removed.
+
+    Args:
+        root: of its store.
+        percent: of what a finished store takes, which is the room that there is.
+    """
     whole, place = undisturbed(), f"{root}/disk/runs"
     os.environ["STEPS_LOG"] = f"{root}/disk.log"
     stranger = Path(root) / "disk" / "stranger"
-    space = os.statvfs(stranger.parent)
-    stranger.write_bytes(b"\1" * (space.f_bavail * space.f_frsize - 1024 * kilobytes))
+    space, page = os.statvfs(stranger.parent), os.sysconf("SC_PAGE_SIZE")
+    finished = [path for path in Path(os.environ["KDLAB_OUT"], "undisturbed").rglob("*") if path.is_file()]
+    taken = sum(-(-path.stat().st_size // page) * page for path in finished)
+    stranger.write_bytes(b"\1" * (space.f_bavail * space.f_frsize - taken * percent // 100))
     code = ended(forked(lambda: sweep(place)))
     harmed = sum(bool(Store(place).damaged(key)) for key in Store(place).keys())
     stranger.unlink()

@@ -3,6 +3,7 @@
 import concurrent.futures as futures
 import os
 import time
+import types
 
 import fates
 import pytest
@@ -45,6 +46,16 @@ def test_a_process_that_dies_or_hangs_takes_no_other_with_it(tmp_path, monkeypat
     assert asked[0].result(900) is asked[3].result(900) is None
     pool.shutdown()
     assert sorted(os.listdir(tmp_path)) == ["quick", "slow"]
+
+
+def test_a_worker_sees_that_its_parent_is_gone_though_another_holds_the_pipe_between_them(monkeypatch):
+    parent = types.SimpleNamespace(pid=os.getppid(), is_alive=lambda: True, join=lambda timeout: joined.append(timeout))
+    joined, ended = [], []
+    monkeypatch.setattr(worker.multiprocessing, "parent_process", lambda: parent)
+    monkeypatch.setattr(worker.os, "_exit", ended.append)
+    monkeypatch.setattr(worker.os, "getppid", lambda: parent.pid + (len(joined) > 2))
+    worker._end_with_parent()
+    assert ended == [0] and len(joined) == 3
 
 
 @pytest.mark.parametrize("said", ["9", "never", "-1", "inf"])
