@@ -1,6 +1,8 @@
 """A folder that is streamed: the images of one in memory bit for bit, few of them held, the next ones decoded ahead."""
 
+import gc
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -158,3 +160,22 @@ def test_the_plan_counts_what_is_held(names):
 def test_the_switch_is_yes_or_left_out(photos, value):
     with pytest.raises(SpecError, match="stream must be one of \\[yes\\]"):
         data.facts(f"folder:{photos}?size=16&stream={value}")
+
+
+def test_what_stays_of_a_file_is_its_path_its_digest_and_its_label(tmp_path):
+    """Of perhaps millions of files: whatever else is needed while a folder is opened is gone when it is open."""
+    held = {}
+    for files in (100, 1000):
+        for number in range(files):
+            place = tmp_path / str(files) / "ab"[number % 2] / f"photograph-{number:06d}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.array([[number % 256, number // 256]] * 2, np.uint8)).save(place)
+        name = f"folder:{tmp_path}/{files}?size=8&same=keep&stream=yes"
+        data.load(name)  # afterwards nothing needs to be decoded
+        tracemalloc.start()
+        open_now = data.load(name)
+        gc.collect()
+        held[files] = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        assert len(open_now.train) > files / 2
+    assert (held[1000] - held[100]) / 900 < 150, "bytes"
