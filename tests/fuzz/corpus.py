@@ -31,7 +31,7 @@ CORPUS: dict[str, list[Any]] = {
         fuzz_targets.SPEC | {"model_options": "nested 100000"},  # RecursionError
     ],
     "notebook parameter": [  # AttributeError
-        ("perspectives/few_shot", [word]) for word in ("data=3", "data=None", "student=0.5", "seeds=1e999")
+        ("perspectives/few_shot", [word]) for word in ("data=3", "data=None", "student=0.5", "seeds=1e999", "out_dir=1")
     ],
     "command line": [
         ["figures", "--plan", "--workers", "-1"],  # taken in silence
