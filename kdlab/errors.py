@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,7 @@ class Unfit(SpecError):
     """A perspective that has no answer with these data or lengths, where others have."""
 
 
+DEEPEST = 100  # lists and objects within each other; ours have ten at most
 # What comes of reading a document that is not the one that was written, in as many ways as there are damages.
 DAMAGES = (LookupError, TypeError, ValueError, AttributeError)
 
@@ -30,6 +32,28 @@ def damaged(path: Path, why: Exception | str) -> SpecError:
     """
     said = f"it lacks {why}" if isinstance(why, KeyError) else str(why).partition("\n")[0]
     return SpecError(f"{path} is damaged, or of another version: {said}. `make figures` writes it anew.")
+
+
+def from_json(text: str | bytes) -> Any:
+    """What a json text says.
+
+    Args:
+        text: as it was read from a file that anybody may have written.
+
+    Raises:
+        ValueError: for what is no json, or is nested so deep that whatever goes through it could not.
+    """
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"it is nested deeper than {DEEPEST} levels") from None
+    level = [found]
+    for _ in range(DEEPEST):
+        level = [part for one in level if isinstance(one, list | dict)
+                 for part in (one.values() if isinstance(one, dict) else one)]  # fmt: skip
+        if not level:
+            return found
+    raise ValueError(f"it is nested deeper than {DEEPEST} levels")
 
 
 def choose(argument: str, value: Any, choices: Iterable[Any]) -> Any:

@@ -13,12 +13,15 @@ something where a person typed it means something else there. So the edge is whe
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 OUT, DATA, LEDGER = "KDLAB_OUT", "KDLAB_DATA", "KDLAB_LEDGER"
 CHECKOUT = Path(__file__).resolve().parents[1]  # the folder that holds ``kdlab``, notebooks and figures
@@ -69,6 +72,19 @@ def file_digest(path: str | os.PathLike) -> str:
 def _file_digest(path: str, _size: int, _modified: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_file(path: str | os.PathLike) -> BinaryIO:
+    """A file, open to be read. A pipe would be waited for, and a device may never end.
+
+    Raises:
+        OSError: for what cannot be opened, or is no file.
+    """
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return file
 
 
 def owner() -> str:

@@ -24,6 +24,7 @@ HARD_LABELS = ("all", "plain")
 SCHEDULES = ("cosine", "step", "constant")
 PRECISIONS = ("float32", "bfloat16")
 ROLES = ("student", "teacher")
+MOST_VIEWS = 100  # of an original in a step: each is listed by name and share
 CURVE_POINTS = 4  # evaluations on val during a run, the last one included
 TURNS = 4  # rows per original of methods that make their own views, all quarter turns
 
@@ -145,6 +146,7 @@ class Optimiser:
         check_number("optimiser.weight_decay", self.weight_decay, 0)
         check_number("optimiser.warmup", self.warmup, 0, 1)
         check_number("optimiser.rho", self.rho, 0)
+        _kind("optimiser.nesterov", self.nesterov, bool, "True or False")
         _kind("optimiser.adaptive", self.adaptive, bool, "True or False")
         choose("optimiser.schedule", self.schedule, SCHEDULES)
         for milestone in self.milestones:
@@ -253,6 +255,8 @@ class RunSpec:
         check_integer("seed", self.seed, 0)
         check_integer("replicate", self.replicate, 0)
         check_integer("views", self.views, 1)
+        if self.views > MOST_VIEWS:
+            raise SpecError(f"views must be at most {MOST_VIEWS}, but got {self.views!r}.")
         check_number("ratio", self.ratio, 0, 1)
         check_number("fraction", self.fraction, 0, 1, open_low=True)
         choose("hard_labels", self.hard_labels, HARD_LABELS)

@@ -18,6 +18,7 @@ from kdlab.lab.networks import describe_checkpoints
 from kdlab.lab.query import show
 from kdlab.lab.teachers import PoorTeacher
 from kdlab.perspectives import recipes
+from kdlab.perspectives.notebook_parameters import MOST_SEEDS
 from kdlab.registry import catalogue
 from kdlab.spec import Checkpoint, RunSpec
 
@@ -53,7 +54,7 @@ def distil(
         PoorTeacher: when a teacher is not above chance, after its row has been printed.
     """
     settings.check()
-    check_integer("seeds", seeds, 1)
+    check_integer("seeds", seeds, 1, MOST_SEEDS)
     check_lengths(given)
     size, spec = _resolved(method, profile, given)
     specs = [spec.at_seed(s) for s in range(seed, seed + seeds)]

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from kdlab.errors import from_json
 from kdlab.lab.unfinished import writing
 
 LIST = ".copied.json"  # of each file: digests of the original as it was copied, and of its cells' sources
@@ -55,8 +56,9 @@ def working_copy(source: Path, place: Path) -> list[str]:
 
 def _known(path: Path) -> dict[str, list[str]]:
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        return known if isinstance(known, dict) else {}
+        known = from_json(path.read_text(encoding="utf-8"))
+        pairs = known.items() if isinstance(known, dict) else ()
+        return {name: pair for name, pair in pairs if isinstance(pair, list) and len(pair) == 2}
     except (OSError, ValueError):  # the first time, or a damaged one: what is there counts as edited
         return {}
 
@@ -69,7 +71,7 @@ def _cells(path: Path) -> str:
     """A digest of what a person writes in a notebook: kinds and sources of its cells; of other files, all of it."""
     content = path.read_bytes()
     try:
-        cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(content)["cells"]]
+        cells = [(cell["cell_type"], "".join(cell["source"])) for cell in from_json(content)["cells"]]
     except (ValueError, KeyError, TypeError):
         return _digest(content)
     return _digest(json.dumps(cells).encode())

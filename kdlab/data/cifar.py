@@ -13,6 +13,7 @@ import numpy as np
 from kdlab.data.arrays import check_classes, checked_images, checked_labels
 from kdlab.data.source import Source, from_arrays, locate
 from kdlab.errors import SpecError
+from kdlab.paths import open_file
 
 CIFAR10_FILES = (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch", "batches.meta")
 CIFAR100_FILES = ("train", "test", "meta")
@@ -51,7 +52,7 @@ def read_archive(path: Path, *keys: str) -> list:
         SpecError: naming the file, when it is damaged, lacks a key, or holds anything but arrays and text.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             archive = _ArrayUnpickler(file, encoding="latin1").load()
     except Exception as error:  # a damaged pickle is a damaged program: it may fail in any way
         raise SpecError(

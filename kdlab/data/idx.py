@@ -19,6 +19,7 @@ import numpy as np
 from kdlab.data.arrays import check_classes, checked_images, checked_labels
 from kdlab.data.source import Source, from_arrays, locate
 from kdlab.errors import SpecError
+from kdlab.paths import open_file
 
 PACK = Path(__file__).with_name("fashion.xz")
 CLASSES = (
@@ -97,7 +98,7 @@ def read_idx(path: Path) -> np.ndarray:
             more is unpacked than that, and of more than ``LARGEST`` values nothing.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             packed = file.read(2) == GZIPPED
             file.seek(0)
             return _values(path, gzip.GzipFile(fileobj=file) if packed else file)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kdlab import paths
-from kdlab.errors import plain
+from kdlab.errors import from_json, plain
 from kdlab.lab import damage
 from kdlab.lab.disk import OnDisk
 
@@ -65,12 +65,12 @@ class Beside(OnDisk):
 def _whole(path: Path, name: str) -> dict[str, Any] | None:
     """A file with its checksum, or None where it does not hold what was written to it."""
     try:
-        content = json.loads(path.read_bytes())
+        content = from_json(path.read_bytes())
         if content["sha256"] == _digest(content["document"]) and content.get("name", name) == name:
             return content
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         pass
     return None
 

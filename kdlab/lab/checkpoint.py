@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from kdlab.errors import SpecError
+from kdlab.errors import SpecError, from_json
 from kdlab.foreign.weightfile import check_file, metadata, parse
 from kdlab.paths import file_digest
 from kdlab.spec import Checkpoint
@@ -30,5 +30,13 @@ def checkpoint(argument: str, text: str | Path, arch: str | None = None, options
     if arch is None and "arch" not in own:
         raise SpecError(f"{argument} {path} is a file of weights that does not say its model; name it by --arch.")
     if options is None:
-        options = json.loads(own.get("options", "{}")) if arch in (None, own.get("arch")) else {}
+        options = _options(argument, path, own.get("options", "{}")) if arch in (None, own.get("arch")) else {}
     return Checkpoint(str(path), file_digest(path), arch or own["arch"], options, weights)
+
+
+def _options(argument: str, path: Path, text: str) -> Mapping:
+    """The model's options, as the file itself says them."""
+    with contextlib.suppress(ValueError):
+        if isinstance(found := from_json(text), dict):
+            return found
+    raise SpecError(f"{argument} {path} says of its model's options {text[:60]!r}, which are none; name it by --arch.")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kdlab.errors import plain
+from kdlab.errors import from_json, plain
 from kdlab.lab import damage
 from kdlab.lab.damage import Damaged, Newer
 from kdlab.lab.keys import SCHEMA
@@ -36,7 +35,7 @@ class Finished:
 
     def _document(self, key: str, name: str, sums: dict[str, str]) -> dict[str, Any]:
         with damage.reading(key, f"{name}.json"):
-            if not isinstance(found := json.loads(self._whole(key, f"{name}.json", sums)), dict):
+            if not isinstance(found := from_json(self._whole(key, f"{name}.json", sums)), dict):
                 raise ValueError("no fields by name")
             return found
 
@@ -80,7 +79,7 @@ class Finished:
             Newer: when a newer kdlab wrote the run.
         """
         with damage.reading(key, "done.json"), open(f"{self.root}/{plain(key)}/done.json", "rb") as file:
-            done = json.loads(file.read())
+            done = from_json(file.read())
             if done["key"] != key:
                 raise ValueError(f"it is that of run {done['key']}")
             sums = dict(done["sha256"])
@@ -132,7 +131,7 @@ class Finished:
         """Whether another version of kdlab wrote a run, which is then not ours to call damaged."""
         try:
             with open(f"{self.root}/{plain(key)}/done.json", "rb") as file:
-                done = json.loads(file.read())
+                done = from_json(file.read())
             return done["key"] == key and self._schema(key, dict(done["sha256"])) not in (None, SCHEMA)
         except (OSError, ValueError, TypeError, KeyError):
             return False

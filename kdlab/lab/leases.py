@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kdlab import paths
-from kdlab.errors import plain
+from kdlab.errors import from_json, plain
 from kdlab.lab import damage
 from kdlab.lab.disk import OnDisk
 from kdlab.lab.process import alive, here, me
@@ -160,8 +160,8 @@ def _locked(fcntl: Any, number: int) -> bool:
 def read_lease(path: Path) -> dict[str, Any] | None:
     """What a lease says; empty while it is being written, None when it is no lease."""
     try:
-        held = json.loads(path.read_text() or "{}")
-    except (ValueError, RecursionError, IsADirectoryError):
+        held = from_json(path.read_text() or "{}")
+    except (ValueError, IsADirectoryError):
         return None
     return held if isinstance(held, dict) and isinstance(held.get("step", 0), int) else None
 

@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 
 from kdlab import paths
-from kdlab.errors import SpecError
+from kdlab.errors import SpecError, from_json
 from kdlab.lab.answers import right
 from kdlab.lab.keys import digest
 from kdlab.lab.store import NEEDED, Store
@@ -133,7 +133,7 @@ def read(path: Path) -> dict[tuple[str, str], Row]:
     for number, cells in enumerate(_lines(path), 2):
         try:
             row = _row(cells)
-        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, IndexError) as error:
             reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise SpecError(f"ledger {path}, line {number} (run {cells['key']!r}): {reason}.") from error
         if row.identity in rows:
@@ -174,7 +174,7 @@ def _unpacked(path: Path) -> bytes:
         OSError, LZMAError, EOFError, ValueError: saying what is wrong.
     """
     unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=UNPACKING)
-    with path.open("rb") as file:
+    with paths.open_file(path) as file:
         content = unpacker.decompress(file.read(LARGEST), LARGEST)
     if not unpacker.eof:
         raise EOFError("its end is missing" if unpacker.needs_input else f"it unpacks to more than {LARGEST:,} bytes")
@@ -193,7 +193,7 @@ def _row(cells: Mapping[str, str]) -> Row:
     Raises:
         ValueError, KeyError, TypeError, IndexError: saying what does not.
     """
-    values = {name: json.loads(text) for name, text in cells.items() if text and name not in TEXT}
+    values = {name: from_json(text) for name, text in cells.items() if text and name not in TEXT}
     spec, numbers = values.pop("spec"), values
     row = Row(cells["key"], cells["environment"], cells["revision"], numbers, spec, cells["test_right"])
     if not row.environment:

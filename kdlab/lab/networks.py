@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import importlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from kdlab import data
-from kdlab.errors import SpecError
+from kdlab.errors import SpecError, from_json
 from kdlab.foreign import weightfile
 from kdlab.lab.planned import PlannedRun
 from kdlab.lab.store import Store
@@ -107,7 +106,11 @@ def _other_rule(spec: RunSpec) -> str:
     if "mean" not in held or "std" not in held:
         return ""
     train = splits_of(spec).train
-    theirs, ours = [*json.loads(held["mean"]), *json.loads(held["std"])], [*train.mean, *train.std]
+    ours = [*train.mean, *train.std]
+    try:
+        theirs = [float(value) for name in ("mean", "std") for value in from_json(held[name])]
+    except (ValueError, TypeError):  # another program's words by the same names
+        return ""
     if len(theirs) == len(ours) and all(abs(a - b) < CLOSE for a, b in zip(theirs, ours, strict=True)):
         return ""
     words = (", ".join(f"{value:.2f}" for value in values) for values in (theirs, ours))

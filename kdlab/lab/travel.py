@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from kdlab import paths
+from kdlab.errors import from_json
 from kdlab.lab import damage
 from kdlab.lab.store import Store
 
@@ -56,7 +56,7 @@ def pack(store: Store, keys: Iterable[str]) -> Parcel:
 def _files(store: Store, key: str) -> dict[str, bytes]:
     files = {}
     with damage.reading(key, DONE):
-        names = [*json.loads((store.root / key / DONE).read_bytes())["sha256"], DONE]
+        names = [*from_json((store.root / key / DONE).read_bytes())["sha256"], DONE]
     for name in names:
         with damage.reading(key, name):
             files[name] = (store.root / key / name).read_bytes()
@@ -75,7 +75,7 @@ def check(key: str, files: Mapping[str, bytes]) -> None:
         Damaged: for the first that is not what was written, is missing, or is one too many.
     """
     with damage.reading(key, DONE):
-        done = json.loads(files[DONE])
+        done = from_json(files[DONE])
         if done["key"] != key:
             raise ValueError(f"is that of run {done['key']}")
         sums = dict(done["sha256"])

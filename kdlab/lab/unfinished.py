@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kdlab import paths
-from kdlab.errors import plain
+from kdlab.errors import from_json, plain
 from kdlab.lab import damage
 from kdlab.lab.damage import Damaged
 from kdlab.lab.disk import OnDisk, writing
@@ -74,7 +74,7 @@ class Unfinished(Leases, OnDisk):
                 if environment != held.get("environment", "") and environment and held.get("environment"):
                     damage.say(f"the checkpoint of run {key} was made by another environment; the run begins anew.")
                     return None
-                return load(content), json.loads(held["plain"])
+                return load(content), from_json(held["plain"])
         except Damaged as error:
             self.drop_checkpoint(error)
             return None
@@ -113,7 +113,7 @@ class Unfinished(Leases, OnDisk):
             return 0
         try:
             with damage.reading(key, "its checkpoint"), safe_open(self.checkpoint_path(key), "np") as file:
-                return int(json.loads(file.metadata()["plain"])["step"])
+                return int(from_json(file.metadata()["plain"])["step"])
         except Damaged:
             return 0
 
@@ -140,4 +140,4 @@ def _with_seal(content: bytes, before: str, after: str) -> bytes:
 
 def _metadata(content: bytes) -> dict[str, str]:
     size = int.from_bytes(content[:8], "little")
-    return json.loads(content[8 : 8 + size])["__metadata__"]
+    return from_json(content[8 : 8 + size])["__metadata__"]

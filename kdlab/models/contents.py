@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import mmap
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -15,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from kdlab.errors import SpecError, choose
+from kdlab.errors import SpecError, choose, from_json
 from kdlab.foreign import weightfile
 from kdlab.models.weight_names import Tensors, bare, groups, stripped
 
@@ -212,7 +211,7 @@ def class_names(path: str | Path) -> tuple[str, ...] | None:
 
 def _plain(text: str) -> Any:
     try:
-        return json.loads(text)
+        return from_json(text)
     except ValueError:
         return None
 

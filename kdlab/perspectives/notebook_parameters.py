@@ -13,6 +13,7 @@ from typing import Any
 from kdlab.errors import SpecError, check_integer, choose
 
 LENGTHS = ("epochs", "steps", "originals", "teacher_epochs")
+MOST_SEEDS = 100  # far more than any comparison takes, and few enough for a plan to be told at once
 PARAMETERS = ("profile", "seeds", "data", "student", "teacher", *LENGTHS, "design", "out_dir")
 INJECTED = "# Parameters"  # the line that papermill writes above the cell that it puts in
 
@@ -35,6 +36,8 @@ def seeds(given) -> tuple[int, ...]:
         SpecError: unless they are distinct non-negative integers, at least two.
     """
     given = literal(given) if isinstance(given, str) else given
+    if isinstance(given, int) and given > MOST_SEEDS:
+        raise SpecError(f"seeds must number at most {MOST_SEEDS:,}, but got {given!r}.")
     whole = list(range(given)) if isinstance(given, int) and not isinstance(given, bool) else given
     good = isinstance(whole, list | tuple) and all(isinstance(s, int) and not isinstance(s, bool) for s in whole)
     if not good or any(s < 0 for s in whole) or len(set(whole)) != len(whole):

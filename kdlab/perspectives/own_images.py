@@ -18,6 +18,7 @@ from kdlab.errors import SpecError, check_integer, choose
 from kdlab.lab.datasheet import file_name
 from kdlab.paths import absolute, home, write_file
 from kdlab.perspectives import advice, recipes
+from kdlab.perspectives.notebook_parameters import MOST_SEEDS
 from kdlab.perspectives.places import described
 from kdlab.perspectives.profiles import profile
 from kdlab.perspectives.studies import Study
@@ -78,7 +79,7 @@ def own_images(
         raise SpecError("augmentations must name at least one policy to compare with two weak views.")
     for policy in augmentations:
         choose("augmentations", policy, catalogue("augment"))
-    check_integer("seeds", seeds, 2)
+    check_integer("seeds", seeds, 2, MOST_SEEDS)
     trained = {} if isinstance(teacher, Checkpoint) else {"teacher": teacher}
     lengths = {} if epochs is None else {"epochs": float(epochs), "teacher_epochs": float(epochs)}
     # All arms see the whole set: no share of it, which the profile's few-shot notebook has, bounds a step.

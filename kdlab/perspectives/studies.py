@@ -145,7 +145,13 @@ class Study:
         return conclusion(verdicts, findings, smoke=self.profile.name == "smoke")
 
     def folder(self, given: Path | str | None = None) -> Path:
-        """Where figures go: the given folder, or ``figures`` in the profile's (``places.folder``)."""
+        """Where figures go: the given folder, or ``figures`` in the profile's (``places.folder``).
+
+        Raises:
+            SpecError: for what names no folder.
+        """
+        if given is not None and not isinstance(given, str | Path):
+            raise SpecError(f"out_dir must be the path of a folder, but got {given!r}.")
         return absolute(given) if given else places.folder(self.profile) / "figures"
 
     def save(self, table: pd.DataFrame, folder: Path | str | None = None) -> dict[str, Any]:

@@ -14,8 +14,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kdlab import __version__
-from kdlab.errors import DAMAGES, SpecError, damaged, plain
-from kdlab.paths import absolute, write_file
+from kdlab.errors import DAMAGES, SpecError, damaged, from_json, plain
+from kdlab.paths import absolute, open_file, write_file
 from kdlab.plotting.look import theme
 
 
@@ -68,7 +68,8 @@ def load(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     """
     path = absolute(path)
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        with open_file(path) as file:
+            record = from_json(file.read())
         columns, rows = record.pop("columns"), record.pop("data")
         if not isinstance(columns, dict) or not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
             raise TypeError("its columns and data are no table")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdlab.errors import SpecError, damaged, is_plain
+from kdlab.errors import SpecError, damaged, from_json, is_plain
+from kdlab.paths import open_file
 from kdlab.perspectives import NAMES
 from kdlab.perspectives.places import data_title
 
@@ -89,7 +89,8 @@ def record(path: Path) -> dict[str, Any]:
 
 def _object(path: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        with open_file(path) as file:
+            found = from_json(file.read())
     except OSError as error:
         raise SpecError(f"{path} cannot be read: {error.strerror or error}.") from error
     except ValueError as error:

@@ -38,7 +38,7 @@ WORDS = {bool: "True or False", int: "an integer", float: "a number", str: "a wo
 
 
 def _check_kind(name: str, value: Any, kind: type) -> None:
-    """Refuse a setting of another kind than its usual value; None leaves the choice to the explorer.
+    """Refuse a setting of another kind than its usual value.
 
     Raises:
         SpecError: naming the setting, the value and the kind.
@@ -76,10 +76,11 @@ class Explorer:
         self._set(settings)
 
     def _set(self, settings: Mapping[str, Any]) -> None:
+        """Take these settings; None is the usual value, which may leave the choice to the explorer."""
         for name, value in settings.items():
             choose("setting", name, self.DEFAULTS)
             _check_kind(name, value, self.KINDS.get(name, type(self.DEFAULTS[name])))
-        self.settings |= settings
+        self.settings |= {name: self.DEFAULTS[name] if value is None else value for name, value in settings.items()}
 
     # ---- what a subclass writes --------------------------------------------------------------------------------------
 
@@ -212,9 +213,10 @@ class Explorer:
             self._set(settings)
             if self.box is not None:
                 self.together, self.adapting = frozenset(settings), True
-                for name, value in settings.items():
+                for name, value in [(name, self.settings[name]) for name in settings]:
                     if name in self.control and value is not None:
-                        with contextlib.suppress(TraitError):  # what it cannot show, ``draw`` refuses with a message
+                        # What it cannot show, ``draw`` refuses with a message; of a tuple ipywidgets fails to say so.
+                        with contextlib.suppress(TraitError, TypeError):
                             self.control[name].value = value
                 self.adapting = False
                 for name in settings:

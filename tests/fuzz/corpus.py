@@ -25,14 +25,23 @@ CORPUS: dict[str, list[Any]] = {
         fuzz_targets.SPEC | {"budget": None},  # TypeError
         fuzz_targets.SPEC | {"teacher": [{}]},  # AttributeError
         _without(fuzz_targets.SPEC, "budget", budget={"amount": 2}),  # TypeError
+        fuzz_targets.SPEC | {"optimiser": fuzz_targets.SPEC["optimiser"] | {"nesterov": [[]]}},  # TypeError
+        fuzz_targets.SPEC | {"views": 10**8},  # 21 GB: a list of as many
+        fuzz_targets.SPEC | {"views": 10**30},  # OverflowError
+        fuzz_targets.SPEC | {"model_options": "nested 100000"},  # RecursionError
     ],
-    "notebook parameter": [["data=3"], ["data=None"], ["student=0.5"], ["seeds=1e999"]],  # AttributeError
+    "notebook parameter": [  # AttributeError
+        ("perspectives/few_shot", [word]) for word in ("data=3", "data=None", "student=0.5", "seeds=1e999", "out_dir=1")
+    ],
     "command line": [
         ["figures", "--plan", "--workers", "-1"],  # taken in silence
         ["figures", "--plan", "--workers", str(10**30)],  # OverflowError
         ["export", LONG, "--out", "x"],  # OSError: file name too long
         ["advise", "--images", "1500", "--epochs", "80", "--figures", LONG],  # OSError
         ["run", "--plan", "--teacher", LONG],  # OSError
+        ["advise", "folder:photos", "--plan", "--seeds", str(10**30)],  # OverflowError
+        ["run", "--plan", "--seeds", str(10**9)],  # a list of as many
+        ["runs", "merge", "pipe.csv.xz"],  # waited for whoever writes into it
     ],
     "archive": [
         ("train-images-idx3-ubyte", bytes([0, 0, 8, 255]) + bytes(4 * 255)),  # ValueError: more than 64 dimensions
@@ -52,6 +61,7 @@ CORPUS: dict[str, list[Any]] = {
         _FIGURE | {"columns": [1]},  # TypeError
         _FIGURE | {"data": {"seed": 3}},  # ValueError
         _FIGURE | {"meta": _FIGURE["meta"] | {"overrides": None}},  # TypeError
+        "nested 100000", _FIGURE | {"caption": "nested 900"},  # RecursionError
     ],
     "verdict document": [
         None,  # TypeError
@@ -59,9 +69,19 @@ CORPUS: dict[str, list[Any]] = {
         _VERDICT | {"verdicts": [{}]},  # KeyError
         _VERDICT | {"figures": [3]},  # TypeError
         _VERDICT | {"health": {"word": 1}},  # TypeError
+        _VERDICT | {"health": "nested 100000"},  # RecursionError
     ],
+    "words of weights": [  # JSONDecodeError
+        fuzz_targets.SAID | said
+        for said in ({"options": "{"}, {"options": "[1]"}, {"mean": "a", "std": "[]"}, {"mean": "[[]]", "std": "{}"})
+    ],
+    "copied notebooks": [({"start.ipynb": 3}, fuzz_targets.SOURCE), ("nested 100000", "nested 100000")],  # TypeError
     "explorer": [  # each of another kind than the control holds
-        ("TemperatureExplorer", {"temperature": "warm"}), ("AugmentationExplorer", {"augmentation": 3}),
-        ("BudgetExplorer", {"data": [1]}), ("LiveTrainer", {"seed": None}), ("ConfidenceExplorer", {"image": {}}),
+        *((name, settings, [], False) for name, settings in [
+            ("TemperatureExplorer", {"temperature": "warm"}), ("AugmentationExplorer", {"augmentation": 3}),
+            ("BudgetExplorer", {"data": [1]}), ("LiveTrainer", {"seed": None}), ("ConfidenceExplorer", {"image": {}}),
+        ]),
+        ("AugmentationExplorer", {}, [("", {"count": None})], False),  # TypeError
+        ("LiveTrainer", {}, [("", {"ratio": (1, 2)})], False),  # TypeError, in how ipywidgets refuses it
     ],
 }  # fmt: skip

@@ -51,6 +51,7 @@ def test_odd_input_ends_well_or_with_a_sentence(name, tmp_path):
     earlier = signal.signal(signal.SIGALRM, hung)
 
     def one(value):
+        since = time.monotonic()
         signal.setitimer(signal.ITIMER_REAL, HANG)
         try:
             act(value, tmp_path)
@@ -60,6 +61,7 @@ def test_odd_input_ends_well_or_with_a_sentence(name, tmp_path):
             told["refused"] += 1
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
+        assert time.monotonic() - since < HANG, "what interrupted it was taken for an error of the system"
         assert (grown := resident() - before) < MEMORY, f"{grown >> 20} MB more than before"
         left = [path.name for path in tmp_path.rglob("*") if WRITTEN_ASIDE.search(path.name)]
         assert not left, f"half written: {left}"
@@ -95,15 +97,35 @@ def test_what_is_kept_and_what_is_guided_are_targets():
     assert set(CORPUS) <= set(TARGETS) and set(guided.READERS) <= set(TARGETS)
 
 
+def test_every_command_and_every_option_is_drawn_or_left_out_for_a_reason():
+    known = {command[: 1 + (command[0] == "runs" and len(command) > 1)] for command in fuzz_targets.COMMANDS}
+    for path, command in leaves(fuzz_targets.get_command(fuzz_targets.app)):
+        asked = {one.opts[0] for one in command.params if one.param_type_name == "option"}
+        words = " ".join(path)
+        if words not in fuzz_targets.LEFT_OUT:
+            assert path in known, f"{words}: draw it, or say in LEFT_OUT why not"
+            asked -= {one.removeprefix(f"{words} ") for one in fuzz_targets.LEFT_OUT}
+            assert asked == set(fuzz_targets.options(path)), words
+    assert {"--workers", "--plan", "-p", "--cluster", "--device"} <= set(fuzz_targets.options(("figures",)))
+
+
+def leaves(command, *path):
+    """The commands of a parser that have no commands below them, each with its words."""
+    below = getattr(command, "commands", None)
+    return [(path, command)] if below is None else [e for name in below for e in leaves(below[name], *path, name)]
+
+
 def survey(name: str, cases: int) -> dict[str, str]:
     """For whoever mends: the distinct ends of a target that are neither, each with a value that led there."""
     strategy, act = TARGETS[name]
     found: dict[str, str] = {}
+    signal.signal(signal.SIGALRM, hung)
     with tempfile.TemporaryDirectory() as folder:
 
         @settings(max_examples=cases, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         @given(strategy)
         def one(value):
+            signal.setitimer(signal.ITIMER_REAL, HANG)
             try:
                 act(value, Path(folder))
             except SpecError:
@@ -112,6 +134,8 @@ def survey(name: str, cases: int) -> dict[str, str]:
                 last = traceback.extract_tb(error.__traceback__)[-1]
                 where = f"{type(error).__name__} {last.filename}:{last.lineno}"
                 found.setdefault(where, f"{error} <- {value!r}"[:600])
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
 
         one()
     return found
