@@ -177,7 +177,7 @@ def test_a_file_that_is_wrong_is_refused_and_nothing_is_written(tmp_path, change
         ({}, lambda text: b"a" * 5_000_000, "a line of it is longer than 2,000,000 bytes"),
         ({}, lambda text: b"," * 1000 + b"\n", "has 1,001 columns, and at most 1,000 are read"),
         ({}, lambda text: text[: text.find(b"\n")] + b"\n" + b",\n" * 100_000, "line 2 has 2 cells, and the first 16"),
-        ({}, lambda text: text.replace(b'{""', b"[" * 100_000, 1), "maximum recursion depth"),
+        ({}, lambda text: text.replace(b'{""', b"[" * 100_000, 1), "nested deeper than 100 levels"),
     ],
 )
 def test_a_file_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch, limit, change, words):
