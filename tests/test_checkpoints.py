@@ -178,6 +178,23 @@ def test_the_command_line_names_file_and_weights(tmp_path):
     )
 
 
+def test_a_file_s_own_words_run_no_program(tmp_path, monkeypatch, capsys):
+    (tmp_path / "theirs.py").write_text("open('was here', 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for arch in ("theirs:Net", "os:system", "torchvision:models", " torchvision.models:x"):
+        save_file(STATE, "t.safetensors", {"arch": arch, "options": json.dumps({"command": "touch 'was here'"})})
+        said = f"says that its model is {arch!r}, a program that did not come with kdlab"
+        with pytest.raises(SpecError, match=re.escape(said)):
+            checkpoint("--teacher", "t.safetensors")
+        monkeypatch.setattr(sys, "argv", ["kdlab", "run", "kd", "--profile", "smoke", "--teacher", "t.safetensors"])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code == 2 and said in capsys.readouterr().err.replace("\n", " ")
+    assert checkpoint("--teacher", "t.safetensors", "theirs:Net").arch == "theirs:Net", "whoever trusts it names it"
+    assert not (tmp_path / "was here").exists()
+
+
 def test_which_weights_stand_in_the_key(tmp_path):
     torch.save({"state_dict": network(1).state_dict(), "model_ema": network(2).state_dict()}, tmp_path / "t.pth")
     spec = RunSpec(sizes=(320, 20, 20), budget=Budget(1, "steps", 8), method="kd")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from kdlab.foreign.weightfile import check_file, metadata, parse
 from kdlab.paths import file_digest
 from kdlab.spec import Checkpoint
 
+KNOWN = "torchvision.models:"  # the only program outside of kdlab that a file's own words may have run
+
 
 def checkpoint(argument: str, text: str | Path, arch: str | None = None, options: Mapping | None = None) -> Checkpoint:
     """The Checkpoint that a person names by a file, once the file looks like one of weights.
@@ -18,7 +21,8 @@ def checkpoint(argument: str, text: str | Path, arch: str | None = None, options
     Args:
         argument: what to call it in a refusal, such as ``"--teacher"``.
         text: ``FILE`` or ``FILE?weights=NAME``.
-        arch: the model; None takes what kdlab wrote into the file when it exported it.
+        arch: the model; None takes what kdlab wrote into the file when it exported it, unless that is a program of
+            somebody's (``module:Class``), which a file cannot ask for: whoever trusts it names it.
         options: the model's own; None likewise.
 
     Raises:
@@ -29,6 +33,11 @@ def checkpoint(argument: str, text: str | Path, arch: str | None = None, options
     own = metadata(path)
     if arch is None and "arch" not in own:
         raise SpecError(f"{argument} {path} is a file of weights that does not say its model; name it by --arch.")
+    if arch is None and ":" in own["arch"] and not own["arch"].startswith(KNOWN):
+        raise SpecError(
+            f"{argument} {path} says that its model is {own['arch']!r}, a program that did not come with kdlab: if you "
+            f"trust it, name it by --arch {shlex.quote(own['arch'])}."
+        )
     if options is None:
         options = _options(argument, path, own.get("options", "{}")) if arch in (None, own.get("arch")) else {}
     return Checkpoint(str(path), file_digest(path), arch or own["arch"], options, weights)
