@@ -69,7 +69,8 @@ def tex(text: str) -> str:
             made.append(r"\, ")
         else:
             digits, _, power = word.partition("e")
-            made.append(f"{digits if digits != '1' else ''}10^{{{power}}}" if power else digits)
+            times = "" if digits == "1" else rf"{digits} \cdot "
+            made.append(f"{times}10^{{{power}}}" if power else digits)
     return "".join(made)
 
 
