@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdlab import data, lab, paths, perspectives, report
+from kdlab import data, lab, paths, perspectives, report, widgets
 from kdlab.cli import app
 from kdlab.errors import SpecError
 from kdlab.lab import answers, environment, ledger, merging, running, sources
@@ -444,3 +444,41 @@ def test_without_a_ledger_nothing_is_read(monkeypatch):
     assert ledger.files() == [] and ledger.by_key() == {} and sources.elsewhere(Store()) == {}
     with pytest.raises(SpecError, match="there is no checkout here.*--into, or set KDLAB_LEDGER"):
         merging._target(paths.absolute("x.csv.xz"), None)
+
+
+@pytest.mark.parametrize("field", ["method", "model", "augmentation"])
+@pytest.mark.parametrize("data_here", [True, False])
+def test_a_row_that_names_a_program_does_not_have_it_imported(field, data_here, kdlab, tmp_path, monkeypatch):
+    (tmp_path / "theirs.py").write_text(f"open({str(tmp_path / 'was here')!r}, 'w')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def another_program(document):
+        document["spec"][field] = "theirs:Thing"
+        kinds = {"method": "losses", "model": "models", "augmentation": "augment"}
+        document["normal"]["parts"][kinds[field]] = "theirs:Thing"
+        if not data_here:
+            document["spec"]["data"], document["normal"]["data"] = "cifar100", "0" * 32
+
+    code, said = kdlab("runs", "merge", forged(elsewhere(tmp_path, KD), another_program))
+    assert code == 0 and "theirs:Thing: no part of kdlab, and not imported" in said
+    key = next(iter(ledger.by_key()))
+    for words in (["runs"], ["runs", "verify"], ["runs", "gc"], ["compare", key, key], ["doctor"], ["export", key]):
+        kdlab(*words)
+    widgets.ResultsBrowser(run=key).widget()
+    assert not (tmp_path / "was here").exists() and "theirs" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value", "said"),
+    [
+        ("spec", "seed", 7, "has the seed 7, but its key 0"), ("spec", "method", "theirs:Other", "has the method"),
+        ("normal", "parts", None, "none that can be read"), ("normal", "parts", {"x": 1}, "none that can be read"),
+    ],
+)  # fmt: skip
+def test_a_row_that_names_a_program_says_one_run(part, field, value, said, tmp_path):
+    def change(document):
+        document["spec"]["method"] = document["normal"]["parts"]["losses"] = "theirs:Thing"
+        document[part][field] = value
+
+    with pytest.raises(SpecError, match=said):
+        merging.merge([forged(elsewhere(tmp_path, KD), change)])

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from kdlab import data, paths
 from kdlab.errors import SpecError
 from kdlab.lab import ledger
+from kdlab.lab.checkpoint import KNOWN
 from kdlab.lab.damage import Damaged
 from kdlab.lab.keys import digest, from_data, normal
 from kdlab.lab.ledger import SUFFIX, Row
@@ -95,12 +97,16 @@ def check(row: Row) -> str:
         row: of which ``ledger.read`` has seen that its normal form hashes to the key.
 
     Returns:
-        What could not be checked, since the data are not here; empty when all was.
+        What could not be checked, since the data are not here, or since it would have had a program imported that the
+        row names (``module:Class``): a row is somebody's data. Empty when all was.
 
     Raises:
         SpecError: when the spec says another run than the key.
     """
     stored = row.spec["normal"]
+    if named := sorted(_programs(row.spec["spec"])):
+        _same_names(row)
+        return f"{', '.join(named)}: no part of kdlab, and not imported, so names and seeds alone were compared"
     try:
         spec = RunSpec.from_dict(row.spec["spec"])
     except (KeyError, TypeError, AttributeError) as error:
@@ -120,6 +126,28 @@ def check(row: Row) -> str:
         f"the spec of run {row.key} does not hash to that key here, but to {digest(now)}; they differ in "
         f"{', '.join(names) or 'sizes or teacher'}. It was made from other data, by another version, or was edited."
     )
+
+
+def _programs(document: Any) -> set[str]:
+    """What a spec's document names that a key would have imported, but for torchvision's models."""
+    if isinstance(document, dict):
+        return {name for field, value in document.items() if field not in ("data", "path") for name in _programs(value)}
+    if isinstance(document, list):
+        return {name for value in document for name in _programs(value)}
+    return {document} if isinstance(document, str) and ":" in document and not document.startswith(KNOWN) else set()
+
+
+def _same_names(row: Row) -> None:
+    stored, document = row.spec["normal"], row.spec["spec"]
+    fields = {"models": "model", "losses": "method", "augment": "augmentation"}
+    try:
+        parts = {fields[kind]: name for kind, name in stored["parts"].items() if kind != "augment" or name != "weak"}
+        told = parts | {name: stored[name] for name in ("seed", "replicate", "views")}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise SpecError(f"the normal form of run {row.key} is none that can be read: {error!r}.") from error
+    for field, value in told.items():
+        if document.get(field, value) != value:
+            raise SpecError(f"the spec of run {row.key} has the {field} {document[field]!r}, but its key {value!r}.")
 
 
 def _made_here(row: Row, store: Store) -> bool:
