@@ -84,7 +84,7 @@ def runs():
         ("run kd --views 0", "views must be an integer of at least 1"),
         ("run kd --epochs -2", "--epochs must be a number above 0, but got -2"),
         ("run kd --seed -1", "seed must be a non-negative integer, but got -1"),
-        ("run kd --seeds 0", "seeds must be an integer of at least 1, but got 0"),
+        ("run kd --seeds 0", r"seeds must be an integer in \[1, 100\], but got 0"),
         ("figures few_shot --steps 0", "--steps must be a number above 0, but got 0"),
         ("run ccd", "method 'ccd' compares two views of one image, but views=1; use views=2"),
         ("run kd --data folder:nowhere", "nowhere' does not exist"),

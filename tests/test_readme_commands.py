@@ -104,6 +104,7 @@ NOT_RUN = {
     "kdlab data cifar10 --download": "downloads; tests/test_download.py does so from a server of its own",
     "kdlab figures --cluster tcp://HOST:8786": "needs a scheduler; tests/test_cluster.py starts them",
     "kdlab figures --cluster local:4": "starts five processes; tests/test_cluster.py has them in one",
+    "make fuzz": "draws odd input for two hours; tests/fuzz does so in short",
     "make faults": "kills sweeps for about an hour; tests/faults does so in short",
     "kdlab runs merge": "takes a file, as it is run above",
     "python benchmarks/gpu.py": "measures for minutes on a GPU; tests/test_gpu.py holds what it measures against",

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from kdlab import paths
+from kdlab.errors import check_integer
 
 TABLE = "table"
 
@@ -39,11 +40,12 @@ def table(
     from kdlab.lab import query
     from kdlab.lab.unfinished import writing
 
+    check_integer("--limit", limit, 1)
     found = query.select(lab.table(), where or [])
     if csv:
         csv = paths.absolute(csv)
-        with writing(csv):
-            found.to_csv(csv)
+        with writing(csv), paths.replacing(csv) as aside:
+            found.to_csv(aside)
         print(f"{len(found)} runs written to {csv}")
         return
     print(query.show(found.head(limit)) if len(found) else "no finished run matches.")

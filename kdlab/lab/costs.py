@@ -126,7 +126,10 @@ def _rates(root: Path, key: str) -> tuple[bool, tuple[tuple[str, tuple[str, ...]
         cost = {}
     spec, result, made = store.documents(key)
     with damage.reading(key, "result.json"):
-        return made.get("device", "cpu") not in ("cpu", "mps"), tuple(_measured(spec["spec"], result, cost))
+        measured = tuple(_measured(spec["spec"], result, cost))
+        if any(not isinstance(name, str) for _, names, _ in measured for name in names):
+            raise TypeError("what its spec names are no words")
+        return made.get("device", "cpu") not in ("cpu", "mps"), measured
 
 
 def _measured(spec: dict, result: dict, cost: dict) -> Iterable[tuple[str, tuple[str, ...], float]]:

@@ -39,6 +39,7 @@ CORPUS: dict[str, list[Any]] = {
         ["export", LONG, "--out", "x"],  # OSError: file name too long
         ["advise", "--images", "1500", "--epochs", "80", "--figures", LONG],  # OSError
         ["run", "--plan", "--teacher", LONG],  # OSError
+        ["runs", "--limit", "-370122912"],  # ValueError: no row, and so no column to leave out
         ["advise", "folder:photos", "--plan", "--seeds", str(10**30)],  # OverflowError
         ["run", "--plan", "--seeds", str(10**9)],  # a list of as many
         ["runs", "merge", "pipe.csv.xz"],  # waited for whoever writes into it
