@@ -7,6 +7,7 @@ import contextlib
 import functools
 import hashlib
 import inspect
+import os
 import re
 import sys
 import sysconfig
@@ -90,7 +91,8 @@ def file_of(base: Path, dotted: str) -> Path | None:
     if not dotted:
         return None
     place = base.joinpath(*dotted.split("."))
-    return next((p for p in (place.with_name(f"{place.name}.py"), place / "__init__.py") if p.is_file()), None)
+    files = (place.with_name(f"{place.name}.py"), place / "__init__.py")
+    return next((file for file in files if os.path.isfile(file)), None)  # pathlib's fails for a name too long
 
 
 def _read(path: Path) -> tuple[str, tuple[str, ...]]:

@@ -53,7 +53,7 @@ def parse(argument: str, text: str | Path) -> tuple[Path, str]:
     """
     plain = _pasted(text)
     path, weights = absolute(plain), ""
-    if "?" in plain and not path.exists():
+    if "?" in plain and not os.path.exists(path):
         before, _, query = plain.rpartition("?")
         option, equals, weights = query.partition("=")
         choose(f"{argument}: the option after '?'", option, ["weights"])
@@ -72,7 +72,7 @@ def means_file(text: str) -> bool:
     """Whether a teacher is named by a file and not by a model: it exists, or is written as files of weights are."""
     plain = _pasted(text)
     before = plain.partition("?weights=")[0]
-    here = any(absolute(path).exists() for path in (plain, before))
+    here = any(os.path.exists(absolute(path)) for path in (plain, before))
     return here or before.lower().endswith(SAVED) or (os.sep in before and ":" not in before)
 
 
@@ -107,7 +107,7 @@ def problem(path: Path) -> str | None:
 
     A truncated file is recognised by its own table of contents, so half a download is found without torch.
     """
-    if not path.exists():
+    if not os.path.exists(path):  # pathlib's fails for a name too long
         near = difflib.get_close_matches(path.name, _names(path.parent), n=1)
         return "does not exist." + (f" Did you mean {near[0]!r}, which is there?" if near else "")
     if path.is_dir():

@@ -74,7 +74,8 @@ CORPUS: dict[str, list[Any]] = {
     ],
     "words of weights": [  # JSONDecodeError
         fuzz_targets.SAID | said
-        for said in ({"options": "{"}, {"options": "[1]"}, {"mean": "a", "std": "[]"}, {"mean": "[[]]", "std": "{}"})
+        for said in ({"options": "{"}, {"options": "[1]"}, {"mean": "a", "std": "[]"}, {"mean": "[[]]", "std": "{}"},
+                     {"arch": LONG}, {"arch": "[" * 300})  # OSError: file name too long
     ],
     "copied notebooks": [({"start.ipynb": 3}, fuzz_targets.SOURCE), ("nested 100000", "nested 100000")],  # TypeError
     "explorer": [  # each of another kind than the control holds
