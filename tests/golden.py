@@ -103,9 +103,14 @@ class Lesson:
         return loss.item()
 
 
-def parts() -> list[str]:
-    """``kind/name@revision`` of all that is registered."""
-    return [f"{kind}/{n}@{e.revision}" for kind in ("losses", "augment") for n, e in catalogue(kind).items()]
+def parts(kind: str) -> dict[str, str]:
+    """``kind/name@revision`` of all that is registered of a kind, with its name."""
+    return {f"{kind}/{name}@{entry.revision}": name for name, entry in catalogue(kind).items()}
+
+
+def everything() -> list[str]:
+    """The parts of both kinds."""
+    return [*parts("losses"), *parts("augment")]
 
 
 def methods(wanted: Container[str]) -> dict[str, list[float]]:
@@ -113,8 +118,7 @@ def methods(wanted: Container[str]) -> dict[str, list[float]]:
     source = views()
     source.at(0)
     teacher = spread(build("resnet8_s2_w8", 10, 1, seed=0), 1).eval().requires_grad_(False)
-    names = {part: part.partition("/")[2].partition("@")[0] for part in parts() if part.startswith("losses/")}
-    lessons = {part: Lesson(name, source, teacher) for part, name in names.items() if part in wanted}
+    lessons = {part: Lesson(name, source, teacher) for part, name in parts("losses").items() if part in wanted}
     losses = {part: [] for part in lessons}
     for step in range(STEPS):
         source.at(step)
@@ -134,8 +138,8 @@ def augmentations(wanted: Container[str]) -> dict[str, list[float]]:
     sums = {}
     for step in range(STEPS):
         source.at(step)
-        for name, entry in catalogue("augment").items():
-            if (part := f"augment/{name}@{entry.revision}") not in wanted:
+        for part, name in parts("augment").items():
+            if part not in wanted:
                 continue
             policy = create("augment", name)
             draw = policy.draw(ORIGINALS, (1, 28, 28), generator(0, name, 0, step))
@@ -182,5 +186,5 @@ def write(now: Mapping[str, list[float]], path: Path = PATH) -> list[str]:
 
 if __name__ == "__main__":
     known = json.loads(PATH.read_text())
-    known |= digests([part for part in parts() if part not in known])
-    print("new digests:", ", ".join(write({part: known[part] for part in parts()})) or "none")
+    known |= digests([part for part in everything() if part not in known])
+    print("new digests:", ", ".join(write({part: known[part] for part in everything()})) or "none")

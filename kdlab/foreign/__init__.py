@@ -91,6 +91,14 @@ def join_options(name: str, options: dict[str, Any]) -> str:
     return name + ("?" if pairs else "") + "&".join(pairs)
 
 
+def is_program(name: str) -> bool:
+    """Whether a name is that of somebody's code, ``module:Class``, which no file's own words may have imported.
+
+    Torchvision's models are not: they came with kdlab.
+    """
+    return ":" in name and not name.startswith("torchvision.models:")
+
+
 def suggestion(name: str) -> str:
     """A hint for the name of foreign code that lacks its colon, ``module.Class``; empty for any other name.
 

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kdlab.errors import SpecError, from_json
+from kdlab.foreign import is_program
 from kdlab.foreign.weightfile import check_file, metadata, parse
 from kdlab.paths import file_digest
 from kdlab.spec import Checkpoint
-
-KNOWN = "torchvision.models:"  # the only program outside of kdlab that a file's own words may have run
 
 
 def checkpoint(argument: str, text: str | Path, arch: str | None = None, options: Mapping | None = None) -> Checkpoint:
@@ -33,7 +32,7 @@ def checkpoint(argument: str, text: str | Path, arch: str | None = None, options
     own = metadata(path)
     if arch is None and "arch" not in own:
         raise SpecError(f"{argument} {path} is a file of weights that does not say its model; name it by --arch.")
-    if arch is None and ":" in own["arch"] and not own["arch"].startswith(KNOWN):
+    if arch is None and is_program(own["arch"]):
         raise SpecError(
             f"{argument} {path} says that its model is {own['arch']!r}, a program that did not come with kdlab: if you "
             f"trust it, name it by --arch {shlex.quote(own['arch'])}."

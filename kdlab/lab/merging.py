@@ -9,8 +9,8 @@ from typing import Any
 
 from kdlab import data, paths
 from kdlab.errors import SpecError
+from kdlab.foreign import is_program
 from kdlab.lab import ledger
-from kdlab.lab.checkpoint import KNOWN
 from kdlab.lab.damage import Damaged
 from kdlab.lab.keys import digest, from_data, normal
 from kdlab.lab.ledger import SUFFIX, Row
@@ -134,7 +134,7 @@ def _programs(document: Any) -> set[str]:
         return {name for field, value in document.items() if field not in ("data", "path") for name in _programs(value)}
     if isinstance(document, list):
         return {name for value in document for name in _programs(value)}
-    return {document} if isinstance(document, str) and ":" in document and not document.startswith(KNOWN) else set()
+    return {document} if isinstance(document, str) and is_program(document) else set()
 
 
 def _same_names(row: Row) -> None:
