@@ -28,7 +28,7 @@ from kdlab.lab.cluster import Cluster, task_name
 from kdlab.lab.damage import Damaged
 from kdlab.lab.planned import planned
 from kdlab.lab.retries import FailedRuns, Lost
-from kdlab.lab.scheduler import Gone, Scheduler
+from kdlab.lab.scheduler import Gone, Scheduler, workers_of
 from kdlab.lab.store import Store
 from kdlab.lab.travel import Parcel, pack, unpack
 from kdlab.spec import Budget, RunSpec
@@ -56,6 +56,12 @@ def cluster(client):
 def apart(monkeypatch):
     """Workers that do not see the client's store."""
     monkeypatch.setattr(remote.Session, "seen", lambda session: False)
+
+
+def seen(workers, **more):
+    """A client, as far as one asks it who works: a function that gives what its scheduler says of each, by address."""
+    of = SimpleNamespace(address="tcp://x:1", identity=lambda n_workers: {"workers": workers()})
+    return SimpleNamespace(scheduler=of, status="running", sync=lambda ask, **words: ask(**words), **more)
 
 
 @pytest.fixture(scope="module")
@@ -286,11 +292,48 @@ def test_a_worker_that_hangs_is_left_out_and_its_cohort_is_lost(tmp_path, monkey
                 ANSWERED.set()
 
 
+def test_workers_stay_in_sight_while_dask_refreshes_what_it_keeps_of_them(client):
+    """Every two seconds it did, and now and then it looked as if no worker were left."""
+    done = threading.Event()
+
+    def refresh():
+        while not done.is_set():
+            client.sync(client._update_scheduler_info)
+
+    beside = threading.Thread(target=refresh)
+    beside.start()
+    try:
+        assert {len(workers_of(client)) for _ in range(100)} == {2}
+    finally:
+        done.set()
+        beside.join()
+
+
+def test_who_asks_while_another_looks_goes_by_what_was_seen_last():
+    asked, answer = threading.Event(), threading.Event()
+
+    def workers():
+        if asked.is_set():
+            looking.set()
+            answer.wait(60)
+        return {"a": {"resources": {}}}
+
+    looking = threading.Event()
+    one = Scheduler(seen(workers))
+    assert one.able() == 1
+    asked.set()
+    one._look_again = 0.0
+    slow = threading.Thread(target=one.able)
+    slow.start()
+    assert looking.wait(60) and one.able() == 1, "it would wait for the slow answer"
+    answer.set()
+    slow.join()
+
+
 def test_no_cohort_waits_at_a_worker_behind_another(monkeypatch):
     """Dask would suspect it, too, when that one kills the worker."""
-    seen = SimpleNamespace(scheduler=SimpleNamespace(address="tcp://x:1"), status="running")
-    seen.scheduler_info = lambda n_workers: {"workers": dict.fromkeys("ab"[: len(workers)], {"resources": {}})}
-    workers, free = ["a"], Scheduler(seen)
+    workers = ["a"]
+    free = Scheduler(seen(lambda: dict.fromkeys(workers, {"resources": {}})))
     monkeypatch.setattr(scheduler, "LOOK_EVERY", 0.0)
     assert [free._room(), free._room()] == [True, False]
     workers.append("b")
@@ -385,11 +428,10 @@ def test_workers_that_compute_otherwise_are_named(cluster, capsys):
 
 
 def test_cohorts_ask_for_a_gpu_where_one_is_meant(monkeypatch):
-    seen = SimpleNamespace(scheduler=SimpleNamespace(address="tcp://x:1"), status="running")
-    seen.scheduler_info = lambda n_workers: {"workers": {"a": {"resources": {}}, "b": {"resources": {"GPU": 1}}}}
+    client = seen(lambda: {"a": {"resources": {}}, "b": {"resources": {"GPU": 1}}})
     for device, on_gpu, able in (("", True, 1), ("cuda", True, 1), ("cpu", False, 2)):
         monkeypatch.setenv("KDLAB_DEVICE", device)
-        assert (Scheduler(seen).on_gpu(), Scheduler(seen).able()) == (on_gpu, able)
+        assert (Scheduler(client).on_gpu(), Scheduler(client).able()) == (on_gpu, able)
 
 
 WHERE = []
@@ -425,11 +467,10 @@ def test_a_dashboard_is_promised_where_there_is_one():
     def no(function, name):
         raise importlib.metadata.PackageNotFoundError(name)
 
-    seen = SimpleNamespace(scheduler=SimpleNamespace(address="tcp://x:1"), dashboard_link="http://x:8787/status")
-    seen.scheduler_info, seen.run_on_scheduler = lambda n_workers: {"workers": {}}, lambda function, name: "3.7"
-    assert named.describe(seen) == "cluster: 0 workers at tcp://x:1, dashboard http://x:8787/status"
-    seen.run_on_scheduler = no
-    assert "no dashboard, which `pip install bokeh`" in named.describe(seen) and "8787" not in named.describe(seen)
+    client = seen(dict, dashboard_link="http://x:8787/status", run_on_scheduler=lambda function, name: "3.7")
+    assert named.describe(client) == "cluster: 0 workers at tcp://x:1, dashboard http://x:8787/status"
+    client.run_on_scheduler = no
+    assert "no dashboard, which `pip install bokeh`" in named.describe(client) and "8787" not in named.describe(client)
 
 
 def test_the_dashboard_says_what_trains():

@@ -113,7 +113,7 @@ def test_the_best_on_test_is_not_what_is_chosen(folder):
     [
         ({"augmentations": ()}, "must name at least one policy"),
         ({"augmentations": ("jdaa",)}, "Did you mean 'jda'"),
-        ({"seeds": 1}, "seeds must be an integer of at least 2"),
+        ({"seeds": 1}, r"seeds must be an integer in \[2, 100\]"),
         ({"student": "resnet9"}, "Did you mean"),
     ],
 )

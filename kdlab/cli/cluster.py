@@ -16,7 +16,7 @@ from typing import Any
 
 from kdlab.errors import SpecError, check_integer, choose
 from kdlab.lab.cluster import Cluster
-from kdlab.lab.scheduler import open_client
+from kdlab.lab.scheduler import open_client, workers_of
 
 FORMS = ("tcp://HOST:8786", "local:4", "slurm")
 JOBS = 4  # of SLURM, where --workers says nothing
@@ -86,7 +86,7 @@ def connected(name: str, workers: int | None = None) -> Iterator[Cluster]:
 
 def describe(client) -> str:
     """Where the scheduler and its dashboard are, who works, and what about them is not as it should be."""
-    there = client.scheduler_info(n_workers=-1)["workers"]
+    there = workers_of(client)
     lines = [f"cluster: {len(there)} workers at {client.scheduler.address}, {_dashboard(client)}"]
     if many := [address for address, one in there.items() if one["nthreads"] > 1]:
         lines.append(

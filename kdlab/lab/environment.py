@@ -29,7 +29,7 @@ def environment() -> dict[str, Any]:
     where = device()
     numbers = {
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a plain str, which can be read where torch is not loaded
         "numpy": numpy.__version__,
         "device": torch.cuda.get_device_name() if where.startswith("cuda") else where,
         "machine": platform.machine(),

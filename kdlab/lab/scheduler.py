@@ -40,6 +40,15 @@ def open_client(address: Any):
         ) from error
 
 
+def workers_of(client) -> dict[str, dict[str, Any]]:
+    """What a scheduler says of each of its workers, by address.
+
+    Not from ``client.scheduler_info``: a client refreshes what that returns on its own, without any worker in it, and a
+    refresh between the question and the answer makes it look as if all were gone.
+    """
+    return client.sync(client.scheduler.identity, n_workers=-1)["workers"]
+
+
 class Scheduler:
     """Gives tasks to a scheduler, and waits for it when it goes away.
 
@@ -63,13 +72,16 @@ class Scheduler:
     # ---- workers -------------------------------------------------------------------------------------------------
 
     def look(self) -> list[dict[str, Any]]:
-        """What the scheduler says of each worker, asked twice a second at most."""
-        with self._lock:
-            if time.monotonic() > self._look_again and self.client.status == "running":
-                with contextlib.suppress(Exception):  # it may go at any moment
-                    self._there = list(self.client.scheduler_info(n_workers=-1)["workers"].values())
-                self._look_again = time.monotonic() + LOOK_EVERY
-            return self._there
+        """What the scheduler says of each worker, asked twice a second at most; meanwhile others go by what it said."""
+        if time.monotonic() > self._look_again and self._lock.acquire(blocking=not self._there):
+            try:
+                if time.monotonic() > self._look_again and self.client.status == "running":
+                    with contextlib.suppress(Exception):  # it may go at any moment
+                        self._there = list(workers_of(self.client).values())
+                    self._look_again = time.monotonic() + LOOK_EVERY
+            finally:
+                self._lock.release()
+        return self._there
 
     def on_gpu(self) -> bool:
         """Whether tasks need the resource GPU: where a GPU is asked for, or nothing is and workers have one."""
@@ -121,8 +133,9 @@ class Scheduler:
 
         Dask suspects every task that a dead worker had, also one that only waited behind what killed it.
         """
+        places = max(1, self.able())
         with self._free:
-            if self._asked < max(1, self.able()):
+            if self._asked < places:
                 self._asked += 1
                 return True
             self._free.wait(LOOK_EVERY)
@@ -214,7 +227,8 @@ class Scheduler:
             with self._lock, contextlib.suppress(Exception):
                 if self.client.status == "closed":
                     self.client = open_client(self.address)
-                if self.client.status == "running" and self.client.scheduler_info(n_workers=1):
+                if self.client.status == "running":
+                    workers_of(self.client)
                     self._said.discard(gone)
                     return
             time.sleep(LOOK_EVERY)
