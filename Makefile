@@ -26,7 +26,7 @@ WITH_UV  = { $(PIP) uv && $(UV) $(PINS) $(1); } || { echo "uv could not install;
 install  = $(if $(filter uv,$(INSTALLER)),$(WITH_UV),$(WITH_PIP))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures publish test test-units test-browser test-notebooks test-pages faults fuzz lint audit golden readme docs teaching lab clean conda-check
+.PHONY: help setup figures publish test test-units test-browser test-notebooks test-pages faults fuzz lint audit golden readme fuzz-dear fuzz-others docs teaching lab clean conda-check
 
 help: ## list the targets and the settings
 	@echo "make TARGET [SETTING=value ...]"
@@ -81,9 +81,19 @@ test-notebooks: $(VENV)/.ready-test ## every notebook: lessons that only read as
 	  $(NBVAL) --nbval $(READING) && (cd "$$out" && $(NBVAL) --nbval-lax $(TRAINING)); } >"$$out/log" 2>&1 || status=$$?; \
 	cat "$$out/log"; exit $$status
 
-fuzz: $(VENV)/.ready-test ## odd input of every kind, 10,000 of each (KDLAB_FUZZ=n), drawn anew each time
-	KDLAB_FUZZ=$${KDLAB_FUZZ:-10000} $(BIN)/python -m pytest tests/fuzz -s
+# Two at a time: the first four are dearer than all others together.
+DEAR = command or explorer or figure or ledger
+FUZZ = KDLAB_FUZZ=$${KDLAB_FUZZ:-10000} $(BIN)/python -m pytest -p no:cacheprovider -s tests/fuzz -k
+
+fuzz: $(VENV)/.ready-test ## odd input of every kind, 10,000 of each (KDLAB_FUZZ=n), drawn anew each time: an hour
+	@$(MAKE) --no-print-directory -j$(JOBS) fuzz-dear fuzz-others
 	$(BIN)/python tests/fuzz/guided.py -runs=$${KDLAB_FUZZ:-10000}
+
+fuzz-dear:
+	$(FUZZ) "$(DEAR)"
+
+fuzz-others:
+	$(FUZZ) "not ($(DEAR))"
 
 lint: $(VENV)/.ready-test ## check style and formatting of code and notebooks, and the types of what the package offers
 	$(BIN)/ruff check .

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from kdlab.errors import SpecError, choose
 from kdlab.stats.inference import interval
@@ -30,25 +33,40 @@ def paired_differences(
     Raises:
         SpecError: for an arm or metric that the table lacks, or two rows of one arm and seed.
     """
-    choose("metric", metric, [c for c in table.select_dtypes("number") if c != "seed"])
-    for arm in weights:
-        choose("arm", arm, sorted(set(table["arm"])))
+    if metric == "seed" or metric not in table or not _is_number(table[metric].dtype):
+        choose("metric", metric, [c for c in table.select_dtypes("number") if c != "seed"])
     rows = table[table["arm"].isin(list(weights))]
-    for twice in rows[rows.duplicated(["arm", "seed"])].itertuples():
-        raise SpecError(f"arm {twice.arm!r} has two rows for seed {twice.seed}; pairs need one.")
-    flags = []
-    diverged = rows["diverged"].astype(bool) if "diverged" in rows else rows["seed"].isna()
-    for run in rows[diverged].sort_values(["arm", "seed"]).itertuples():
-        flags.append(f"diverged: {run.arm}, seed {run.seed}")
-    wide = rows[~diverged].pivot(index="seed", columns="arm", values=metric).reindex(columns=list(weights))
-    complete = wide.dropna().astype(float)
-    flags += _seed_flag("left out, without a value in every arm", set(rows["seed"]) - set(complete.index))
+    arms, seeds = rows["arm"].tolist(), rows["seed"].tolist()
+    for arm in weights:
+        if arm not in arms:
+            choose("arm", arm, sorted(set(table["arm"])))
+    # Plain Python: a table of runs has few rows and many columns, over which pandas takes a hundred times as long.
+    place: dict[tuple[str, int], int] = {}
+    for at, one in enumerate(zip(arms, seeds, strict=True)):
+        if one in place:
+            raise SpecError(f"arm {one[0]!r} has two rows for seed {one[1]}; pairs need one.")
+        place[one] = at
+    bad = rows["diverged"].astype(bool).tolist() if "diverged" in rows else [False] * len(rows)
+    flags = [f"diverged: {arm}, seed {seed}" for (arm, seed), at in sorted(place.items()) if bad[at]]
+    values = rows[metric].astype(float).tolist()
+    known = {one: values[at] for one, at in place.items() if not bad[at] and not math.isnan(values[at])}
+    complete = [seed for seed in sorted(set(seeds)) if all((arm, seed) in known for arm in weights)]
+    flags += _seed_flag("left out, without a value in every arm", set(seeds) - set(complete))
     if "environment" in rows:
-        kinds = rows[rows["seed"].isin(complete.index)].groupby("seed")["environment"].nunique()
-        flags += _seed_flag("pairs runs of different environments", kinds[kinds > 1].index)
+        kinds: dict[int, set[str]] = {}
+        for seed, kind in zip(seeds, rows["environment"], strict=True):
+            if not pd.isna(kind):
+                kinds.setdefault(seed, set()).add(kind)
+        mixed = [seed for seed in complete if len(kinds.get(seed, ())) > 1]
+        flags += _seed_flag("pairs runs of different environments", mixed)
     # a written-out sum, not a matrix product, so that every machine rounds alike
-    total = sum(weight * complete[arm] for arm, weight in weights.items())
-    return total.rename("difference"), tuple(flags)
+    total = [sum(weight * known[arm, seed] for arm, weight in weights.items()) for seed in complete]
+    index = pd.Index(complete, dtype=rows["seed"].dtype, name="seed")
+    return pd.Series(total, index=index, dtype=float, name="difference"), tuple(flags)
+
+
+def _is_number(kind: Any) -> bool:
+    return is_numeric_dtype(kind) and not is_bool_dtype(kind)
 
 
 def with_factors(table: pd.DataFrame, levels: Mapping[str, Sequence], names: Sequence[str]) -> pd.DataFrame:

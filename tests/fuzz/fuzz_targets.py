@@ -7,12 +7,14 @@ sentence. Everything runs in this process; no kernel is started and nothing trai
 from __future__ import annotations
 
 import contextlib
+import csv
 import dataclasses
 import functools
 import gzip
 import hashlib
 import io
 import json
+import lzma
 import os
 import pickle
 import re
@@ -529,9 +531,21 @@ def rows() -> tuple[ledger.Row, ...]:
     return tuple(row for arm in list(arms.values())[:6] for row in arm[:2])
 
 
-def cells() -> list[dict[str, str]]:
+@functools.cache
+def kept_cells() -> list[dict[str, str]]:
     """The same, as text."""
     return [ledger._cells(row) for row in rows()[:3]]
+
+
+def cells() -> list[dict[str, str]]:
+    """The same, to be changed."""
+    return [dict(line) for line in kept_cells()]
+
+
+@functools.cache
+def kept_ledger() -> bytes:
+    """A ledger that another is merged into."""
+    return csv_xz(cells()[:2])
 
 
 @st.composite
@@ -550,19 +564,18 @@ def ledgers(draw: Any) -> bytes:
 
 def csv_xz(lines: list[dict[str, str]]) -> bytes:
     """Lines in the form of a ledger file."""
-    import lzma
-
-    import pandas as pd
-
-    text = pd.DataFrame(lines).fillna("").to_csv(index=False, lineterminator="\n")
-    return lzma.compress(text.encode("utf-8", "replace"), lzma.FORMAT_XZ, preset=0)
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return lzma.compress(stream.getvalue().encode("utf-8", "replace"), lzma.FORMAT_XZ, preset=0)
 
 
 def ledger_file(content: bytes, folder: Path) -> None:
     """``kdlab runs merge FILE``: all rows or none, and the ledger untouched where it refuses."""
     path, into = folder / "given.csv.xz", folder / "ledger.csv.xz"
     path.write_bytes(content)
-    before = csv_xz(cells()[:2])
+    before = kept_ledger()
     into.write_bytes(before)
     try:
         merging.merge([path], into)

@@ -116,9 +116,8 @@ class ResultsBrowser(RunsExplorer):
         names = {"A": chosen.first} | ({"B": chosen.second} if verdict else {})
         styles = {letter: styles[letter] for letter in names}
         pair = (chosen.first, chosen.second, metric, bar.get(metric), tuple(two.index))
-        opens = {
-            (r.arm, r.seed): tables.run_name(r.Index, names.get(r.arm, ""), r.seed, r.source) for r in two.itertuples()
-        }
+        runs = two[["arm", "seed", "source"]].itertuples()
+        opens = {(r.arm, r.seed): tables.run_name(r.Index, names.get(r.arm, ""), r.seed, r.source) for r in runs}
         rows = [self.cached(pair, lambda: comparison(two, names, styles, verdict, metric, bar.get(metric), opens))]
         curves = self.cached(("points", pair), lambda: self._courses(chosen, two))
         opened = self.answers(chosen.run, chosen)

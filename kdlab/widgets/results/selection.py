@@ -62,7 +62,7 @@ class Selection(NamedTuple):
     def runs_to_open(self) -> list[tuple[str, str]]:
         """Runs of the two arms first, then the others, as (text, key)."""
         rank = self.table["arm"].map({self.second: 1, self.first: 0}).fillna(2)
-        runs = self.table.assign(rank=rank).sort_values(["rank", "arm", "seed"])
+        runs = self.table[["arm", "seed", "source"]].assign(rank=rank).sort_values(["rank", "arm", "seed"])
         return [(run_name(r.Index, r.arm, r.seed, r.source), r.Index) for r in runs.itertuples()]
 
     def marks(self) -> dict[str, str]:
