@@ -15,7 +15,7 @@ from scipy.optimize import check_grad, minimize
 from scipy.special import logsumexp
 from scipy.stats import binom
 
-from kdlab import data, lab, metrics
+from kdlab import data, lab, metrics, perspectives
 from kdlab.data.source import Source, carve
 from kdlab.errors import SpecError
 from kdlab.lab import baseline, datasheet, memory
@@ -480,3 +480,17 @@ def test_the_machine_s_memory_is_what_it_says(monkeypatch, tmp_path):
 )  # fmt: skip
 def test_lengths_of_time(seconds, said):
     assert lab.duration(seconds) == said
+
+
+def test_what_ends_a_cell_shows_itself_in_a_few_lines(tmp_path):
+    """A plan, a study and a set hold thousands of values, which a notebook would print."""
+    spec = SPEC.replace(method="kd", teacher=SPEC.replace(role="teacher"))
+    plan = lab.plan([spec], store=Store(tmp_path))
+    assert repr(plan).startswith("2 runs: 0 in the store, 2 to train") and repr(plan) in plan.describe()
+    assert repr(planned(spec)) == f"<PlannedRun {lab.run_key(spec)}: kd, resnet8_s2_w4 on fashion, seed 0>"
+    sets = data.load("fashion", sizes=(20, 10, 10))
+    assert "train=<ImageSet: 20 images of 1 x 28 x 28, 10 classes>" in repr(sets)
+    study = perspectives.study("few_shot", "smoke")
+    assert repr(study) == "<Study 'few_shot' of profile 'smoke': 12 arms, 2 seeds, 2 contrasts>"
+    shown = [plan, *plan.runs.values(), *plan.cohorts, sets, study, Store(tmp_path), study.profile, spec]
+    assert all(len(repr(one)) < 1500 for one in shown)

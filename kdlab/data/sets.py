@@ -46,6 +46,10 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.images.shape[1:]))
+        return f"<ImageSet: {len(self)} images of {size}, {len(self.classes)} classes>"
+
     def batch(self, index: Tensor) -> Tensor:
         """Images at ``index`` (B,), as uint8 (B, C, H, W)."""
         return self.images.index_select(0, index.to(self.images.device, non_blocking=True))

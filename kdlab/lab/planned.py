@@ -58,6 +58,10 @@ class PlannedRun:
         """Rows that the student sees in a step."""
         return self.spec.budget.originals_per_step * self.spec.views
 
+    def __repr__(self) -> str:
+        spec = self.spec
+        return f"<PlannedRun {self.key}: {spec.method}, {spec.model} on {spec.data}, seed {spec.seed}>"
+
     def __hash__(self) -> int:
         return hash(self.key)
 

@@ -51,6 +51,9 @@ class Plan:
     ledger: set[str] = field(default_factory=set)
     card: bool = False
 
+    def __repr__(self) -> str:
+        return "\n".join(self._work())
+
     @property
     def specs(self) -> dict[str, RunSpec]:
         """The spec of every run by key, teachers included."""

@@ -61,6 +61,9 @@ class Store(Finished, Unfinished, Beside):
     def __init__(self, root: Path | str | None = None):
         self.root = paths.absolute(root) if root else paths.home() / "runs"
 
+    def __repr__(self) -> str:
+        return f"<Store {self.root}>"
+
     @property
     def teacher_cache(self) -> Path:
         """Folder of the stored teacher outputs, beside the runs."""

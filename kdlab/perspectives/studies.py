@@ -55,6 +55,10 @@ class Study:
     contrasts: Sequence[stats.Contrast]
     module: ModuleType | None = None
 
+    def __repr__(self) -> str:
+        sizes = f"{len(self.arms)} arms, {len(self.profile.seeds)} seeds, {len(self.contrasts)} contrasts"
+        return f"<Study {self.name!r} of profile {self.profile.name!r}: {sizes}>"
+
     @property
     def specs(self) -> list[RunSpec]:
         """All runs: every arm at every seed."""
