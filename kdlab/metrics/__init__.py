@@ -7,7 +7,7 @@ measure what a teacher makes of views, fidelity and shifted sets, and, with torc
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import log_softmax, softmax
+import scipy  # whose parts load when they are asked for
 
 from kdlab.errors import SpecError
 
@@ -69,7 +69,7 @@ def nll(logits, labels) -> float:
         labels: int (N,).
     """
     scores, truth = _labelled(logits, labels)
-    return float(-log_softmax(scores, axis=1)[np.arange(len(truth)), truth].mean())
+    return float(-scipy.special.log_softmax(scores, axis=1)[np.arange(len(truth)), truth].mean())
 
 
 def entropy(logits) -> float:
@@ -81,7 +81,7 @@ def entropy(logits) -> float:
     Returns:
         A number in [0, log K].
     """
-    scores = log_softmax(_scores(logits), axis=1)
+    scores = scipy.special.log_softmax(_scores(logits), axis=1)
     return float(-(np.exp(scores) * scores).sum(1).mean())
 
 
@@ -90,7 +90,7 @@ def _binned(logits, labels, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
     if bins < 1:
         raise SpecError(f"bins must be at least 1, but got {bins!r}.")
     scores, truth = _labelled(logits, labels)
-    confidence = softmax(scores, axis=1).max(1)
+    confidence = scipy.special.softmax(scores, axis=1).max(1)
     return confidence, scores.argmax(1) == truth, np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
 
 
@@ -156,7 +156,7 @@ def predictive_kl(student_logits, teacher_logits) -> float:
         student_logits: s, (N, K).
         teacher_logits: t, (N, K).
     """
-    student, teacher = (log_softmax(z, axis=1) for z in _pair(student_logits, teacher_logits))
+    student, teacher = (scipy.special.log_softmax(z, axis=1) for z in _pair(student_logits, teacher_logits))
     return float((np.exp(teacher) * (teacher - student)).sum(1).mean())
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special  # scipy.stats takes seconds to import, and planning needs this module
+import scipy  # whose parts load when they are asked for
 
 from kdlab.errors import SpecError
 
@@ -42,7 +42,7 @@ def interval(values: Iterable[float], level: float = 0.95) -> Interval:
     mean = float(values.mean()) if n else math.nan
     if n < 2:
         return Interval(mean, math.nan, math.nan, n)
-    half = float(special.stdtrit(n - 1, (1 + level) / 2) * values.std(ddof=1) / math.sqrt(n))
+    half = float(scipy.special.stdtrit(n - 1, (1 + level) / 2) * values.std(ddof=1) / math.sqrt(n))
     return Interval(mean, mean - half, mean + half, n)
 
 
@@ -62,7 +62,7 @@ def t_test_p(differences: Sequence[float] | np.ndarray, null: float = 0.0, side:
         return math.nan
     n = len(differences)
     t = (differences.mean() - null) / (differences.std(ddof=1) / math.sqrt(n))
-    below, above = special.stdtr(n - 1, t), special.stdtr(n - 1, -t)
+    below, above = scipy.special.stdtr(n - 1, t), scipy.special.stdtr(n - 1, -t)
     return float({"two-sided": 2 * min(below, above), "greater": above, "less": below}[side])
 
 
@@ -126,12 +126,12 @@ def holm(pvalues: Sequence[float]) -> list[float]:
 
 def two_sided(n: int, alpha: float) -> float:
     """The absolute t statistic from which n seeds are significant, by the two-sided t-test."""
-    return float(special.stdtrit(n - 1, 1 - alpha / 2))
+    return float(scipy.special.stdtrit(n - 1, 1 - alpha / 2))
 
 
 def one_sided(n: int, alpha: float) -> float:
     """The t statistic from which n seeds are significant, by the one-sided t-test."""
-    return float(special.stdtrit(n - 1, 1 - alpha))
+    return float(scipy.special.stdtrit(n - 1, 1 - alpha))
 
 
 def power_of(effect: float, sd: float, n: int, alpha: float = 0.05, critical: Critical = two_sided) -> float:
@@ -145,7 +145,9 @@ def power_of(effect: float, sd: float, n: int, alpha: float = 0.05, critical: Cr
         critical: of the t statistic; ``sequence_critical`` gives the sequential test's power at the look at n seeds.
     """
     least = critical(n, alpha)
-    return float(1 - special.nctdtr(n - 1, abs(effect) * math.sqrt(n) / sd, least)) if math.isfinite(least) else 0.0
+    return (
+        float(1 - scipy.special.nctdtr(n - 1, abs(effect) * math.sqrt(n) / sd, least)) if math.isfinite(least) else 0.0
+    )
 
 
 def tost_power(margin: float, sd: float, n: int, alpha: float = 0.05, critical: Critical = one_sided) -> float:
@@ -165,16 +167,16 @@ def tost_power(margin: float, sd: float, n: int, alpha: float = 0.05, critical: 
     freedom, distance = n - 1, margin * math.sqrt(n) / sd
     least = critical(n, alpha)
     # all but 1e-16 of u on either side, and nothing beyond the largest u at which anything is rejected
-    low, high = (math.sqrt(special.chdtri(freedom, tail) / freedom) for tail in (1 - 1e-16, 1e-16))
+    low, high = (math.sqrt(scipy.special.chdtri(freedom, tail) / freedom) for tail in (1 - 1e-16, 1e-16))
     high = min(high, distance / least)
     if high <= low:
         return 0.0
     u = low + (high - low) * (NODES + 1) / 2
     log_density = (
-        math.log(2) + freedom / 2 * math.log(freedom / 2) - special.gammaln(freedom / 2)
+        math.log(2) + freedom / 2 * math.log(freedom / 2) - scipy.special.gammaln(freedom / 2)
         + (freedom - 1) * np.log(u) - freedom * u**2 / 2
     )  # fmt: skip
-    rejected = 2 * special.ndtr(distance - least * u) - 1
+    rejected = 2 * scipy.special.ndtr(distance - least * u) - 1
     return float((high - low) / 2 * (WEIGHTS * rejected * np.exp(log_density)).sum())
 
 
@@ -211,7 +213,7 @@ def smallest_detectable(
     """The effect that n seeds show with the given power; NaN where ``smallest_margin`` is."""
     if n < 2 or not sd > 0 or math.isinf(critical(n, alpha)):
         return math.nan
-    return float(special.nctdtrinc(n - 1, 1 - power, critical(n, alpha)) * sd / math.sqrt(n))
+    return float(scipy.special.nctdtrinc(n - 1, 1 - power, critical(n, alpha)) * sd / math.sqrt(n))
 
 
 def seeds_needed(

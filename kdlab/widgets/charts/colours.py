@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from matplotlib.colors import to_hex, to_rgb
+from PIL import ImageColor
 
 READABLE = 4.5  # contrast of small text with what is behind it, as WCAG asks
 DARK = "#212121"  # behind a chart in JupyterLab's dark theme
@@ -19,12 +19,12 @@ def readable(color: str) -> str:
     Contrast is ``(L + 0.05) / (l + 0.05)`` with the relative luminances of the lighter and the darker colour.
 
     Args:
-        color: ``"#RRGGBB"`` or any name of matplotlib's.
+        color: ``"#RRGGBB"`` or a name of CSS.
     """
-    share = np.array(to_rgb(color))
+    share = _shares(color)
     while contrast(share) < READABLE:
         share = 0.97 * share
-    return to_hex(share)
+    return _hex(share)
 
 
 @functools.cache
@@ -32,20 +32,29 @@ def on_dark(color: str) -> str:
     """A colour for a dark page: the same hue, as light as a contrast of 4.5 : 1 needs; greys are turned over.
 
     Args:
-        color: ``"#RRGGBB"`` or any name of matplotlib's.
+        color: ``"#RRGGBB"`` or a name of CSS.
     """
-    share = np.array(to_rgb(color))
+    share = _shares(color)
     if np.ptp(share) < 0.05:
         share = 1 - share
     while contrast(share, DARK) < READABLE:
         share = 1 - 0.97 * (1 - share)
-    return to_hex(share)
+    return _hex(share)
 
 
 def contrast(color: str | np.ndarray, behind: str = "white") -> float:
     """Contrast of two colours, 1 to 21 (WCAG 2.2)."""
-    first, second = (_luminance(np.array(to_rgb(c))) for c in (color, behind))
+    first, second = (_luminance(_shares(c) if isinstance(c, str) else c) for c in (color, behind))
     return (max(first, second) + 0.05) / (min(first, second) + 0.05)
+
+
+# By Pillow, which explorers have loaded; matplotlib would keep the first picture waiting for a quarter of a second.
+def _shares(color: str) -> np.ndarray:
+    return np.array(ImageColor.getcolor(color, "RGB")) / 255
+
+
+def _hex(share: np.ndarray) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*np.round(255 * share).astype(int))
 
 
 def _luminance(share: np.ndarray) -> float:

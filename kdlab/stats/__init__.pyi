@@ -1,0 +1,36 @@
+"""What ``kdlab.stats`` offers: read by type checkers, and by lazy_loader when a name is asked for."""
+
+from .contrasts import Contrast as Contrast
+from .findings import Finding as Finding
+from .findings import at_chance as at_chance
+from .findings import health as health
+from .findings import health_line as health_line
+from .images import image_error as image_error
+from .images import sampling_noise as sampling_noise
+from .inference import Interval as Interval
+from .inference import holm as holm
+from .inference import interval as interval
+from .inference import power_of as power_of
+from .inference import seeds_needed as seeds_needed
+from .inference import sign_flip_floor as sign_flip_floor
+from .inference import sign_flip_p as sign_flip_p
+from .inference import smallest_detectable as smallest_detectable
+from .inference import smallest_margin as smallest_margin
+from .inference import t_test_p as t_test_p
+from .inference import tost as tost
+from .inference import tost_power as tost_power
+from .judging import DESIGNS as DESIGNS
+from .sequential import confidence_sequence as confidence_sequence
+from .sequential import log_e_values as log_e_values
+from .sequential import sequence_critical as sequence_critical
+from .sequential import sequential_p as sequential_p
+from .tables import additive_residual as additive_residual
+from .tables import arm_table as arm_table
+from .tables import paired_differences as paired_differences
+from .tables import with_factors as with_factors
+from .verdicts import OUTCOMES as OUTCOMES
+from .verdicts import Verdict as Verdict
+from .verdicts import as_table as as_table
+from .verdicts import decide as decide
+from .verdicts import overall as overall
+from .verdicts import paired as paired
