@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,14 +99,25 @@ def arm_table(table: pd.DataFrame, metric: str = "test_accuracy", means: Sequenc
         the teacher labelled, optimiser steps, and seconds of the student's own steps (an even share of those taken as
         one network).
     """
+    averaged = [name for name in means if name in table]
+    columns = {name: table[name].to_numpy(float) for name in dict.fromkeys([metric, *averaged, *COSTS])}
+    finished, places = ~table["diverged"].to_numpy(bool), table.groupby("arm", sort=False).indices
     rows = {}
-    for arm, runs in table.groupby("arm", sort=False):
-        good = runs[~runs["diverged"].astype(bool)]
-        mean = interval(good[metric])
-        rows[arm] = {"seeds": mean.n, "diverged": len(runs) - len(good), metric: mean.mean, "low": mean.low,
+    for arm in table["arm"].drop_duplicates():
+        every = places[arm]
+        good = every[finished[every]]
+        mean = interval(columns[metric][good])
+        rows[arm] = {"seeds": mean.n, "diverged": len(every) - len(good), metric: mean.mean, "low": mean.low,
                      "high": mean.high}  # fmt: skip
-        rows[arm] |= {name: good[name].mean() for name in means if name in good} | runs[COSTS].median().to_dict()
+        rows[arm] |= {name: _of_known(np.mean, columns[name][good]) for name in averaged}
+        rows[arm] |= {name: _of_known(np.median, columns[name][every]) for name in COSTS}
     return pd.DataFrame.from_dict(rows, orient="index").astype(dict.fromkeys(["seeds", "diverged", *COSTS[:-1]], int))
+
+
+def _of_known(take: Callable[[np.ndarray], float], values: np.ndarray) -> float:
+    """A mean or median of what is not NaN; NaN of nothing."""
+    known = values[~np.isnan(values)]
+    return float(take(known)) if len(known) else math.nan
 
 
 def additive_residual(matrix: pd.DataFrame) -> pd.DataFrame:

@@ -97,9 +97,7 @@ class AugmentationExplorer(PairExplorer):
         """The policy's options for the present settings, as a spec would name them, without defaults."""
         s, policy = self.settings, self.settings["policy"]
         known = catalogue("augment")[policy].options
-        made = (
-            {"policy": s["variant"]} if policy in VARIANTS and s["variant"] not in (None, NONE, known["policy"]) else {}
-        )
+        made = {"policy": variant} if (variant := self._variant()) not in (None, known.get("policy")) else {}
         if "probability" in known and s["probability"] not in (None, self._usual_probability()):
             made["probability"] = float(s["probability"])
         if policy in STRENGTHS and s["strength"] not in (None, STRENGTHS[policy].default):
@@ -201,14 +199,21 @@ class AugmentationExplorer(PairExplorer):
             self.settings["probability"] = None
             self._adapt_probability()
 
+    def _variant(self) -> str | None:
+        """The one that is set, which must be one of the policy's; None leaves it to the policy."""
+        chosen = self.settings["variant"]
+        if chosen is not None:
+            choose("setting variant", chosen, VARIANTS.get(self.settings["policy"], (NONE,)))
+        return None if chosen == NONE else chosen
+
     def _usual_probability(self) -> float:
         """The policy's own; NaN where it has none."""
         if self.settings["policy"] == "jda":
-            return POLICIES[self.settings["variant"] or "cifar100"][0]
+            return POLICIES[self._variant() or "cifar100"][0]
         return catalogue("augment")[self.settings["policy"]].options.get("probability", np.nan)
 
     def _adapt_variant(self) -> None:
-        variants, chosen = VARIANTS.get(self.settings["policy"], ()), self.settings["variant"]
+        variants, chosen = VARIANTS.get(self.settings["policy"], ()), self._variant()
         control = self.control["variant"]
         control.options, control.disabled = variants or [NONE], not variants
         control.value = chosen or (variants[0] if variants else NONE)

@@ -84,6 +84,8 @@ CORPUS: dict[str, list[Any]] = {
             ("BudgetExplorer", {"data": [1]}), ("LiveTrainer", {"seed": None}), ("ConfidenceExplorer", {"image": {}}),
         ]),
         ("AugmentationExplorer", {}, [("", {"count": None})], False),  # TypeError
+        ("AugmentationExplorer", {}, [("", {"variant": "cutmix"})], True),  # KeyError
+        ("AugmentationExplorer", {"policy": "weak", "variant": "svhn"}, [], False),  # was not heeded
         ("LiveTrainer", {}, [("", {"ratio": (1, 2)})], False),  # TypeError, in how ipywidgets refuses it
     ],
 }  # fmt: skip

@@ -63,7 +63,8 @@ class Selection(NamedTuple):
         """Runs of the two arms first, then the others, as (text, key)."""
         rank = self.table["arm"].map({self.second: 1, self.first: 0}).fillna(2)
         runs = self.table[["arm", "seed", "source"]].assign(rank=rank).sort_values(["rank", "arm", "seed"])
-        return [(run_name(r.Index, r.arm, r.seed, r.source), r.Index) for r in runs.itertuples()]
+        columns = runs.index, runs["arm"], runs["seed"], runs["source"]
+        return [(run_name(key, *more), key) for key, *more in zip(*columns, strict=True)]
 
     def marks(self) -> dict[str, str]:
         """What stands before an arm or a run in the table."""
