@@ -26,7 +26,7 @@ WITH_UV  = { $(PIP) uv && $(UV) $(PINS) $(1); } || { echo "uv could not install;
 install  = $(if $(filter uv,$(INSTALLER)),$(WITH_UV),$(WITH_PIP))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures publish test test-units test-browser test-notebooks test-pages faults fuzz lint audit golden readme fuzz-dear fuzz-others docs teaching lab clean conda-check
+.PHONY: help setup figures publish test test-units test-browser test-notebooks test-pages faults fuzz lint audit golden readme docs teaching lab clean conda-check
 
 help: ## list the targets and the settings
 	@echo "make TARGET [SETTING=value ...]"

@@ -12,13 +12,14 @@ images, and for which
 3. KD - CE is above zero by its 95 % interval (paired t over seeds);
 4. images are what is short: CE with twice the images at equal steps gains more than CE with equal images at twice the
    steps;
-5. the paired difference KD - CE has an SD of at most 0.63, by which twelve seeds give 95 % intervals of +-0.4; on
-   CIFAR-10 of at most 0.84, by which eight seeds give +-0.7.
+5. the SD of the paired difference KD - CE is so small that twelve seeds give 95 % intervals of +-0.4; on CIFAR-10 that
+   24 seeds give +-0.7, and as many as it takes will be the seeds of its ``standard``.
 
 (1), (2), (4) and the linear model are judged with three seeds; survivors, cheapest first, are judged by (3) and (5)
-with six. If nothing passes, the rule is loosened in this order: a lead of 1 point; then without (4); then (1) at 2
-points. (3), (5) and the linear model are never dropped. The cost of a candidate is counted, not timed: multiply-adds of
-a student on two weak views of each original under its teacher, and a fortieth of its teacher's training.
+with six; on CIFAR-10 (3) then with as many as (5) asks for, if that is more. If nothing passes, the rule is loosened in
+this order: a lead of 1 point; then without (4); then (1) at 2 points. (3), (5) and the linear model are never dropped.
+The cost of a candidate is counted, not timed: multiply-adds of a student on two weak views of each original under its
+teacher, and a fortieth of its teacher's training.
 
 Nothing is trained for a bar after one that a candidate misses, nor for what is dearer than the one that is taken. The
 choice is the same, and what was not needed is empty in the table (fashion's was made in full). The table is written
@@ -32,6 +33,11 @@ the 7 % that were seen. What is compared in a perspective shares every draw that
 of replicates stands in the table beside it. (3) and (5) are judged on the 2,000 images of val and the last 4,000
 training images, on which no candidate trains; for CIFAR-10, which has more, on val and 8,000 others, as many as test.
 
+(5) was eight seeds on CIFAR-10, an SD of 0.84, until the first survivor was judged (2,000 images, 240 epochs): its SD
+is 1.4, with which six seeds could not have told a gain of a point from none. What a wider network or more images would
+make of it is not known; the number of seeds is what can be had, so the SD sets it. What is known of KD - CE by then is
+its mean over six seeds, on val and unseen training images, and nothing of any claim.
+
 No augmentation but the weak one, no CCD, no test accuracy enters any of it.
 """
 
@@ -40,6 +46,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -63,7 +70,8 @@ from kdlab.training import predict
 HERE = Path(__file__)
 VAL, TEST = 2000, 10000
 FEW, MANY = (100, 101, 102), (100, 101, 102, 103, 104, 105)
-FIRST, SECOND = ("ce", "ce_2E", "ce_2N", "teacher_val"), ("kd_minus_ce", "low", "high", "sd", "sd_replicates")
+FIRST = "ce", "ce_2E", "ce_2N", "teacher_val"
+SECOND = "kd_minus_ce", "low", "high", "sd", "sd_replicates", "seeds"
 WHICH = ("images", "originals", "lr", "epochs", "student", "teacher")
 COLUMNS = [*WHICH, "cost", *FIRST, "linear", "gain_2E", "gain_2N", "lead", *SECOND, "environment", "chosen"]
 TEACHES = 40  # runs of one seed that share a teacher
@@ -78,14 +86,18 @@ class Search:
         pairs: widths of student and teacher, each tried with all settings.
         more: settings with their widths.
         unseen: the training images between these places are in no candidate's training set.
-        widest: the most that the SD of (5) may be.
+        half: the points that a 95 % interval may reach to either side.
+        most: seeds in which (5) must be reached.
+        as_needed: whether (3) is judged with as many seeds as (5) asks for, or with six.
     """
 
     settings: tuple[tuple[int, int, float, int], ...]
     pairs: tuple[tuple[int, int], ...]
     more: tuple[tuple[int, int, float, int, int, int], ...]
     unseen: tuple[int, int]
-    widest: float
+    half: float
+    most: int
+    as_needed: bool
 
 
 SEARCHES = {
@@ -97,14 +109,14 @@ SEARCHES = {
             (4000, 64, 0.1, 30), (4000, 64, 0.1, 60),
         ),
         pairs=((4, 16), (4, 32), (8, 32)), more=((1000, 32, 0.1, 120, 16, 64),), unseen=(8000, 12000),
-        widest=0.63,  # 0.4 sqrt(12) / t(0.975, 11)
+        half=0.4, most=12, as_needed=False,
     ),
     "cifar10": Search(
         settings=(
             (2000, 64, 0.1, 60), (2000, 64, 0.1, 120), (2000, 64, 0.1, 240),
             (3000, 64, 0.1, 60), (3000, 64, 0.1, 120), (5000, 64, 0.1, 30), (5000, 64, 0.1, 60), (5000, 64, 0.1, 120),
         ),
-        pairs=((8, 32), (16, 32)), unseen=(10000, 18000), widest=0.84,  # 0.7 sqrt(8) / t(0.975, 7)
+        pairs=((8, 32), (16, 32)), unseen=(10000, 18000), half=0.7, most=24, as_needed=True,
         more=(
             (2000, 32, 0.1, 120, 16, 32), (2000, 64, 0.2, 120, 16, 32),
             (2000, 64, 0.1, 60, 16, 64), (2000, 64, 0.1, 120, 16, 64),
@@ -234,12 +246,26 @@ class Judged:
 
     def holds(self) -> bool:
         """Whether (3) and (5) hold."""
+        tried = SEARCHES[self.candidate.data]
         if "low" not in self.row:
-            self._here()
-            specs = [spec for seed in MANY for spec in self.candidate.second(seed).values()]
-            lab.run(specs, workers=self.workers)
-            self.row |= judge_second(self.candidate)
-        return self.row["low"] > 0 and self.row["sd"] <= SEARCHES[self.candidate.data].widest
+            self._second(MANY)
+        needed = seeds_for(self.row["sd"], tried.half)
+        if needed > tried.most:
+            return False
+        if tried.as_needed and self.row.get("seeds", len(MANY)) < needed:
+            self._second(range(MANY[0], MANY[0] + needed))
+        return self.row["low"] > 0
+
+    def _second(self, seeds: Sequence[int]) -> None:
+        """Train and judge what (3) and (5) need."""
+        self._here()
+        lab.run([spec for seed in seeds for spec in self.candidate.second(seed).values()], workers=self.workers)
+        self.row |= judge_second(self.candidate, seeds)
+
+
+def seeds_for(sd: float, half: float) -> int:
+    """The least number of seeds, two at least, whose 95 % interval reaches no further than ``half`` to either side."""
+    return next(n for n in itertools.count(2) if stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n) <= half)
 
 
 def unseen(c: Candidate) -> list:
@@ -268,6 +294,7 @@ def judge_second(c: Candidate, seeds: Sequence[int] = MANY) -> dict[str, float]:
         "high": gain.mean() + half,
         "sd": gain.std(ddof=1),
         "sd_replicates": (runs["kd_again"] - runs["kd"]).std(ddof=1),
+        "seeds": len(seeds),
     }
 
 

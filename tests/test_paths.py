@@ -291,7 +291,7 @@ from kdlab.spec import Budget, RunSpec
 
 print("once")
 spec = RunSpec(sizes=(320, 200, 500), model="resnet8_s2_w4", budget=Budget(2, "steps", 32))
-print("runs", len(lab.run([spec, spec.at_seed(1)], workers=2, progress=False)))
+print("runs", len(lab.run([spec, spec.at_seed(1)], workers=1, progress=False)))
 """
 
 
