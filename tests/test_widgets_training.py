@@ -237,6 +237,28 @@ class TestLiveTrainer:
         trainer.control["augmentation"].value = "jda"
         assert trainer.message.value == "" and not trainer.control["start"].disabled
 
+    def test_none_is_the_profile_s_own_also_later(self):
+        trainer = widgets.LiveTrainer(profile="smoke", student="resnet8")
+        trainer.widget()
+        trainer.set(amount=None, teacher=None)
+        assert trainer.failure is None and trainer.spec().budget.amount == profile("smoke").budget.amount
+        trainer.set(profile="quick")
+        quick, spec = profile("quick"), trainer.spec()
+        assert (spec.model, spec.teacher.model, spec.budget) == ("resnet8", quick.teacher, quick.budget)
+        assert trainer.control["teacher"].value == quick.teacher and spec.sizes == quick.sizes
+        with pytest.raises(SpecError, match="profile must be one of"):
+            trainer.set(profile="quik")
+        assert trainer.settings["profile"] == "quick"
+
+    def test_a_button_is_no_way_around_what_cannot_run(self, caplog):
+        trainer = widgets.LiveTrainer()
+        trainer.widget()
+        trainer.set(student="kd")
+        trainer.control["pause"].click()
+        assert not caplog.records and trainer.control["start"].disabled
+        trainer.control["start"].click()  # as no browser lets one
+        assert isinstance(trainer.failure, SpecError) and trainer.background is None
+
     def test_methods_of_pairs_get_pairs(self):
         assert widgets.LiveTrainer(method="ccd").spec().views == 2
 

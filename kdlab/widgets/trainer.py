@@ -31,6 +31,13 @@ STATES = {
 FINISHED = "Nothing to start: this run is in the store already. Change a setting to train another one."
 
 
+OWN = ("teacher", "student", "amount")  # settings whose usual value is the profile's
+
+
+def _own(profile: perspectives.Profile) -> dict[str, Any]:
+    return dict(zip(OWN, (profile.teacher, profile.student, profile.budget.amount), strict=True))
+
+
 class LiveTrainer(TrainingExplorer):
     """Choose teacher, student, method, augmentation and budget; start, pause, continue, stop.
 
@@ -56,15 +63,27 @@ class LiveTrainer(TrainingExplorer):
     KINDS = dict.fromkeys(("profile", "teacher", "student"), str) | {"amount": float, "views": object, "ratio": object}
 
     def __init__(self, **settings: Any):
+        self.profile: perspectives.Profile | None = None
         super().__init__(**settings)
-        self.profile = perspectives.profile(self.settings["profile"])
-        for name, own in (("teacher", self.profile.teacher), ("student", self.profile.student)):
-            self.settings[name] = self.settings[name] or own
+        for name in ("teacher", "student"):
             find("models", split_options(self.settings[name])[0])
-        if self.settings["amount"] is None:
-            self.settings["amount"] = self.profile.budget.amount
         self.latest: dict[str, tuple[int, float]] = {}
         self.earlier: dict[str, RunSpec] = {}
+
+    def _set(self, settings: Mapping[str, Any]) -> None:
+        """Take these settings; what is None is the profile's, and so is what was an earlier profile's own."""
+        before = dict(self.settings)
+        super()._set(settings)
+        try:
+            profile = perspectives.profile(self.settings["profile"])
+        except SpecError:
+            self.settings = before
+            raise
+        earlier = _own(self.profile) if self.profile else {}
+        for name, own in _own(profile).items():
+            if self.settings[name] in (None, "") or (name not in settings and self.settings[name] == earlier.get(name)):
+                self.settings[name] = own
+        self.profile = profile
 
     # ---- what to train -----------------------------------------------------------------------------------------------
 
@@ -182,10 +201,20 @@ class LiveTrainer(TrainingExplorer):
     def adapt(self, changed: str) -> None:
         if changed:
             self.where.value, self.bar.value = "", 0
+        for name in OWN if changed == "profile" else ():
+            self.control[name].value = self.settings[name]
+
+    def key(self) -> str | None:
+        """Of the run of the present settings; None where they cannot run, which the message over the picture says."""
+        try:
+            return lab.run_key(self.spec()) if self.failure is None else None
+        except SpecError:
+            return None
 
     def finished(self) -> bool:
         """Whether the run of the present settings is in the store, so that there is nothing to start."""
-        return self.failure is None and Store().has(lab.run_key(self.spec()))
+        key = self.key()
+        return key is not None and Store().has(key)
 
     def _enable(self) -> None:
         super()._enable()
@@ -193,7 +222,7 @@ class LiveTrainer(TrainingExplorer):
             self.where.value = FINISHED
 
     def usable(self) -> dict[str, bool]:
-        state, fits = self.state, self.failure is None or self.background is not None
+        state, fits = self.state, self.key() is not None or self.background is not None
         idle, resumable = state not in ("running", "paused"), state in ("paused", "failed")
         return {"start": idle and fits and not self.finished(), "pause": state == "running", "resume": resumable,
                 "stop": resumable or state == "running", "": idle}  # fmt: skip

@@ -86,6 +86,9 @@ CORPUS: dict[str, list[Any]] = {
         ("AugmentationExplorer", {}, [("", {"count": None})], False),  # TypeError
         ("AugmentationExplorer", {}, [("", {"variant": "cutmix"})], True),  # KeyError
         ("AugmentationExplorer", {"policy": "weak", "variant": "svhn"}, [], False),  # was not heeded
+        ("LiveTrainer", {}, [("", {"amount": None, "teacher": None})], False),  # TypeError
+        ("LiveTrainer", {}, [("", {"student": "kd"}), ("pause", 0)], False),  # no message, but a traceback in the log
+        ("LiveTrainer", {}, [("", {"profile": "x"}), ("", {"profile": "smoke"})], False),  # was not heeded
         ("LiveTrainer", {}, [("", {"ratio": (1, 2)})], False),  # TypeError, in how ipywidgets refuses it
     ],
 }  # fmt: skip
