@@ -26,7 +26,7 @@ WITH_UV  = { $(PIP) uv && $(UV) $(PINS) $(1); } || { echo "uv could not install;
 install  = $(if $(filter uv,$(INSTALLER)),$(WITH_UV),$(WITH_PIP))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures publish test test-units test-browser test-notebooks test-pages faults fuzz lint audit golden readme docs teaching lab clean conda-check
+.PHONY: help setup figures publish test test-units test-browser test-notebooks test-odd faults fuzz lint audit golden readme docs teaching lab clean conda-check
 
 help: ## list the targets and the settings
 	@echo "make TARGET [SETTING=value ...]"
@@ -46,25 +46,27 @@ publish: $(VENV)/.ready ## copy the finished figures of PROFILE (here: standard)
 	$(BIN)/python -c "from kdlab.report import publish, readme; publish('$(PROFILE)', data='$(DATA)' or None); readme.write()"
 
 test: lint ## lint, unit tests, a real browser where there is one, and every notebook
-	@$(MAKE) --no-print-directory -j$(JOBS) test-units test-pages
+	@$(MAKE) --no-print-directory --keep-going -j$(JOBS) test-units test-notebooks test-browser test-odd
+
+# What a test run spends its time on is told at its end.
+SLOWEST = --durations=40 --durations-min=5
 
 test-units: $(VENV)/.ready-test ## unit tests
-	$(BIN)/python -m pytest --ignore=tests/browser --ignore-glob='tests/test_widgets*'
+	$(BIN)/python -m pytest $(SLOWEST) --ignore=tests/browser --ignore-glob='tests/test_widgets*' $(ODD:%=--ignore=%)
+
+ODD = tests/faults tests/fuzz
+test-odd: $(VENV)/.ready-test ## kills, full disks and harmed files, and odd input, in their short form
+	$(BIN)/python -m pytest $(SLOWEST) $(ODD)
 
 faults: $(VENV)/.ready-test ## kills, full disks, harmed files and lost workers at length: about an hour
 	$(BIN)/python -m pytest -m "not slow" tests/faults
 	$(BIN)/python -m pytest -m faults tests/test_cluster.py
 
 test-browser: $(VENV)/.ready-test ## the explorers; they, the launcher and the gallery in a real browser, where there is one
-	$(BIN)/python -m pytest tests/browser tests/test_widgets*.py
-
-# One after the other, which is about as long as the unit tests take.
-test-pages: ## test-notebooks, then test-browser
-	@status=0; for part in notebooks browser; do \
-	  $(MAKE) --no-print-directory test-$$part || status=$$?; done; exit $$status
+	$(BIN)/python -m pytest $(SLOWEST) tests/browser tests/test_widgets*.py
 
 # From any folder: those in the smoke profile run in a copy.
-NBVAL = $(abspath $(BIN))/python -m pytest -o filterwarnings=default -p no:cacheprovider --nbval-current-env --nbval-cell-timeout=900
+NBVAL = $(abspath $(BIN))/python -m pytest -o filterwarnings=default -p no:cacheprovider $(SLOWEST) --nbval-current-env --nbval-cell-timeout=900
 
 # As committed these train for minutes (make teaching runs them whole), so here in the smoke profile and for half an epoch.
 LESSONS = notebooks/teaching
