@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from kdlab.registry import catalogue, create
 from kdlab.widgets.charts.colours import CHANGED, PLAIN, TEACHER
 from kdlab.widgets.charts.tiles import Images, Item, Share, Tiles, Words
 from kdlab.widgets.drawing import Drawing, table
-from kdlab.widgets.pair import PairExplorer, TrainedPair, make_view
+from kdlab.widgets.pair import PairExplorer, make_view
 
 SIDE, WIDE = 84, 112  # CSS pixels of an image, and of the column that it heads
 
@@ -89,9 +89,10 @@ class AugmentationExplorer(PairExplorer):
     }  # fmt: skip
     KINDS = {"variant": str, "probability": float, "strength": float}
 
-    def __init__(self, trained: TrainedPair | None = None, **settings: Any):
-        choose("policy", settings.get("policy", self.DEFAULTS["policy"]), catalogue("augment"))
-        super().__init__(trained, **settings)
+    def _set(self, settings: Mapping[str, Any]) -> None:
+        if settings.get("policy") is not None:
+            choose("policy", settings["policy"], catalogue("augment"))
+        super()._set(settings)
 
     def options(self) -> dict[str, Any]:
         """The policy's options for the present settings, as a spec would name them, without defaults."""

@@ -85,6 +85,7 @@ CORPUS: dict[str, list[Any]] = {
         ]),
         ("AugmentationExplorer", {}, [("", {"count": None})], False),  # TypeError
         ("AugmentationExplorer", {}, [("", {"variant": "cutmix"})], True),  # KeyError
+        ("AugmentationExplorer", {}, [("", {"policy": "kd"})], True),  # KeyError
         ("AugmentationExplorer", {"policy": "weak", "variant": "svhn"}, [], False),  # was not heeded
         ("LiveTrainer", {}, [("", {"amount": None, "teacher": None})], False),  # TypeError
         ("LiveTrainer", {}, [("", {"student": "kd"}), ("pause", 0)], False),  # no message, but a traceback in the log
