@@ -83,11 +83,11 @@ test-notebooks: $(VENV)/.ready-test ## every notebook: lessons that only read as
 	  $(NBVAL) --nbval $(READING) && (cd "$$out" && $(NBVAL) --nbval-lax $(TRAINING)); } >"$$out/log" 2>&1 || status=$$?; \
 	cat "$$out/log"; exit $$status
 
-# Two at a time: the first four are dearer than all others together.
-DEAR = command or explorer or figure or ledger
+# Two at a time: these three take as long as all others together.
+DEAR = explorer or figure or ledger
 FUZZ = KDLAB_FUZZ=$${KDLAB_FUZZ:-10000} $(BIN)/python -m pytest -p no:cacheprovider -s tests/fuzz -k
 
-fuzz: $(VENV)/.ready-test ## odd input of every kind, 10,000 of each (KDLAB_FUZZ=n), drawn anew each time: an hour
+fuzz: $(VENV)/.ready-test ## odd input of every kind, 10,000 of each (KDLAB_FUZZ=n), drawn anew each time: more than an hour
 	@$(MAKE) --no-print-directory -j$(JOBS) fuzz-dear fuzz-others
 	$(BIN)/python tests/fuzz/guided.py -runs=$${KDLAB_FUZZ:-10000}
 

@@ -710,22 +710,20 @@ def explorer(asked: tuple[str, dict[str, Any], list[tuple[str, Any]], bool], fol
     if not there.exists():
         photos(folder / "photos")
         ledger.write(there, rows())
-    with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
+    with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as after:
+        after.callback(Widget.close_all)  # ipywidgets holds all that a kernel has made; 7,000 explorers take 2 GB
         if visiting:
             patch.setenv(visitors.VISITORS, visitors.named(["photos"]))
         shown = getattr(widgets, name)(**settings)
-        try:
-            shown.widget()
+        shown.widget()
+        said_in_words(shown)
+        for control, value in changes:
+            if not control:
+                with contextlib.suppress(SpecError):
+                    shown.set(**value)
+            elif control in shown.control and control not in TRAINING:
+                touch(shown.control[control], value)
             said_in_words(shown)
-            for control, value in changes:
-                if not control:
-                    with contextlib.suppress(SpecError):
-                        shown.set(**value)
-                elif control in shown.control and control not in TRAINING:
-                    touch(shown.control[control], value)
-                said_in_words(shown)
-        finally:
-            Widget.close_all()  # ipywidgets holds all that a kernel has made; 7,000 explorers take 2 GB
 
 
 def touch(control: Any, value: Any) -> None:
